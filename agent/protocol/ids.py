@@ -1,0 +1,41 @@
+"""Identifiers, and the one rule that all names keep: they are safe in a topic, a path and a URL."""
+
+import re
+from typing import Annotated, NewType
+
+from msgspec import Meta
+
+NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$"
+DIGEST_PATTERN = r"^[0-9a-f]{64}$"
+
+DeviceId = NewType("DeviceId", str)
+ModelName = NewType("ModelName", str)
+VariantName = NewType("VariantName", str)
+DeploymentId = NewType("DeploymentId", str)
+Digest = NewType("Digest", str)
+"""SHA-256 of an artifact's bytes, 64 lower-case hexadecimal digits."""
+ReleaseVersion = NewType("ReleaseVersion", int)
+
+Name = Annotated[
+    str, Meta(pattern=NAME_PATTERN, description="1-64 of a-z 0-9 . _ -, no separator at either end")
+]
+Sha256 = Annotated[str, Meta(pattern=DIGEST_PATTERN, description="64 lower-case hexadecimal digits")]
+Version = Annotated[int, Meta(ge=1, le=2**53)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Seconds = Annotated[float, Meta(ge=0)]
+UnixTime = Annotated[float, Meta(ge=0, description="seconds since 1970-01-01T00:00:00Z")]
+
+_NAME = re.compile(NAME_PATTERN)
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` keeps the rule of names."""
+    return _NAME.match(text) is not None
+
+
+def release_path(model: str, release: int, filename: str) -> str:
+    """The TUF target path of one file of a release: ``models/<model>/<release>/<filename>``."""
+    return f"models/{model}/{release}/{filename}"
+
+
+MANIFEST_FILENAME = "manifest.json"

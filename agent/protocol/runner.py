@@ -1,0 +1,117 @@
+"""Supervisor ↔ runner: the control channel of one inference process (msgpack frames over a socket pair)."""
+
+from msgspec import Struct
+
+from agent.protocol.drift import DriftWindow
+from agent.protocol.manifest import TensorSpec
+
+
+class Start(Struct, frozen=True, kw_only=True, tag="start"):
+    """First frame: everything the runner needs; it opens no path that is not named here."""
+
+    model: str
+    release: int
+    deployment: str
+    variant: str
+    runtime: str
+    artifact_path: str
+    artifact_sha256: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    labels: tuple[str, ...]
+    reference_path: str | None
+    """Drift reference; None switches bookkeeping off."""
+    private_fd: int
+    """Listening Unix socket of this slot, accepted on at once (probe, diagnosis)."""
+    shared_fds: tuple[int, ...]
+    """The device's listening sockets, accepted on only after :class:`Accept`."""
+    threads: int
+    default_deadline_ms: float
+    """For requests that carry no ``timeout`` parameter."""
+    maximum_body_bytes: int
+
+
+class Probe(Struct, frozen=True, kw_only=True, tag="probe"):
+    """Compare golden outputs, then time ``repetitions`` single-row inferences after ``warmup``."""
+
+    golden_path: str
+    warmup: int
+    repetitions: int
+
+
+class Accept(Struct, frozen=True, kw_only=True, tag="accept"):
+    """Start to accept on the shared sockets."""
+
+
+class Drain(Struct, frozen=True, kw_only=True, tag="drain"):
+    """Stop accepting on the shared sockets; say ``Connection: close`` with each further answer, then leave."""
+
+    idle_seconds: float
+    """How long to wait for idle keep-alive clients."""
+
+
+class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
+    """Close the open drift window as it is, report it, and exit."""
+
+
+ToRunner = Start | Probe | Accept | Drain | Stop
+
+
+class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
+    """The model is loaded, warmed up, and answers on the private socket."""
+
+    backend: str
+    """For instance ``onnxruntime 1.22.0``."""
+    load_ms: float
+
+
+class LoadFailed(Struct, frozen=True, kw_only=True, tag="load-failed"):
+    code: str
+    text: str
+
+
+class ProbeReport(Struct, frozen=True, kw_only=True, tag="probe-report"):
+    golden_max_error: float
+    """Largest |difference| of any output element; ``inf`` where a value is not finite or a shape differs."""
+    golden_class_agreement: float
+    golden_rows: int
+    p50_ms: float
+    p99_ms: float
+    repetitions: int
+
+
+class ProbeFailed(Struct, frozen=True, kw_only=True, tag="probe-failed"):
+    code: str
+    text: str
+
+
+class Accepting(Struct, frozen=True, kw_only=True, tag="accepting"):
+    pass
+
+
+class Drained(Struct, frozen=True, kw_only=True, tag="drained"):
+    """No connection is left; the process exits after this."""
+
+    closed_idle: int
+    """Clients that were idle beyond the deadline and had to be cut."""
+
+
+class Statistics(Struct, frozen=True, kw_only=True, tag="statistics"):
+    """Pushed once a second while anything changed, and at the end; counts since the start of this runner."""
+
+    requests: int
+    """Answered inferences, good and failed; refused input (4xx) is counted apart."""
+    failures: int
+    """The model's own failures: inference errors, missed deadlines, non-finite outputs."""
+    refused: int
+    """Requests with a wrong shape, dtype or form, by the client's fault."""
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+class WindowClosed(Struct, frozen=True, kw_only=True, tag="window"):
+    window: DriftWindow
+
+
+FromRunner = Loaded | LoadFailed | ProbeReport | ProbeFailed | Accepting | Drained | Statistics | WindowClosed

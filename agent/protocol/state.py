@@ -1,0 +1,165 @@
+"""Desired and reported state. Each document is whole: the newest one replaces the one before."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from agent.protocol.ids import Count, Name, Sha256, UnixTime, Version
+from agent.protocol.limits import MAX_DIRECTOR_BYTES, MAX_REPORTED_DEPLOYMENTS
+
+
+class DesiredState(Struct, frozen=True, kw_only=True):
+    """Retained, hub → device: the director's signed document, which alone says what to run."""
+
+    v: Literal[1] = 1
+    device: Name
+    director: Annotated[str, Meta(max_length=MAX_DIRECTOR_BYTES)]
+    """The director's TUF targets document as JSON text, byte for byte as it was signed (UTF-8)."""
+
+
+class VariantPolicy(StrEnum):
+    """Which variant of a release a device may choose."""
+
+    MOST_ACCURATE = "most-accurate"
+    """Of those that run here and keep the budget, the most accurate; ties go to the smaller file."""
+    SMALLEST = "smallest"
+
+
+class Assignment(Struct, frozen=True, kw_only=True):
+    """``custom`` of a director's target ``models/<model>/<release>/manifest.json``."""
+
+    deployment: Name
+    variant_policy: VariantPolicy = VariantPolicy.MOST_ACCURATE
+    hold: bool = False
+    """The hub asks to keep what is running."""
+
+
+class Phase(StrEnum):
+    """Where one deployment stands (the states of :mod:`agent.core.update_machine`)."""
+
+    FETCHING = "fetching"
+    PROBING = "probing"
+    ACTIVATING = "activating"
+    PROBATION = "probation"
+    ROLLING_BACK = "rolling-back"
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled-back"
+    REFUSED = "refused"
+    """Ended before it served: not verified, not fetched, or its probe failed."""
+    SUPERSEDED = "superseded"
+    """Ended before it was committed, because the desired state changed."""
+
+
+FINAL_PHASES = frozenset({Phase.COMMITTED, Phase.ROLLED_BACK, Phase.REFUSED, Phase.SUPERSEDED})
+
+
+class Reason(Struct, frozen=True, kw_only=True):
+    """Why a deployment stands where it stands."""
+
+    code: Name
+    """Stable, for programs: ``golden-mismatch``, ``latency-over-budget``, ``not-approved``, …"""
+    text: str
+    """Plain words with the figures, for people."""
+
+
+class Measurement(Struct, frozen=True, kw_only=True):
+    """What the probe measured on this device."""
+
+    variant: Name
+    artifact: Sha256
+    size_bytes: Count
+    p50_ms: float
+    p99_ms: float
+    peak_memory_mib: float
+    golden_max_error: float
+    golden_class_agreement: float
+    budget_p99_ms: float
+    budget_memory_mib: float
+
+
+class DeploymentReport(Struct, frozen=True, kw_only=True):
+    """One deployment as the device sees it."""
+
+    deployment: Name
+    model: Name
+    release: Version
+    phase: Phase
+    since: UnixTime
+    reason: Reason | None = None
+    waiting_for: Reason | None = None
+    """Set while the device could go on but does not: a hold, no network, …"""
+    measurement: Measurement | None = None
+    progress: float | None = None
+    """Share of bytes fetched, 0-1, while fetching."""
+
+
+class ServingReport(Struct, frozen=True, kw_only=True):
+    """What answers requests for a model now."""
+
+    model: Name
+    release: Version
+    variant: Name
+    artifact: Sha256
+    ready: bool
+    requests: Count
+    failures: Count
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    memory_mib: float | None = None
+    drift: str | None = None
+    """Level of the newest verdict."""
+    drift_rows: Count | None = None
+
+
+class OutboxReport(Struct, frozen=True, kw_only=True):
+    """The telemetry ledger: ``recorded == acknowledged + pending + dropped`` in every epoch."""
+
+    epoch: str
+    recorded: Count
+    acknowledged: Count
+    pending: Count
+    dropped: dict[str, Count]
+    """Kind → records dropped for space."""
+    quarantined: Count
+    """Records too large to send; counted in ``dropped`` as ``oversized``."""
+
+
+class ReportedState(Struct, frozen=True, kw_only=True):
+    """Retained, device → hub."""
+
+    v: Literal[1] = 1
+    device: Name
+    agent_version: str
+    hardware_class: Name
+    boot: str
+    """Changes with every start of the agent."""
+    sequence: Count
+    """Grows with every report of one boot; an older report is ignored."""
+    time: UnixTime
+    held: bool
+    """A technician holds the device."""
+    inference_address: str | None
+    """Where the Open Inference Protocol is served, for instance ``127.0.0.1:8600``."""
+    serving: tuple[ServingReport, ...]
+    deployments: Annotated[tuple[DeploymentReport, ...], Meta(max_length=MAX_REPORTED_DEPLOYMENTS)]
+    outbox: OutboxReport
+    errors: dict[str, Count]
+    """What was refused or failed since the start, by kind: malformed messages, unknown topics, …"""
+    refusal: Reason | None = None
+    """Why the newest desired state as a whole was not taken, if it was not."""
+
+
+class Presence(Struct, frozen=True, kw_only=True):
+    """Retained, device → hub; ``online=False`` is also the last will."""
+
+    v: Literal[1] = 1
+    online: bool
+    boot: str
+
+
+class Command(Struct, frozen=True, kw_only=True):
+    """Hub → device. The only one yet: publish reported state and send telemetry again, now."""
+
+    v: Literal[1] = 1
+    command: Literal["sync"]

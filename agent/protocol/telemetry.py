@@ -1,0 +1,77 @@
+"""Telemetry: records with a key of (device, epoch, sequence), acknowledged by the hub after it has committed them."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from agent.protocol.drift import DriftWindow
+from agent.protocol.ids import Count, Name, UnixTime, Version
+
+Severity = Literal["info", "warning", "error"]
+
+
+class Event(Struct, frozen=True, kw_only=True, tag="event"):
+    """Something happened: a deployment moved, a runner was replaced, a technician held the device."""
+
+    time: UnixTime
+    severity: Severity
+    kind: Name
+    """Stable: ``deployment``, ``runner-restarted``, ``hold``, …"""
+    text: str
+    model: Name | None = None
+    release: Version | None = None
+    deployment: Name | None = None
+
+
+class Health(Struct, frozen=True, kw_only=True, tag="health"):
+    """How the device itself is."""
+
+    time: UnixTime
+    cpu_percent: float
+    memory_available_mib: float
+    disk_free_mib: float
+    temperature_c: float | None
+    supervisor_pss_mib: float
+
+
+class Window(Struct, frozen=True, kw_only=True, tag="window"):
+    """A closed drift window."""
+
+    window: DriftWindow
+
+
+Body = Event | Health | Window
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    sequence: Annotated[int, Meta(ge=1)]
+    """Grows by one with every record of an epoch."""
+    body: Body
+
+
+class TelemetryBatch(Struct, frozen=True, kw_only=True):
+    """Device → hub."""
+
+    v: Literal[1] = 1
+    device: Name
+    epoch: Name
+    """New when the device's telemetry database is new, so that sequences never collide."""
+    records: Annotated[tuple[Record, ...], Meta(min_length=1, max_length=256)]
+
+
+class TelemetryAck(Struct, frozen=True, kw_only=True):
+    """Hub → device, after commit: these sequences are safe (or can never be taken, see ``refused``)."""
+
+    v: Literal[1] = 1
+    epoch: Name
+    sequences: tuple[int, ...]
+    refused: dict[str, str] = {}
+    """Sequence → why the hub can never store it; the device drops it and counts it as ``refused``."""
+
+
+class TelemetryCounts(Struct, frozen=True, kw_only=True):
+    """How many records of a device the hub holds, by kind; for comparing with the device's ledger."""
+
+    epoch: str
+    records: Count
+    by_kind: dict[str, Count]

@@ -1,0 +1,91 @@
+"""Supervisor ↔ verifier child: the child parses untrusted metadata, the supervisor fetches and stores (msgpack frames).
+
+The supervisor sends one :class:`VerifyRequest`; the child asks for metadata with :class:`FetchMetadata` as often
+as it needs and ends with a :class:`VerifyResult`.
+"""
+
+from msgspec import Struct
+
+from agent.protocol.state import Assignment, Reason
+
+
+class Mark(Struct, frozen=True, kw_only=True):
+    """Highest version seen of one role under one set of keys: an older one is a rollback attack."""
+
+    role: str
+    keys: str
+    """SHA-256 over the role's sorted key ids and threshold; new keys start a new mark."""
+    version: int
+
+
+class VerifyRequest(Struct, frozen=True, kw_only=True, tag="verify"):
+    device: str
+    root: bytes
+    """Bootstrap root.json from enrolment."""
+    metadata: dict[str, bytes]
+    """Stored trusted metadata by file name: ``root.json`` (newest), ``timestamp.json``, ``digits.json``, …"""
+    marks: tuple[Mark, ...]
+    now: float
+    """Trusted time, Unix seconds."""
+    director: bytes | None
+    """The director's document to check; None refreshes the repository only."""
+
+
+class FetchMetadata(Struct, frozen=True, kw_only=True, tag="fetch"):
+    name: str
+    maximum_bytes: int
+
+
+class FetchedMetadata(Struct, frozen=True, kw_only=True, tag="fetched"):
+    """Answer to :class:`FetchMetadata`; ``data`` None: the hub has no such file."""
+
+    data: bytes | None
+    error: str | None = None
+    """Set when it could not be asked (no network, timeout)."""
+
+
+class ReleaseFile(Struct, frozen=True, kw_only=True):
+    filename: str
+    sha256: str
+    size: int
+
+
+class VerifiedAssignment(Struct, frozen=True, kw_only=True):
+    """One release that approvers signed and the director assigned to this device."""
+
+    model: str
+    release: int
+    assignment: Assignment
+    manifest: ReleaseFile
+    files: tuple[ReleaseFile, ...]
+    """Every target ``models/<model>/<release>/…`` of the model's role."""
+
+
+class RefusedAssignment(Struct, frozen=True, kw_only=True):
+    """One target of the director's document that is not to be installed."""
+
+    model: str
+    release: int
+    deployment: str
+    reason: Reason
+
+
+class VerifyResult(Struct, frozen=True, kw_only=True, tag="result"):
+    """What may be installed, and what to store in one transaction.
+
+    ``metadata``, ``marks`` and ``hub_time`` are stored even where ``refusal`` is set: they were verified.
+    """
+
+    assignments: tuple[VerifiedAssignment, ...] = ()
+    refused: tuple[RefusedAssignment, ...] = ()
+    refusal: Reason | None = None
+    """Why nothing at all was taken; ``code`` ``no-network`` means: try again later."""
+    metadata: dict[str, bytes] = {}
+    """Files to store, whole."""
+    marks: tuple[Mark, ...] = ()
+    hub_time: float | None = None
+    """Newest hub-signed time seen, capped by the root's expiry."""
+
+
+ToVerifier = VerifyRequest | FetchedMetadata
+FromVerifier = FetchMetadata | VerifyResult
