@@ -40,11 +40,7 @@ PositiveInt = Annotated[int, Meta(gt=0, le=2**53)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
-class _Strict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class ArtifactRef(_Strict, kw_only=True):
+class ArtifactRef(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One file of the release."""
 
     filename: Filename
@@ -53,7 +49,7 @@ class ArtifactRef(_Strict, kw_only=True):
     """Bytes."""
 
 
-class TensorSpec(_Strict, kw_only=True):
+class TensorSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One named tensor; ``-1`` in ``shape`` is a dynamic dimension (the first one: the batch)."""
 
     name: Annotated[str, Meta(min_length=1, max_length=128)]
@@ -61,7 +57,7 @@ class TensorSpec(_Strict, kw_only=True):
     shape: Annotated[tuple[Annotated[int, Meta(ge=-1)], ...], Meta(max_length=8)]
 
 
-class Variant(_Strict, kw_only=True):
+class Variant(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One file of the release for one runtime and precision."""
 
     name: Name
@@ -76,7 +72,7 @@ class Variant(_Strict, kw_only=True):
     """On the held-out set named in the evidence."""
 
 
-class Budget(_Strict, kw_only=True):
+class Budget(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a variant may cost on one hardware class, measured on the device before it serves."""
 
     p99_ms: Positive
@@ -85,7 +81,7 @@ class Budget(_Strict, kw_only=True):
     """PSS of the runner process, peak over the probe, MiB."""
 
 
-class GoldenRef(_Strict, kw_only=True):
+class GoldenRef(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Golden vectors: inputs with each variant's expected outputs (:mod:`agent.protocol.golden`)."""
 
     artifact: ArtifactRef
@@ -95,7 +91,7 @@ class GoldenRef(_Strict, kw_only=True):
     """Smallest allowed share of rows whose arg-max equals the expected one (classifiers)."""
 
 
-class Probation(_Strict, kw_only=True):
+class Probation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The evidence that ends probation: this many answered requests, or rollback."""
 
     requests: Annotated[int, Meta(ge=1)] = 50
@@ -105,7 +101,7 @@ class Probation(_Strict, kw_only=True):
     """Without enough requests by then, health alone decides: the runner is alive and has not failed."""
 
 
-class Evidence(_Strict, kw_only=True):
+class Evidence(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What approvers read before they sign; a release cannot be approved without all of it."""
 
     card: ArtifactRef
@@ -116,12 +112,12 @@ class Evidence(_Strict, kw_only=True):
     """:class:`agent.protocol.evidence.BenchReport` as JSON, at least one for each declared hardware class."""
 
 
-class Parent(_Strict, kw_only=True):
+class Parent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     model: Name
     release: Version
 
 
-class Lineage(_Strict, kw_only=True):
+class Lineage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the release comes from."""
 
     parent: Parent | None = None
@@ -137,7 +133,7 @@ class Lineage(_Strict, kw_only=True):
     """Package → version that made it."""
 
 
-class Manifest(_Strict, kw_only=True):
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The contract of one release."""
 
     schema: Annotated[int, Meta(ge=1)]

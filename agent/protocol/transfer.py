@@ -23,7 +23,7 @@ class BlockRequest(Struct, frozen=True, kw_only=True):
     """Device → hub."""
 
     v: Literal[1] = 1
-    id: Annotated[int, Meta(ge=0, lt=2**63)]
+    id: Annotated[int, Meta(ge=0, le=2**53)]
     """Chosen by the device, comes back in the response."""
     source: MetadataSource | ArtifactSource
     offset: Count
