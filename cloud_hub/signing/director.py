@@ -1,0 +1,64 @@
+"""The director's document: what one device is to run, signed by the hub's director key."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+from securesystemslib.signer import Signer
+from tuf.api.metadata import Metadata, TargetFile, Targets
+
+from agent.protocol.ids import is_name
+from agent.protocol.limits import MAX_DIRECTOR_BYTES
+from agent.protocol.state import Assignment
+from cloud_hub.signing.documents import ISSUED_FIELD, stamp, utc_now
+from cloud_hub.signing.errors import SigningError
+
+DEVICE_FIELD = "device"
+DIRECTOR_LIFE = timedelta(days=30)
+"""A document that is older is no order any more; the hub signs a new version well before."""
+
+
+class Director:
+    """Signs one document a device; the caller counts versions, per device, from 1."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+
+    def sign(
+        self,
+        device: str,
+        version: int,
+        assignments: Mapping[str, tuple[int, str, Assignment]],
+        expires: datetime,
+        *,
+        issued: datetime | None = None,
+    ) -> str:
+        """The document as JSON text.
+
+        Args:
+            device: the only device that takes it.
+            version: must grow by each change; a device refuses an older one.
+            assignments: target path of a release's manifest → (length in bytes, SHA-256 in hex, order).
+            expires: UTC; after it the device keeps what it has and takes nothing new from this document.
+            issued: the hub's time, now when it is not given.
+
+        Raises:
+            SigningError: the device id breaks the rule of names, or the document would be too large to be sent.
+        """
+        if not is_name(device):
+            raise SigningError(f"device {device!r}: not a device id")
+        targets = {
+            path: TargetFile(length, {"sha256": digest}, path, {"custom": msgspec.to_builtins(order)})
+            for path, (length, digest, order) in assignments.items()
+        }
+        fields = {DEVICE_FIELD: device, ISSUED_FIELD: stamp(issued or utc_now())}
+        document = Metadata(
+            Targets(version=version, expires=expires, targets=targets, unrecognized_fields=fields)
+        )
+        document.sign(self._signer)
+        data = document.to_bytes()
+        if len(data) > MAX_DIRECTOR_BYTES:
+            raise SigningError(
+                f"director's document of {device}: {len(data)} bytes, at most {MAX_DIRECTOR_BYTES} are allowed"
+            )
+        return data.decode()

@@ -1,0 +1,45 @@
+"""What can go wrong while metadata is made or signed.
+
+::
+
+    SigningError
+    ├── KeyFileError          a key file is missing, exists already, or can't be read
+    ├── CeremonyError         the parts of a ceremony don't fit: too few signers, one key twice, a bad name
+    ├── RepositoryStateError  the store lacks metadata, or holds some that can't be read
+    └── DraftError            a draft of a model's role can't be made, signed or published
+        ├── StaleDraftError        it was made for another version than the one published now
+        ├── SignatureRefusedError  not an approver of this model, or not over exactly this draft
+        └── ThresholdNotMetError   too few approvers have signed
+"""
+
+
+class SigningError(Exception):
+    """Metadata could not be made or signed; the text says what, where and what is allowed."""
+
+
+class KeyFileError(SigningError):
+    """A key file is missing, exists already, or can't be read."""
+
+
+class CeremonyError(SigningError):
+    """The parts of a ceremony don't fit together."""
+
+
+class RepositoryStateError(SigningError):
+    """The metadata store lacks a file, or holds one that can't be read."""
+
+
+class DraftError(SigningError):
+    """A draft of a model's role can't be made, signed or published."""
+
+
+class StaleDraftError(DraftError):
+    """The draft was made for another version than the one published now: its signatures are void."""
+
+
+class SignatureRefusedError(DraftError):
+    """The signature is not by an approver of this model, or not over exactly this draft."""
+
+
+class ThresholdNotMetError(DraftError):
+    """Too few approvers have signed the draft."""
