@@ -1,0 +1,45 @@
+"""What can be wrong with what the device remembers.
+
+::
+
+    StoreError
+    ├── QuotaExceededError      no room for an artifact within the byte quota
+    ├── ArtifactError           an artifact is not what it should be
+    │   └── HashMismatchError   its bytes do not have the digest they were fetched for
+    ├── SchemaMissingError      a database without the tables this program needs
+    ├── NotInitialisedError     a store that enrolment has not filled yet
+    ├── DamagedError            a database (and, where it has one, its mirror) can't be read
+    └── StoreClosedError        used after it was closed
+"""
+
+
+class StoreError(Exception):
+    """The store can't do what was asked; the text says what, where and what is allowed."""
+
+
+class QuotaExceededError(StoreError):
+    """There is no room for an artifact within the byte quota."""
+
+
+class ArtifactError(StoreError):
+    """An artifact is not what it should be."""
+
+
+class HashMismatchError(ArtifactError):
+    """The bytes of an artifact do not have the digest they were fetched for."""
+
+
+class SchemaMissingError(StoreError):
+    """A database lacks the tables this program needs: run ``python -m agent.store.schema``."""
+
+
+class NotInitialisedError(StoreError):
+    """A store that enrolment fills has never been filled."""
+
+
+class DamagedError(StoreError):
+    """A database (and, where it has one, its mirror) can't be read."""
+
+
+class StoreClosedError(StoreError):
+    """A store was used after it was closed."""
