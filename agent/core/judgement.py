@@ -1,0 +1,125 @@
+"""Judgements: measured figures against the signed manifest. Pure; a figure that is not a number never passes."""
+
+from collections.abc import Collection
+from enum import StrEnum
+
+from msgspec import Struct
+
+from agent.protocol.manifest import Budget, GoldenRef, Manifest, Probation, Variant
+from agent.protocol.runner import ProbeReport
+from agent.protocol.state import Reason, VariantPolicy
+
+
+def judge_probe(
+    report: ProbeReport, peak_memory_mib: float, budget: Budget, golden: GoldenRef
+) -> Reason | None:
+    """Why the candidate must not serve, or None where it keeps its golden outputs, latency and memory.
+
+    ``peak_memory_mib``: peak PSS of the runner over the probe, MiB. Codes: ``golden-mismatch``,
+    ``latency-over-budget``, ``memory-over-budget``; correctness is judged first.
+    """
+    if not report.golden_max_error <= golden.absolute_tolerance:
+        return Reason(
+            code="golden-mismatch",
+            text=f"outputs differ from the golden vectors by up to {report.golden_max_error:.4g}, "
+            f"at most {golden.absolute_tolerance:.4g} is allowed ({report.golden_rows} rows)",
+        )
+    if not report.golden_class_agreement >= golden.minimum_class_agreement:
+        return Reason(
+            code="golden-mismatch",
+            text=f"the class agrees with the golden vectors in {report.golden_class_agreement:.1%} of "
+            f"{report.golden_rows} rows, at least {golden.minimum_class_agreement:.1%} is asked for",
+        )
+    if not report.p99_ms <= budget.p99_ms:
+        return Reason(
+            code="latency-over-budget",
+            text=f"p99 latency is {report.p99_ms:.3g} ms over {report.repetitions} inferences, "
+            f"the budget is {budget.p99_ms:.3g} ms",
+        )
+    if not peak_memory_mib <= budget.peak_memory_mib:
+        return Reason(
+            code="memory-over-budget",
+            text=f"peak memory is {peak_memory_mib:.1f} MiB, the budget is {budget.peak_memory_mib:.1f} MiB",
+        )
+    return None
+
+
+class ProbationLevel(StrEnum):
+    """How probation stands."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "fail"
+    WAIT = "wait"
+
+
+class ProbationVerdict(Struct, frozen=True, kw_only=True):
+    """Whether probation ends, and by what evidence."""
+
+    level: ProbationLevel
+    reason: Reason
+
+
+def judge_probation(
+    *, requests: int, failures: int, elapsed: float, alive: bool, probation: Probation
+) -> ProbationVerdict:
+    """Judge the candidate on probation by its own counts since it was activated.
+
+    ``requests``: answered inferences, good and failed; ``failures``: those that are the model's; ``elapsed``: seconds
+    since activation; ``alive``: its runner has not exited. It fails as soon as it can no longer pass. Codes:
+    ``runner-exited``, ``failure-rate``, ``enough-requests``, ``time-passed``, ``on-probation``.
+    """
+    needed = probation.requests
+    seen = f"{failures} of {requests} requests failed"
+    if not alive:
+        return _verdict(ProbationLevel.FAIL, "runner-exited", f"the runner exited on probation; {seen}")
+    allowed = probation.maximum_failure_rate * max(requests, needed)
+    if failures > allowed:
+        text = f"{seen}, at most {probation.maximum_failure_rate:.1%} is allowed"
+        return _verdict(ProbationLevel.FAIL, "failure-rate", text)
+    if requests >= needed:
+        return _verdict(ProbationLevel.PASS, "enough-requests", f"{seen}, {needed} requests were asked for")
+    if elapsed >= probation.maximum_seconds:
+        if failures > probation.maximum_failure_rate * requests:
+            text = f"{seen} in {elapsed:.0f} s, at most {probation.maximum_failure_rate:.1%} is allowed"
+            return _verdict(ProbationLevel.FAIL, "failure-rate", text)
+        text = f"healthy for {elapsed:.0f} s with {requests} of {needed} requests; {seen}"
+        return _verdict(ProbationLevel.PASS, "time-passed", text)
+    return _verdict(ProbationLevel.WAIT, "on-probation", f"{requests} of {needed} requests; {seen}")
+
+
+def _verdict(level: ProbationLevel, code: str, text: str) -> ProbationVerdict:
+    return ProbationVerdict(level=level, reason=Reason(code=code, text=text))
+
+
+def choose_variant(
+    manifest: Manifest,
+    *,
+    runtimes: Collection[str],
+    hardware_class: str,
+    policy: VariantPolicy,
+    tried: Collection[str],
+) -> Variant | Reason:
+    """The variant to try next on this device, or why there is none.
+
+    ``runtimes``: those that can load a model here (``onnx``, ``tflite``); ``tried``: variants that the probe refused.
+    Most accurate: ties go to the smaller file; smallest: ties go to the more accurate one; then the name decides, so
+    that a device always chooses the same. Codes: ``no-budget``, ``no-variant``, ``variants-exhausted``.
+    """
+    if hardware_class not in manifest.budgets:
+        known = ", ".join(sorted(manifest.budgets))
+        text = f"the manifest has no budget for hardware class {hardware_class}; it has: {known}"
+        return Reason(code="no-budget", text=text)
+    loadable = [variant for variant in manifest.variants if variant.runtime in runtimes]
+    if not loadable:
+        needs = ", ".join(sorted({variant.runtime for variant in manifest.variants}))
+        has = ", ".join(sorted(runtimes)) or "none"
+        return Reason(
+            code="no-variant", text=f"the release needs a runtime of: {needs}; this device has: {has}"
+        )
+    left = [variant for variant in loadable if variant.name not in tried]
+    if not left:
+        names = ", ".join(sorted(variant.name for variant in loadable))
+        return Reason(code="variants-exhausted", text=f"every variant that runs here was refused: {names}")
+    if policy is VariantPolicy.SMALLEST:
+        return min(left, key=lambda variant: (variant.artifact.size, -variant.accuracy, variant.name))
+    return min(left, key=lambda variant: (-variant.accuracy, variant.artifact.size, variant.name))
