@@ -30,7 +30,7 @@ _NAME = re.compile(NAME_PATTERN)
 
 def is_name(text: str) -> bool:
     """Whether ``text`` keeps the rule of names."""
-    return _NAME.match(text) is not None
+    return _NAME.fullmatch(text) is not None
 
 
 def release_path(model: str, release: int, filename: str) -> str:

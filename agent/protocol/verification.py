@@ -13,8 +13,11 @@ class Mark(Struct, frozen=True, kw_only=True):
     """Highest version seen of one role under one set of keys: an older one is a rollback attack."""
 
     role: str
+    """A metadata role, or ``director:<device>``."""
     keys: str
-    """SHA-256 over the role's sorted key ids and threshold; new keys start a new mark."""
+    """``<threshold>:<key id>,<key id>,…``, sorted. A mark binds every key set that shares at least a threshold of
+    keys with it, because what was signed before would still verify; fewer in common start a new mark. Empty: a
+    floor under any keys (``minimum_versions`` at enrolment)."""
     version: int
 
 
@@ -23,7 +26,8 @@ class VerifyRequest(Struct, frozen=True, kw_only=True, tag="verify"):
     root: bytes
     """Bootstrap root.json from enrolment."""
     metadata: dict[str, bytes]
-    """Stored trusted metadata by file name: ``root.json`` (newest), ``timestamp.json``, ``digits.json``, …"""
+    """Stored trusted metadata by file name: ``2.root.json``, … (the chain from the bootstrap root on),
+    ``timestamp.json``, ``snapshot.json``, ``targets.json``, ``digits.json``, ``director.json``."""
     marks: tuple[Mark, ...]
     now: float
     """Trusted time, Unix seconds."""
@@ -81,7 +85,7 @@ class VerifyResult(Struct, frozen=True, kw_only=True, tag="result"):
     refusal: Reason | None = None
     """Why nothing at all was taken; ``code`` ``no-network`` means: try again later."""
     metadata: dict[str, bytes] = {}
-    """Files to store, whole."""
+    """Files that changed, each whole; the others stay as they are stored."""
     marks: tuple[Mark, ...] = ()
     hub_time: float | None = None
     """Newest hub-signed time seen, capped by the root's expiry."""
