@@ -75,10 +75,13 @@ class SignalVerdict(Struct, frozen=True, kw_only=True):
 
     level: VerdictLevel
     rows: Count
+    """Rows that had a value (were not missing): the sample size of PSI and of the test."""
     psi: float
     ks: float
     p_value: float
-    """Of the KS statistic, Benjamini-Hochberg corrected over the signals."""
+    """Of ``test``, Benjamini-Hochberg corrected over the judged signals; 1 where the signal was not tested."""
+    test: Literal["ks", "chi-squared"] = "ks"
+    """Classes (``argmax``) have no order, so KS means nothing for them: chi-squared is used and ``ks`` is 0."""
     missing_rate: float
     outside_rate: float
     """Share under the first or over the last edge."""

@@ -1,0 +1,120 @@
+"""Count values into the fixed bins of a reference: under, the bins, over, and missing.
+
+All signals are counted in one vector: signal after signal, each ``k + 2`` counts and then its missing count.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.protocol.drift import SignalCounts, SignalReference
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+UNIFORM_TOLERANCE = 1e-6
+"""How far, in bin widths, an edge may stand from its even place and still be found by arithmetic.
+
+Arithmetic only guesses the bin; the guess is corrected by one with the real edges, so the counts are exact.
+"""
+
+
+class Binner:
+    """Counts signal matrices; exact, so that counts of batches add up to the counts of their union."""
+
+    def __init__(self, signals: Sequence[SignalReference]) -> None:
+        self._names = [signal.name for signal in signals]
+        strides = np.array([len(signal.edges) + 2 for signal in signals], dtype=np.int64)
+        self._starts = np.concatenate(([0], np.cumsum(strides)))
+        self.size = int(self._starts[-1])
+        """Length of the vector of counts."""
+        even: list[int] = []
+        uneven: list[int] = []
+        for column, signal in enumerate(signals):
+            (even if is_uniform(signal.edges) else uneven).append(column)
+        self._even = _EvenBins(signals, even, self._starts)
+        self._uneven = [
+            (column, _closed(signals[column].edges), int(self._starts[column])) for column in uneven
+        ]
+
+    def count(self, values: Floats) -> Ints:
+        """Counts of a matrix of shape (rows, signals): int64 of shape (size,)."""
+        counts = np.zeros(self.size, dtype=np.int64)
+        self._even.add_to(counts, values)
+        for column, edges, start in self._uneven:
+            slots = np.searchsorted(edges, values[:, column], side="right")
+            slots[~np.isfinite(values[:, column])] = len(edges) + 1
+            found = np.bincount(slots, minlength=len(edges) + 2)
+            counts[start : start + len(found)] += found
+        return counts
+
+    def split(self, counts: Ints) -> dict[str, SignalCounts]:
+        """The vector as the protocol's counts, by signal."""
+        flat: list[int] = counts.tolist()
+        bounds: list[int] = self._starts.tolist()
+        return {
+            name: SignalCounts(counts=tuple(flat[start : end - 1]), missing=flat[end - 1])
+            for name, start, end in zip(self._names, bounds[:-1], bounds[1:], strict=True)
+        }
+
+
+class _EvenBins:
+    """Signals whose bins are all equally wide, counted together."""
+
+    def __init__(self, signals: Sequence[SignalReference], columns: list[int], starts: Ints) -> None:
+        chosen = [signals[column].edges for column in columns]
+        self._columns = np.array(columns, dtype=np.intp)
+        self._all = len(columns) == len(signals)
+        bins = np.array([len(edges) - 1 for edges in chosen], dtype=np.float64)
+        self._low = np.array([edges[0] for edges in chosen], dtype=np.float64)
+        high = np.array([edges[-1] for edges in chosen], dtype=np.float64)
+        self._per_unit = bins / (high - self._low)
+        self._last = bins - 1
+        self._edges = np.concatenate([_closed(edges) for edges in chosen]) if chosen else np.empty(0)
+        # First edge of each signal in ``_edges``; slot of "under" and of "missing" in the vector of counts.
+        self._first_edge = np.cumsum(bins + 1).astype(np.int64) - (bins.astype(np.int64) + 1)
+        self._under = starts[self._columns]
+        self._missing = starts[self._columns + 1] - 1
+
+    def add_to(self, counts: Ints, values: Floats) -> None:
+        if not self._columns.size or not len(values):
+            return
+        chosen = values if self._all else values[:, self._columns]
+        finite = np.isfinite(chosen)
+        whole = bool(finite.all())
+        if not whole:
+            chosen = np.where(finite, chosen, self._low)
+        with np.errstate(over="ignore"):  # a huge value is clipped to the last bin, then found to be over it
+            guess = (chosen - self._low) * self._per_unit
+        np.maximum(guess, 0.0, out=guess)
+        np.minimum(guess, self._last, out=guess)
+        bins = guess.astype(np.int64)
+        edge = bins + self._first_edge
+        bins -= chosen < self._edges[edge]
+        edge += 1
+        bins += chosen >= self._edges[edge]
+        bins += self._under + 1
+        if not whole:
+            bins = np.where(finite, bins, self._missing)
+        counts += np.bincount(bins.ravel(), minlength=len(counts))
+
+
+def _closed(edges: Sequence[float]) -> Floats:
+    """Edges with the last one moved up by one step of float64, which closes the last bin under ``<``."""
+    moved = np.array(edges, dtype=np.float64)
+    moved[-1] = np.nextafter(moved[-1], np.inf)
+    return moved
+
+
+def is_uniform(edges: Sequence[float]) -> bool:
+    """Whether the bins are equally wide, closely enough that arithmetic finds a value's bin within one."""
+    exact = np.array(edges, dtype=np.float64)
+    bins = len(exact) - 1
+    with np.errstate(all="ignore"):
+        width = (exact[-1] - exact[0]) / bins
+        per_unit = bins / (exact[-1] - exact[0])
+        if not (np.isfinite(width) and np.isfinite(per_unit) and per_unit > 0):
+            return False
+        places = (exact - exact[0]) * per_unit
+    return bool(np.abs(places - np.arange(bins + 1)).max() <= UNIFORM_TOLERANCE)

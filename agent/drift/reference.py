@@ -1,0 +1,214 @@
+"""The reference a release is signed with: made from data, decoded from its file, checked both times."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from agent.drift.binning import Binner, Floats
+from agent.drift.errors import BadReferenceError
+from agent.drift.signals import Extractor, Tensors, keyed
+from agent.protocol.codec import decode_json
+from agent.protocol.drift import DriftPolicy, DriftReference, SignalReference, SignalSource, Summary
+from agent.protocol.limits import MAX_MANIFEST_BYTES
+
+SCHEMA = 1
+
+ROWS_PER_BIN = 25
+"""Rows a bin needs before PSI can be believed: 20 bins need 500 (with 10 bins the policy's 300 is more)."""
+
+
+class SignalSpec(Struct, frozen=True, kw_only=True):
+    """What to monitor; its bins are found in the reference data."""
+
+    name: str
+    source: SignalSource
+    tensor: str
+    summary: Summary
+    index: int | None = None
+    """Element of the flattened row; for ``value`` only."""
+    bins: int = 10
+    """At most; ignored for ``argmax``, which has one bin a class."""
+    spacing: Literal["uniform", "quantile"] = "uniform"
+    """Equally wide bins cost an eighth on the device; quantile bins see more where values crowd together."""
+
+
+def build_reference(
+    specs: Sequence[SignalSpec],
+    *,
+    inputs: Tensors,
+    outputs: Tensors,
+    dataset_sha256: str,
+    policy: DriftPolicy | None = None,
+) -> DriftReference:
+    """Count the reference data.
+
+    Args:
+        specs: the signals, names unique.
+        inputs: reference inputs by tensor name, shape (rows, …), as the device will see them.
+        outputs: the model's answers to them, shape (rows, …).
+        dataset_sha256: digest of the data, for the lineage.
+        policy: when and how windows are judged; the protocol's defaults if None.
+
+    Raises:
+        SignalError: a tensor lacks a signal that is asked for.
+        MalformedMessageError: a name, the digest or the policy breaks its rule; the text names the field.
+        BadReferenceError: too few rows, too many bins for the policy's window, or a spec that contradicts itself.
+    """
+    tensors = keyed(inputs, outputs)
+    # Edges are not known before the values are, and values need a signal: a draft of one bin carries it there.
+    drafts = [_with_edges(spec, (0.0, 1.0)) for spec in specs]
+    values = Extractor(drafts).values(tensors)
+    edges = [_edges(spec, values[:, column], tensors) for column, spec in enumerate(specs)]
+    signals = [_with_edges(spec, found) for spec, found in zip(specs, edges, strict=True)]
+    binner = Binner(signals)
+    counted = binner.split(binner.count(values))
+    reference = DriftReference(
+        schema=SCHEMA,
+        dataset_sha256=dataset_sha256,
+        rows=len(values),
+        signals=tuple(
+            msgspec.structs.replace(
+                signal, counts=counted[signal.name].counts, missing=counted[signal.name].missing
+            )
+            for signal in signals
+        ),
+        policy=policy or DriftPolicy(),
+    )
+    _require_judgeable(reference)
+    # Through the decoder, so that names, digests and policy are checked by the same rules as on the device.
+    return decode_reference(encode_reference(reference))
+
+
+def decode_reference(payload: bytes) -> DriftReference:
+    """Decode and check a reference file (JSON).
+
+    Raises:
+        MessageTooLargeError: over ``limits.MAX_MANIFEST_BYTES``.
+        MalformedMessageError: not JSON, or a field breaks its rule.
+        BadReferenceError: it contradicts itself; the text names the signal.
+    """
+    reference = decode_json(payload, DriftReference, limit=MAX_MANIFEST_BYTES)
+    _require_sound(reference)
+    return reference
+
+
+def encode_reference(reference: DriftReference) -> bytes:
+    """The reference file: deterministic JSON.
+
+    Raises:
+        BadReferenceError: the file would be over ``limits.MAX_MANIFEST_BYTES``.
+    """
+    payload = msgspec.json.encode(reference, order="deterministic")
+    if len(payload) > MAX_MANIFEST_BYTES:
+        raise BadReferenceError(f"reference: {len(payload)} bytes, at most {MAX_MANIFEST_BYTES} are allowed")
+    return payload
+
+
+def signal_values(reference: DriftReference, inputs: Tensors, outputs: Tensors) -> Floats:
+    """Every signal of every row: float64 of shape (rows, signals), NaN where a row does not have the signal.
+
+    Raises:
+        SignalError: see :meth:`agent.drift.signals.Extractor.values`.
+    """
+    return Extractor(reference.signals).values(keyed(inputs, outputs))
+
+
+def required_rows(signal: SignalReference, policy: DriftPolicy) -> int:
+    """Rows that a window needs, and that the reference needs, before this signal is judged."""
+    return max(policy.minimum_rows, ROWS_PER_BIN * (len(signal.edges) - 1))
+
+
+def _with_edges(spec: SignalSpec, edges: tuple[float, ...]) -> SignalReference:
+    if (spec.summary == "value") != (spec.index is not None) or (spec.index or 0) < 0:
+        raise BadReferenceError(
+            f"signal {spec.name}: 'index' (0 or more) belongs to summary 'value' and to no other"
+        )
+    return SignalReference(
+        name=spec.name,
+        source=spec.source,
+        tensor=spec.tensor,
+        summary=spec.summary,
+        index=spec.index,
+        edges=edges,
+        counts=(0,) * (len(edges) + 1),
+        missing=0,
+    )
+
+
+def _edges(
+    spec: SignalSpec,
+    values: NDArray[np.float64],
+    tensors: dict[tuple[SignalSource, str], NDArray[np.generic]],
+) -> tuple[float, ...]:
+    if spec.summary == "argmax":
+        tensor = tensors[spec.source, spec.tensor]
+        classes = math.prod(tensor.shape[1:])
+        return tuple(edge - 0.5 for edge in range(classes + 1))
+    if spec.bins < 1:
+        raise BadReferenceError(f"signal {spec.name}: {spec.bins} bins, at least 1 is needed")
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        raise BadReferenceError(f"signal {spec.name}: no row of the reference data has a finite value")
+    low, high = float(finite.min()), float(finite.max())
+    if low == high:
+        # A constant still has a range to leave: half a unit, or half its own size where that is more.
+        margin = 0.5 * max(1.0, abs(low))
+        return (low - margin, low + margin)
+    if spec.spacing == "quantile":
+        return tuple(np.unique(np.quantile(finite, np.linspace(0, 1, spec.bins + 1))).tolist())
+    return tuple(np.linspace(low, high, spec.bins + 1).tolist())
+
+
+def _require_sound(reference: DriftReference) -> None:
+    names = [signal.name for signal in reference.signals]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadReferenceError(f"reference: signal names must differ, these stand twice: {', '.join(twice)}")
+    for signal in reference.signals:
+        problem = _problem(signal, reference.rows)
+        if problem:
+            raise BadReferenceError(f"reference: signal {signal.name}: {problem}")
+    policy = reference.policy
+    if policy.psi_drift < policy.psi_warning:
+        raise BadReferenceError(
+            f"reference: psi_drift {policy.psi_drift} is under psi_warning {policy.psi_warning}"
+        )
+
+
+def _problem(signal: SignalReference, rows: int) -> str | None:
+    edges = signal.edges
+    if not all(math.isfinite(edge) for edge in edges):
+        return "every edge must be finite"
+    if not all(left < right for left, right in itertools.pairwise(edges)):
+        return "edges must ascend"
+    if len(signal.counts) != len(edges) + 1:
+        return f"{len(edges)} edges make {len(edges) + 1} counts, there are {len(signal.counts)}"
+    total = sum(signal.counts) + signal.missing
+    if total != rows:
+        return f"counts and missing add up to {total}, the reference has {rows} rows"
+    if (signal.summary == "value") != (signal.index is not None) or (signal.index or 0) < 0:
+        return "'index' (0 or more) belongs to summary 'value' and to no other"
+    return None
+
+
+def _require_judgeable(reference: DriftReference) -> None:
+    """A reference that can never give a verdict is refused where it is made, not discovered in the field."""
+    for signal in reference.signals:
+        needed = required_rows(signal, reference.policy)
+        present = reference.rows - signal.missing
+        bins = len(signal.edges) - 1
+        if present < needed:
+            raise BadReferenceError(
+                f"reference: signal {signal.name} with {bins} bins needs {needed} rows, the data has {present}"
+            )
+        if reference.policy.window_rows < needed:
+            raise BadReferenceError(
+                f"reference: signal {signal.name} with {bins} bins needs windows of {needed} rows, "
+                f"the policy closes them at {reference.policy.window_rows}"
+            )

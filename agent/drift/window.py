@@ -1,0 +1,167 @@
+"""Windows on the device: the request path copies rows into a ring, batches of them are counted beside it."""
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from agent.drift.binning import Binner
+from agent.drift.signals import Array, Extractor, TensorKey, Tensors, batch_rows
+from agent.drift.verdict import Judge
+from agent.protocol.drift import DriftReference, DriftWindow
+
+RING_ROWS = 256
+"""Rows held back before they are counted together."""
+
+RING_BYTES = 256 * 1024
+"""… or this many bytes of them, so that images do not fill the memory of the device."""
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """What served the requests of a window."""
+
+    model: str
+    release: int
+    deployment: str
+    artifact: str
+    """SHA-256 of the model file."""
+
+
+class WindowBuilder:
+    """Counts the requests of one runner into windows. Not thread-safe: it belongs to the runner's loop.
+
+    The tensors of a row are copied as they are, in their own dtype (quantised ones too, so the reference must be made
+    from the same representation). The ring is laid out on the first batch, and again when shape or dtype change.
+    """
+
+    def __init__(self, identity: Identity, reference: DriftReference) -> None:
+        self._identity = identity
+        self._policy = reference.policy
+        self._extractor = Extractor(reference.signals)
+        self._binner = Binner(reference.signals)
+        self._judge = Judge(reference)
+        self._counts = np.zeros(self._binner.size, dtype=np.int64)
+        self._ring = _Ring(self._extractor.tensors)
+        self._rows = 0
+        self._opened = 0.0
+
+    @property
+    def rows(self) -> int:
+        """Rows in the open window."""
+        return self._rows
+
+    def add(self, inputs: Tensors, outputs: Tensors, now: float) -> None:
+        """Take a batch: tensors by name, each of shape (rows, …), already answered; ``now`` in Unix seconds.
+
+        Tensors without a signal are not looked at. NaN and infinities are data (they count as missing).
+
+        Raises:
+            SignalError: a tensor is absent, not numeric, or of another number of rows. Nothing was taken.
+                :func:`agent.drift.check_tensors` finds this at load, before there is a request.
+        """
+        arrays = [
+            (inputs if source == "input" else outputs).get(name) for source, name in self._extractor.tensors
+        ]
+        rows = self._ring.put(arrays)
+        if rows is None:
+            rows = self._add_slowly(inputs, outputs)
+        if rows and (not self._rows or now < self._opened):
+            self._opened = now  # the first row, or a clock that was set back
+        self._rows += rows
+
+    def flush(self) -> None:
+        """Count what the ring holds; the runner may call it when it has nothing else to do."""
+        held = self._ring.take()
+        if held is not None:
+            self._counts += self._binner.count(self._extractor.values(held))
+
+    def due(self, now: float) -> bool:
+        """Whether the window should be closed: enough rows, or old enough and not empty. ``now``: Unix seconds."""
+        if self._rows >= self._policy.window_rows:
+            return True
+        return self._rows > 0 and now - self._opened >= self._policy.window_seconds
+
+    def close(self, now: float) -> DriftWindow | None:
+        """Judge the window as it is and open the next one; None where it has no row. ``now``: Unix seconds.
+
+        A window may hold more than ``window_rows`` by the rest of its last batch.
+        """
+        self.flush()
+        if not self._rows:
+            return None
+        signals = self._binner.split(self._counts)
+        window = DriftWindow(
+            model=self._identity.model,
+            release=self._identity.release,
+            deployment=self._identity.deployment,
+            artifact=self._identity.artifact,
+            opened=self._opened,
+            closed=max(now, self._opened),
+            rows=self._rows,
+            signals=signals,
+            verdict=self._judge.verdict(signals, self._rows),
+        )
+        self._counts[:] = 0
+        self._rows = 0
+        return window
+
+    def _add_slowly(self, inputs: Tensors, outputs: Tensors) -> int:
+        """A batch that does not fit in the ring: new layout, full ring, or larger than the ring altogether."""
+        tensors: dict[TensorKey, Array] = {
+            (source, name): (inputs if source == "input" else outputs)[name]
+            for source, name in self._extractor.tensors
+            if name in (inputs if source == "input" else outputs)
+        }
+        rows = batch_rows(tensors, self._extractor.tensors)
+        self.flush()
+        self._ring.lay_out(tensors)
+        for start in range(0, rows, self._ring.capacity):
+            self.flush()
+            self._ring.put([tensor[start : start + self._ring.capacity] for tensor in tensors.values()])
+        return rows
+
+
+class _Ring:
+    """Preallocated rows of each tensor; filled to the end, then taken whole."""
+
+    def __init__(self, keys: tuple[TensorKey, ...]) -> None:
+        self._keys = keys
+        self._buffers: list[NDArray[np.generic]] = []
+        self._layout: list[tuple[np.dtype[np.generic], tuple[int, ...]]] = []
+        self._filled = 0
+        self.capacity = 0
+
+    def put(self, arrays: list[Array | None]) -> int | None:
+        """Copy one batch and give its rows; None, and nothing copied, where it does not fit as it is."""
+        first = arrays[0]
+        if first is None or not self._buffers or not first.ndim:
+            return None
+        rows = len(first)
+        end = self._filled + rows
+        if end > self.capacity:
+            return None
+        taken: list[Array] = []
+        for array, (dtype, shape) in zip(arrays, self._layout, strict=True):
+            if array is None or array.dtype != dtype or array.shape != (rows, *shape):
+                return None
+            taken.append(array)
+        for array, buffer in zip(taken, self._buffers, strict=True):
+            buffer[self._filled : end] = array
+        self._filled = end
+        return rows
+
+    def take(self) -> dict[TensorKey, Array] | None:
+        """The rows held, as views that are valid until the next ``put``; None where there are none."""
+        if not self._filled:
+            return None
+        held = {key: buffer[: self._filled] for key, buffer in zip(self._keys, self._buffers, strict=True)}
+        self._filled = 0
+        return held
+
+    def lay_out(self, tensors: dict[TensorKey, Array]) -> None:
+        layout = [(tensors[key].dtype, tensors[key].shape[1:]) for key in self._keys]
+        if layout == self._layout:
+            return
+        row_bytes = sum(tensors[key][:1].nbytes or 1 for key in self._keys)
+        self.capacity = max(1, min(RING_ROWS, RING_BYTES // row_bytes))
+        self._layout = layout
+        self._buffers = [np.empty((self.capacity, *shape), dtype=dtype) for dtype, shape in layout]
