@@ -1,0 +1,175 @@
+"""The repository as this device trusts it: python-tuf's updater in a temporary folder, filled from what was stored.
+
+python-tuf does not fsync, and takes an older repository when the files it left are empty (an ordinary power loss).
+So its folder lives as long as one check, and the version marks are compared before anything is taken.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+from tuf.ngclient import Updater, UpdaterConfig
+
+from agent.protocol.limits import MAX_METADATA_BYTES
+from agent.trust.director import FILE as DIRECTOR_FILE
+from agent.trust.director import ISSUED_FIELD, read_issued
+from agent.trust.errors import MALFORMED, RefusedError, as_trust_error
+from agent.trust.fetcher import BASE_URL, Fetch, ParentFetcher
+from agent.trust.marks import KeySet, MarkBook
+from agent.trust.releases import delegation
+
+CONFIG = UpdaterConfig(
+    max_root_rotations=256,
+    max_delegations=32,
+    root_max_length=256 * 1024,  # bytes, as the others
+    timestamp_max_length=16 * 1024,
+    snapshot_max_length=MAX_METADATA_BYTES,
+    targets_max_length=MAX_METADATA_BYTES,
+)
+TOP_LEVEL = (Timestamp.type, Snapshot.type, Targets.type)
+HISTORY = "root_history"
+"""Where the updater looks for the chain of roots."""
+
+_STORED_ROOT = re.compile(r"[1-9][0-9]{0,9}\.root\.json")
+_STORED_ROLE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\.json")
+
+
+class TrustedRepository:
+    """One refresh of the repository, and the model roles loaded after it."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        root: bytes,
+        stored: Mapping[str, bytes],
+        fetch: Fetch,
+        now: datetime,
+        marks: MarkBook,
+    ) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            folder: empty, and gone after the check.
+            root: the bootstrap root from enrolment; the chain of roots is walked from it every time.
+            stored: files of earlier checks, by name; each is verified again.
+            fetch: asks the parent.
+            now: trusted time, UTC.
+            marks: read, and raised by what is accepted.
+
+        Raises:
+            TrustError: the bootstrap root can't be used.
+        """
+        self._folder = folder
+        self._stored = stored
+        self._marks = marks
+        self._accepted: set[str] = set()
+        _fill(folder, stored)
+        try:
+            self._updater = Updater(
+                str(folder), BASE_URL, fetcher=ParentFetcher(fetch), config=CONFIG, bootstrap=root
+            )
+        except (RepositoryError, ValueError) as error:
+            raise as_trust_error(error, "the root from enrolment") from error
+        self._trusted = self._updater._trusted_set  # noqa: SLF001 - no public way to set the time; the version is pinned
+        self._trusted.reference_time = now
+        self._bootstrap_file = f"{self._trusted.root.version}.root.json"
+
+    @property
+    def targets(self) -> Targets:
+        """Verified top-level targets, after :meth:`refresh`."""
+        return self._trusted.targets
+
+    def refresh(self) -> None:
+        """Bring root, timestamp, snapshot and targets up to date, and compare them with the marks.
+
+        What was verified before an error is kept (:meth:`changed_files`), a rollback never is.
+
+        Raises:
+            TrustError: refused, or the hub could not be asked.
+        """
+        try:
+            self._updater.refresh()
+        except Exception as error:  # a hostile document may raise anything in a parser
+            raise as_trust_error(error, "the repository") from error
+        finally:
+            self._accept_what_holds()
+        root = self._trusted.root
+        for role in (Root.type, *TOP_LEVEL):
+            self._marks.check(role, KeySet.of(root, role), self._trusted[role].version)
+
+    def model_role(self, model: str, path: str) -> Targets:
+        """The verified role of ``model``, found by looking up one of its target paths.
+
+        Raises:
+            RefusedError: no such model, not signed by enough approvers, expired, or older than was seen.
+            UnreachableError: the hub could not be asked.
+        """
+        delegated = delegation(self.targets, model)
+        if not delegated.is_delegated_path(path):
+            raise RefusedError(MALFORMED, f"{path}: not a path of {model}")
+        try:
+            self._updater.get_targetinfo(path)
+        except Exception as error:  # as in refresh
+            raise as_trust_error(error, f"the approved releases of {model}") from error
+        if not self._trusted.contains(model, Targets.type):
+            raise RefusedError(MALFORMED, f"{path}: another role than {model} answers for it")
+        role = self._trusted[model]
+        if not isinstance(role, Targets):
+            raise RefusedError(MALFORMED, f"{model} is {role.type} metadata, not targets")
+        keys = KeySet.of(self.targets, model)
+        self._marks.check(model, keys, role.version)
+        self._accept(model, keys, role.version)
+        return role
+
+    def changed_files(self) -> dict[str, bytes]:
+        """Accepted files that differ from the stored ones."""
+        files = {path.name: path.read_bytes() for path in sorted((self._folder / HISTORY).iterdir())}
+        for role in sorted(self._accepted):
+            path = self._folder / f"{role}.json"
+            if path.exists():
+                files[path.name] = path.read_bytes()
+        files.pop(self._bootstrap_file, None)
+        return {name: data for name, data in files.items() if self._stored.get(name) != data}
+
+    def hub_time(self) -> float | None:
+        """The time in the accepted timestamp, Unix seconds: at most its own and the root's expiry."""
+        timestamp = self._trusted.get(Timestamp.type)
+        if Timestamp.type not in self._accepted or timestamp is None:
+            return None
+        issued = read_issued(timestamp.unrecognized_fields.get(ISSUED_FIELD), timestamp.expires)
+        return None if issued is None else self.capped(issued)
+
+    def capped(self, moment: float) -> float:
+        """At most the root's expiry: a stolen online key can't push a device's clock beyond it."""
+        return min(moment, self._trusted.root.expires.timestamp())
+
+    def _accept_what_holds(self) -> None:
+        root = self._trusted.root
+        keys = KeySet.of(root, Root.type)
+        if root.version < self._marks.floor(Root.type, keys):
+            return  # roots are missing, so nothing under this one counts
+        self._marks.record(Root.type, keys, root.version)
+        for role in TOP_LEVEL:
+            signed = self._trusted.get(role)
+            keys = KeySet.of(root, role)
+            if signed is None or signed.version < self._marks.floor(role, keys):
+                return
+            self._accept(role, keys, signed.version)
+
+    def _accept(self, role: str, keys: KeySet, version: int) -> None:
+        self._marks.record(role, keys, version)
+        self._accepted.add(role)
+
+
+def _fill(folder: Path, stored: Mapping[str, bytes]) -> None:
+    history = folder / HISTORY
+    history.mkdir()
+    for name, data in stored.items():
+        if _STORED_ROOT.fullmatch(name):
+            (history / name).write_bytes(data)
+        elif _STORED_ROLE.fullmatch(name) and name != DIRECTOR_FILE:
+            (folder / name).write_bytes(data)

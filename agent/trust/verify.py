@@ -1,0 +1,133 @@
+"""One check from beginning to end: a request and a way to fetch in, a result out."""
+
+import tempfile
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.protocol.state import Reason
+from agent.protocol.verification import (
+    RefusedAssignment,
+    VerifiedAssignment,
+    VerifyRequest,
+    VerifyResult,
+)
+from agent.trust.director import FILE as DIRECTOR_FILE
+from agent.trust.director import DirectorDocument, Order, check_director, mark_role
+from agent.trust.errors import BAD_SIGNATURE, NOT_APPROVED, RefusedError, TrustError
+from agent.trust.fetcher import Fetch
+from agent.trust.marks import MarkBook
+from agent.trust.releases import check_order, delegation
+from agent.trust.repository import TrustedRepository
+
+
+@dataclass
+class _Findings:
+    """What one check has established so far."""
+
+    assignments: list[VerifiedAssignment] = field(default_factory=list)
+    refused: list[RefusedAssignment] = field(default_factory=list)
+    refusal: Reason | None = None
+    director: bytes | None = None
+    director_time: float | None = None
+
+
+def verify(request: VerifyRequest, fetch: Fetch) -> VerifyResult:
+    """Refresh the repository, then check the director's document and each release that it orders.
+
+    Nothing that a hub can send makes this raise: what is wrong comes back as a reason.
+    """
+    marks = MarkBook(request.marks)
+    with tempfile.TemporaryDirectory(prefix="edgeward-verifier-") as folder:
+        try:
+            repository = TrustedRepository(
+                folder=Path(folder),
+                root=request.root,
+                stored=request.metadata,
+                fetch=fetch,
+                now=datetime.fromtimestamp(request.now, UTC),
+                marks=marks,
+            )
+        except TrustError as error:
+            return VerifyResult(refusal=error.reason, marks=request.marks)
+        return _check(request, repository, marks)
+
+
+def _check(request: VerifyRequest, repository: TrustedRepository, marks: MarkBook) -> VerifyResult:
+    found = _Findings()
+    try:
+        repository.refresh()
+        if request.director is not None:
+            _follow(request, request.director, repository, marks, found)
+    except TrustError as error:
+        # Without the repository (or with half of it) nothing is taken; what was verified is still worth keeping.
+        found.refusal = error.reason
+        found.assignments.clear()
+        found.refused.clear()
+    metadata = repository.changed_files()
+    if found.director is not None and request.metadata.get(DIRECTOR_FILE) != found.director:
+        metadata[DIRECTOR_FILE] = found.director
+    times = [time for time in (repository.hub_time(), found.director_time) if time is not None]
+    return VerifyResult(
+        assignments=tuple(found.assignments),
+        refused=tuple(found.refused),
+        refusal=found.refusal,
+        metadata=metadata,
+        marks=marks.marks(),
+        hub_time=max(times, default=None),
+    )
+
+
+def _follow(
+    request: VerifyRequest, director: bytes, repository: TrustedRepository, marks: MarkBook, found: _Findings
+) -> None:
+    document = check_director(
+        director,
+        targets=repository.targets,
+        device=request.device,
+        now=datetime.fromtimestamp(request.now, UTC),
+        marks=marks,
+        previous=request.metadata.get(DIRECTOR_FILE),
+    )
+    _accept(document, director, request.device, repository, marks, found)
+    for order in document.orders:
+        try:
+            found.assignments.append(_check_order(order, repository))
+        except RefusedError as error:
+            found.refused.append(
+                RefusedAssignment(
+                    model=order.model,
+                    release=order.release,
+                    deployment=order.assignment.deployment,
+                    reason=_reason(order, error),
+                )
+            )
+
+
+def _accept(
+    document: DirectorDocument,
+    data: bytes,
+    device: str,
+    repository: TrustedRepository,
+    marks: MarkBook,
+    found: _Findings,
+) -> None:
+    marks.record(mark_role(device), document.keys, document.version)
+    found.director = data
+    if document.issued is not None:
+        found.director_time = repository.capped(document.issued)
+
+
+def _check_order(order: Order, repository: TrustedRepository) -> VerifiedAssignment:
+    role = repository.model_role(order.model, order.path)
+    return check_order(order, role, delegation(repository.targets, order.model))
+
+
+def _reason(order: Order, error: RefusedError) -> Reason:
+    """A model's role without enough approvers' signatures is what "not approved" means."""
+    if error.reason.code != BAD_SIGNATURE:
+        return error.reason
+    return Reason(
+        code=NOT_APPROVED,
+        text=f"{order.model} release {order.release}: not signed by enough approvers ({error.reason.text})",
+    )
