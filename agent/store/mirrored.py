@@ -162,9 +162,7 @@ class MirroredStore:
                     connection.execute(
                         "INSERT OR REPLACE INTO state VALUES (?, ?, datetime('now'))", (key, value)
                     )
-            connection.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('generation', ?)", (snapshot.generation,)
-            )
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", (snapshot.generation,))
 
     def _read_database(self) -> tuple[_Snapshot | None, str | None]:
         """The database's content, or what is wrong with it (nothing, where it is absent)."""

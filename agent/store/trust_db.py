@@ -57,7 +57,9 @@ class TrustDatabase:
         if present is not None:
             if present == root:
                 return
-            raise StoreError(f"{self._store.path}: holds another root of trust already; remove it to enrol anew")
+            raise StoreError(
+                f"{self._store.path}: holds another root of trust already; remove it to enrol anew"
+            )
         self._store.write({_ROOT: root, _MARKS: msgspec.json.encode(_highest(minimum))})
 
     def load(self) -> TrustState:
