@@ -40,26 +40,37 @@ def kolmogorov_smirnov(counts: Floats, reference: Floats) -> Floats:
     return np.where(known, np.clip(distance.max(axis=1, initial=0.0), 0.0, 1.0), 0.0)
 
 
-def ks_p_value(statistic: float, rows: float, reference_rows: float) -> float:
-    """Asymptotic p-value of a two-sample KS statistic; conservative on binned values.
+def ks_p_values(statistic: Floats, rows: Floats, reference_rows: Floats) -> Floats:
+    """Asymptotic p-values of two-sample KS statistics, all of one shape; conservative on binned values.
 
     Kolmogorov's distribution at ``(√n + 0.12 + 0.11 / √n) D`` with ``n = rows · reference_rows / (rows +
-    reference_rows)`` (Stephens 1970, "Use of the Kolmogorov-Smirnov… without extensive tables").
+    reference_rows)`` (Stephens 1970, "Use of the Kolmogorov-Smirnov… without extensive tables"). 1 where a side has
+    no rows.
     """
-    if rows <= 0 or reference_rows <= 0 or statistic <= 0:
-        return 1.0
-    root = math.sqrt(rows * (reference_rows / (rows + reference_rows)))
-    return kolmogorov_survival((root + 0.12 + 0.11 / root) * statistic)
+    total = rows + reference_rows
+    root = np.sqrt(rows * (reference_rows / np.where(total > 0, total, 1.0)))
+    root = np.where(root > 0, root, 1.0)
+    survival = kolmogorov_survival((root + 0.12 + 0.11 / root) * statistic)
+    return np.where((rows > 0) & (reference_rows > 0), survival, 1.0)
 
 
-def kolmogorov_survival(x: float) -> float:
-    """P(K > x) of Kolmogorov's distribution, by the series that converges fast on either side of 1.18."""
-    if x < 0.1:  # noqa: PLR2004 - below it the survival differs from 1 by less than 1e-50
-        return 1.0
-    if x < 1.18:  # noqa: PLR2004 - the crossing point of the two series
-        terms = (math.exp(-((2 * j - 1) ** 2) * math.pi**2 / (8 * x * x)) for j in range(1, 6))
-        return max(0.0, 1.0 - math.sqrt(2 * math.pi) / x * sum(terms))
-    return min(1.0, 2 * sum((-1.0) ** (j - 1) * math.exp(-2 * j * j * x * x) for j in range(1, 6)))
+KOLMOGOROV_CROSSING = 1.18
+"""Where the two series of Kolmogorov's distribution converge equally fast."""
+
+KOLMOGOROV_SMALLEST = 0.1
+"""Below it the survival differs from 1 by less than 1e-50."""
+
+_J = np.arange(1.0, 6.0)[:, None]
+
+
+def kolmogorov_survival(x: Floats) -> Floats:
+    """P(K > x) of Kolmogorov's distribution, same shape: by the series that converges fast at each ``x``."""
+    low = np.clip(x, KOLMOGOROV_SMALLEST, KOLMOGOROV_CROSSING)
+    tails = np.exp(-((2 * _J - 1) ** 2) * np.pi**2 / (8 * low * low))
+    below = np.sqrt(2 * np.pi) / low * tails.sum(axis=0)
+    above = 2 * ((-1) ** (_J - 1) * np.exp(-2 * _J * _J * x * x)).sum(axis=0)
+    survival: Floats = np.clip(np.where(x < KOLMOGOROV_CROSSING, 1.0 - below, above), 0.0, 1.0)
+    return survival
 
 
 def chi_squared_p_value(counts: Floats, reference: Floats) -> float:
@@ -106,16 +117,19 @@ def chi_squared_survival(statistic: float, degrees: int) -> float:
     return min(1.0, total)
 
 
-def excess_p_value(count: float, rows: float, reference_count: float, reference_rows: float) -> float:
-    """One-sided p-value that a share grew: two-proportion z-test with the pooled share (Fleiss 1981, §2.3)."""
+def excess_p_values(counts: Floats, rows: float, reference_counts: Floats, reference_rows: float) -> Floats:
+    """One-sided p-values that shares grew: two-proportion z-test with the pooled share (Fleiss 1981, section 2.3).
+
+    ``counts`` and ``reference_counts`` have one shape, and so has the result; 1 where nothing can be compared.
+    """
     if rows <= 0 or reference_rows <= 0:
-        return 1.0
-    pooled = (count + reference_count) / (rows + reference_rows)
-    spread = math.sqrt(max(0.0, pooled * (1 - pooled)) * (1 / rows + 1 / reference_rows))
-    difference = count / rows - reference_count / reference_rows
-    if spread == 0:
-        return 1.0
-    return 0.5 * math.erfc(difference / spread / math.sqrt(2))
+        return np.ones_like(counts)
+    pooled = (counts + reference_counts) / (rows + reference_rows)
+    variance = np.maximum(pooled * (1 - pooled), 0.0) * (1 / rows + 1 / reference_rows)
+    difference = counts / rows - reference_counts / reference_rows
+    scores = difference / np.sqrt(np.where(variance > 0, 2 * variance, 1.0))
+    p_values = np.array([0.5 * math.erfc(score) for score in scores.tolist()])
+    return np.where(variance > 0, p_values, 1.0)
 
 
 def benjamini_hochberg(p_values: Floats) -> Floats:

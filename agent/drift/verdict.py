@@ -17,6 +17,7 @@ A window's level is that of its worst signal.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,10 @@ from agent.drift.reference import required_rows
 from agent.protocol.drift import DriftReference, SignalCounts, SignalVerdict, Verdict, VerdictLevel
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
-SEVERITY: dict[VerdictLevel, int] = {"insufficient data": 0, "ok": 1, "warning": 2, "drift": 3}
+LEVELS: tuple[VerdictLevel, ...] = ("insufficient data", "ok", "warning", "drift")
+SEVERITY: dict[VerdictLevel, int] = {level: severity for severity, level in enumerate(LEVELS)}
 MOVED_MOST = 3
 
 
@@ -52,7 +55,11 @@ class Judge:
         self._missing = [signal.missing for signal in reference.signals]
         self._present = self._counts.sum(axis=1)
         self._outside = _outside([signal.counts for signal in reference.signals])
-        self._needed = [required_rows(signal, reference.policy) for signal in reference.signals]
+        self._classes = [i for i, signal in enumerate(reference.signals) if signal.summary == "argmax"]
+        self._tests: list[Literal["ks", "chi-squared"]] = [
+            "chi-squared" if signal.summary == "argmax" else "ks" for signal in reference.signals
+        ]
+        self._needed = np.array([required_rows(signal, reference.policy) for signal in reference.signals])
 
     def verdict(self, counts: Mapping[str, SignalCounts], rows: int) -> Verdict:
         """See :func:`judge`."""
@@ -67,81 +74,68 @@ class Judge:
         judged = np.minimum(present, self._present) >= self._needed
         p_values = self._distribution_p(matrix, present, ks, judged)
         excessive = self._excessive(missing, outside, rows)
-        signals = {}
-        for i, name in enumerate(self._names):
-            level = self._level(
-                enough=rows >= self._needed[i],
-                excessive=bool(excessive[i]),
-                judged=bool(judged[i]),
-                psi=float(psi[i]),
-                p_value=float(p_values[i]),
-            )
-            signals[name] = SignalVerdict(
+        ks[self._classes] = 0.0
+        columns = zip(
+            self._names,
+            self._levels(rows, excessive, judged, psi, p_values),
+            present.astype(np.int64).tolist(),
+            psi.tolist(),
+            ks.tolist(),
+            p_values.tolist(),
+            self._tests,
+            missing,
+            outside,
+            strict=True,
+        )
+        whole = max(rows, 1)
+        signals = {
+            name: SignalVerdict(
                 level=level,
-                rows=int(present[i]),
-                psi=float(psi[i]),
-                ks=0.0 if self._is_class(i) else float(ks[i]),
-                p_value=float(p_values[i]),
-                test="chi-squared" if self._is_class(i) else "ks",
-                missing_rate=missing[i] / max(rows, 1),
-                outside_rate=outside[i] / max(rows, 1),
+                rows=known,
+                psi=stability,
+                ks=distance,
+                p_value=p_value,
+                test=test,
+                missing_rate=absent / whole,
+                outside_rate=beyond / whole,
             )
+            for name, level, known, stability, distance, p_value, test, absent, beyond in columns
+        }
         return self._combine(signals, rows)
 
     def _matrix(self, counts: Sequence[tuple[int, ...]]) -> Floats:
         return np.array([row + (0,) * (self._width - len(row)) for row in counts], dtype=np.float64)
 
-    def _is_class(self, i: int) -> bool:
-        return self._reference.signals[i].summary == "argmax"
-
-    def _distribution_p(
-        self, matrix: Floats, present: Floats, ks: Floats, judged: NDArray[np.bool_]
-    ) -> Floats:
+    def _distribution_p(self, matrix: Floats, present: Floats, ks: Floats, judged: Flags) -> Floats:
         """Corrected p-values over the judged signals; 1 for the others, which are not tested."""
-        p_values = np.ones(len(self._names))
-        for i in np.flatnonzero(judged).tolist():
-            p_values[i] = (
-                statistics.chi_squared_p_value(matrix[i], self._counts[i])
-                if self._is_class(i)
-                else statistics.ks_p_value(float(ks[i]), float(present[i]), float(self._present[i]))
-            )
+        p_values = statistics.ks_p_values(ks, present, self._present)
+        for i in self._classes:
+            p_values[i] = statistics.chi_squared_p_value(matrix[i], self._counts[i])
+        p_values[~judged] = 1.0
         p_values[judged] = statistics.benjamini_hochberg(p_values[judged])
         return p_values
 
-    def _excessive(self, missing: list[int], outside: list[int], rows: int) -> NDArray[np.bool_]:
+    def _excessive(self, missing: list[int], outside: list[int], rows: int) -> Flags:
         """Signals whose missing or outside share is over the reference's by too much to matter and to be chance."""
         policy, reference_rows = self._reference.policy, self._reference.rows
-        found = [*missing, *outside]
-        expected = [*self._missing, *self._outside]
-        p_values = statistics.benjamini_hochberg(
-            np.array(
-                [
-                    statistics.excess_p_value(count, rows, reference, reference_rows)
-                    for count, reference in zip(found, expected, strict=True)
-                ]
-            )
-        )
-        growth = np.array(found) / max(rows, 1) - np.array(expected) / max(reference_rows, 1)
-        flags = (growth > policy.maximum_outside) & (p_values < policy.alpha)
+        found = np.array([*missing, *outside], dtype=np.float64)
+        expected = np.array([*self._missing, *self._outside], dtype=np.float64)
+        growth = found / max(rows, 1) - expected / max(reference_rows, 1)
+        p_values = statistics.excess_p_values(found, rows, expected, reference_rows)
+        flags = (growth > policy.maximum_outside) & (statistics.benjamini_hochberg(p_values) < policy.alpha)
         missing_flags, outside_flags = flags.reshape(2, -1)
-        either: NDArray[np.bool_] = missing_flags | outside_flags
+        either: Flags = missing_flags | outside_flags
         return either
 
-    def _level(
-        self, *, enough: bool, excessive: bool, judged: bool, psi: float, p_value: float
-    ) -> VerdictLevel:
+    def _levels(
+        self, rows: int, excessive: Flags, judged: Flags, psi: Floats, p_values: Floats
+    ) -> list[VerdictLevel]:
         policy = self._reference.policy
-        if not enough:
-            return "insufficient data"
-        if excessive:
-            return "drift"
-        if not judged:
-            return "insufficient data"
-        if p_value < policy.alpha and psi >= policy.psi_drift:
-            return "drift"
-        if p_value < policy.alpha and psi >= policy.psi_warning:
-            return "warning"
-        return "ok"
+        significant = p_values < policy.alpha
+        drift = excessive | (judged & significant & (psi >= policy.psi_drift))
+        warning = judged & significant & (psi >= policy.psi_warning)
+        levels = np.select([rows < self._needed, drift, warning, judged], [0, 3, 2, 1], default=0)
+        return [LEVELS[level] for level in levels.tolist()]
 
     def _combine(self, signals: dict[str, SignalVerdict], rows: int) -> Verdict:
         level = max((signal.level for signal in signals.values()), key=SEVERITY.__getitem__)
@@ -169,7 +163,8 @@ class Judge:
         basis = f"{rows} rows, {judged} of {len(signals)} signals judged"
         most = f"{moved_most[0]} (PSI {first.psi:.2f}, corrected p {first.p_value:.2g})"
         if level == "ok":
-            return f"No drift: {most} moved most and stays within limits; {basis}."
+            why = "which may be chance" if first.psi >= policy.psi_warning else "within limits"
+            return f"No drift: {most} moved most, {why}; {basis}."
         index = self._names.index(moved_most[0])
         if self._excessive_alone(first):
             usual_missing = self._missing[index] / max(self._reference.rows, 1)
@@ -188,8 +183,7 @@ class Judge:
         return signal.level == "drift" and (signal.psi < policy.psi_drift or signal.p_value >= policy.alpha)
 
     def _reason_insufficient(self, rows: int) -> str:
-        reference_short = min(self._present - self._needed) < 0 and rows >= min(self._needed)
-        if reference_short:
+        if rows >= min(self._needed):
             return (
                 f"Insufficient data: {rows} rows, but too few of them, or of the reference's, have the signals' "
                 f"values; at least {min(self._needed)} are needed on both sides."

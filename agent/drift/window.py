@@ -139,12 +139,9 @@ class _Ring:
         end = self._filled + rows
         if end > self.capacity:
             return None
-        taken: list[Array] = []
-        for array, (dtype, shape) in zip(arrays, self._layout, strict=True):
+        for array, buffer, (dtype, shape) in zip(arrays, self._buffers, self._layout, strict=True):
             if array is None or array.dtype != dtype or array.shape != (rows, *shape):
-                return None
-            taken.append(array)
-        for array, buffer in zip(taken, self._buffers, strict=True):
+                return None  # what was copied so far lies beyond the filled rows and is overwritten
             buffer[self._filled : end] = array
         self._filled = end
         return rows
