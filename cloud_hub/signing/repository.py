@@ -188,11 +188,16 @@ class Repository:
         """Sign a new timestamp, to be called well within its life of a day, and a snapshot when half its life is over."""
         snapshot = self._snapshot()
         if snapshot.expires - self._now() < SNAPSHOT_LIFE / 2:
-            self._put({}, snapshot.version + 1, snapshot.meta)
+            self.sign_anew()
             return
         version = self._timestamp().version + 1
         current = self.published(Snapshot.type)
         self._store.put_all(sign_timestamp(self._online, version, snapshot.version, current, self._now()))
+
+    def sign_anew(self) -> None:
+        """Sign snapshot and timestamp again, both as new versions: after the online key was rotated in the root."""
+        snapshot = self._snapshot()
+        self._put({}, snapshot.version + 1, snapshot.meta)
 
     def _put(self, files: dict[str, bytes], snapshot_version: int, meta: dict[str, MetaFile]) -> None:
         now = self._now()
