@@ -1,5 +1,6 @@
 """Signals: one number a row, taken from an input or output tensor (:data:`agent.protocol.drift.Summary`)."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -37,13 +38,20 @@ class Extractor:
             SignalError: a tensor is absent, has no batch axis, is not numeric, lacks an element that is asked
                 for, or the tensors disagree on the number of rows.
         """
-        rows = batch_rows(tensors, self.tensors)
+        rows = self.check(tensors)
         matrix = np.empty((rows, self._width), dtype=np.float64)
         # Infinities and NaN are data here: they end as "missing", not as warnings.
         with np.errstate(all="ignore"):
             for key, plan in self._plans.items():
                 plan.fill(matrix, tensors[key])
         return matrix
+
+    def check(self, tensors: Mapping[TensorKey, Array]) -> int:
+        """The rows of a batch that :meth:`values` can take; raises as it does, and computes nothing."""
+        rows = batch_rows(tensors, self.tensors)
+        for key, plan in self._plans.items():
+            plan.check(tensors[key])
+        return rows
 
 
 class _TensorPlan:
@@ -59,15 +67,18 @@ class _TensorPlan:
             (column, SUMMARIES[signal.summary]) for column, signal in members if signal.summary != "value"
         ]
 
+    def check(self, tensor: Array) -> None:
+        width = math.prod(tensor.shape[1:])
+        if self._last >= width:
+            raise SignalError(
+                f"signals {', '.join(self._names)}: element {self._last} is asked for, a row has {width}"
+            )
+
     def fill(self, matrix: Floats, tensor: Array) -> None:
         rows = len(tensor)
         if rows == 0:
             return
         flat = tensor.reshape(rows, -1)
-        if self._last >= flat.shape[1]:
-            raise SignalError(
-                f"signals {', '.join(self._names)}: element {self._last} is asked for, a row has {flat.shape[1]}"
-            )
         if self._columns.size:
             matrix[:, self._columns] = flat[:, self._elements]
         if self._summaries:

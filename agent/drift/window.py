@@ -5,7 +5,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from agent.drift.binning import Binner
-from agent.drift.signals import Array, Extractor, TensorKey, Tensors, batch_rows
+from agent.drift.signals import Array, Extractor, TensorKey, Tensors
 from agent.drift.verdict import Judge
 from agent.protocol.drift import DriftReference, DriftWindow
 
@@ -111,7 +111,7 @@ class WindowBuilder:
             for source, name in self._extractor.tensors
             if name in (inputs if source == "input" else outputs)
         }
-        rows = batch_rows(tensors, self._extractor.tensors)
+        rows = self._extractor.check(tensors)
         self.flush()
         self._ring.lay_out(tensors)
         for start in range(0, rows, self._ring.capacity):

@@ -1,0 +1,144 @@
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+import pytest
+
+from agent.drift import Identity, LayoutError, WindowBuilder, judge
+from agent.drift.signals import Tensors
+from agent.protocol.drift import DriftReference, SignalCounts, Verdict
+
+Batch = Callable[..., tuple[Tensors, Tensors]]
+Look = Callable[[Tensors, Tensors], Verdict]
+
+
+@pytest.fixture
+def look(reference: DriftReference, identity: Identity) -> Look:
+    def judged(inputs: Tensors, outputs: Tensors) -> Verdict:
+        builder = WindowBuilder(identity, reference)
+        builder.add(inputs, outputs, 0.0)
+        window = builder.close(1.0)
+        assert window is not None
+        return window.verdict
+
+    return judged
+
+
+def test_the_same_distribution_is_ok(look: Look, batch: Batch) -> None:
+    verdict = look(*batch(400))
+    assert verdict.level == "ok"
+    assert verdict.reason.startswith("No drift: ")
+    assert verdict.rows == 400
+    assert len(verdict.moved_most) == 3
+
+
+def test_a_moved_input_is_drift_and_named_first(look: Look, batch: Batch) -> None:
+    verdict = look(*batch(400, shift=0.4))
+    assert verdict.level == "drift"
+    assert verdict.moved_most[0] == "brightness"
+    assert verdict.signals["brightness"].p_value < 1e-6
+    assert verdict.signals["class"].level == "ok"
+    assert verdict.reason.startswith("Drift: brightness (PSI ")
+
+
+def test_a_moved_class_is_found_by_chi_squared(look: Look, batch: Batch) -> None:
+    inputs, outputs = batch(400)
+    scores = outputs["scores"].astype(np.float64)
+    scores[:200, 0] += 1
+    signal = look(inputs, {"scores": scores}).signals["class"]
+    assert (signal.level, signal.test, signal.ks) == ("drift", "chi-squared", 0.0)
+
+
+def test_few_rows_are_insufficient_however_far_they_moved(look: Look, batch: Batch) -> None:
+    verdict = look(*batch(299, shift=50.0))
+    assert verdict.level == "insufficient data"
+    assert verdict.moved_most == ()
+    assert verdict.reason == "Insufficient data: 299 rows, at least 300 are needed for a verdict."
+
+
+def test_a_dead_sensor_is_drift_though_no_value_is_left_to_compare(look: Look, batch: Batch) -> None:
+    inputs, outputs = batch(400)
+    inputs["image"][:] = np.nan
+    verdict = look(inputs, outputs)
+    assert verdict.level == "drift"
+    assert verdict.signals["brightness"].missing_rate == 1.0
+    assert verdict.signals["brightness"].rows == 0
+    assert "is missing in 100.0% of rows (reference 0.0%)" in verdict.reason
+
+
+def test_some_missing_rows_are_within_the_policy(look: Look, batch: Batch) -> None:
+    inputs, outputs = batch(400)
+    inputs["image"][:16] = np.nan
+    assert look(inputs, outputs).level == "ok"
+    inputs["image"][:40] = np.nan
+    assert look(inputs, outputs).level == "drift"
+
+
+def test_rows_outside_the_range_are_drift(look: Look, batch: Batch) -> None:
+    inputs, outputs = batch(400)
+    inputs["image"][:40, 0, 0] = 1000.0
+    verdict = look(inputs, outputs)
+    assert verdict.signals["corner"].outside_rate >= 0.1
+    assert verdict.signals["corner"].level == "drift"
+
+
+def shares(reference: DriftReference, moved: int, rows: int) -> dict[str, SignalCounts]:
+    """The reference's own distribution over ``rows``, with ``moved`` rows taken from the fullest brightness bin."""
+    counts = {}
+    for signal in reference.signals:
+        scaled = [count * rows // reference.rows for count in signal.counts]
+        fullest = int(np.argmax(scaled))
+        scaled[fullest] += rows - sum(scaled)
+        if signal.name == "brightness":
+            scaled[fullest] -= moved
+            scaled[2] += moved
+        counts[signal.name] = SignalCounts(counts=tuple(scaled), missing=0)
+    return counts
+
+
+def test_a_small_change_is_ok_however_sure_it_is(reference: DriftReference) -> None:
+    rows = 400_000
+    verdict = judge(reference, shares(reference, rows // 20, rows), rows)
+    signal = verdict.signals["brightness"]
+    assert signal.psi < reference.policy.psi_warning
+    sharper = msgspec.structs.replace(
+        reference, policy=msgspec.structs.replace(reference.policy, psi_warning=signal.psi / 2)
+    )
+    assert signal.p_value < 0.05
+    assert verdict.level == "ok"
+    assert judge(sharper, shares(reference, rows // 20, rows), rows).signals["brightness"].psi == signal.psi
+
+
+def test_a_large_change_that_may_be_chance_is_ok(reference: DriftReference) -> None:
+    touchy = msgspec.structs.replace(
+        reference, policy=msgspec.structs.replace(reference.policy, psi_warning=1e-6, psi_drift=1e-6)
+    )
+    counts = shares(reference, 3, 400)
+    verdict = judge(touchy, counts, 400)
+    assert verdict.signals["brightness"].psi > 1e-6
+    assert verdict.level == "ok"
+    assert "which may be chance" in verdict.reason
+
+
+def test_false_alarms_stay_rare(reference: DriftReference, look: Look, batch: Batch) -> None:
+    levels = [look(*batch(400)).level for _ in range(200)]
+    assert levels.count("ok") >= 196
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"class": None}, "signals and the reference's differ: class"),
+        ({"extra": SignalCounts(counts=(1,), missing=0)}, "extra"),
+        ({"class": SignalCounts(counts=(400,), missing=0)}, "signal class has 1 counts, the reference has 7"),
+        ({"class": SignalCounts(counts=(0,) * 7, missing=399)}, "counts 399 rows, the window has 400"),
+    ],
+)
+def test_counts_of_another_layout_are_refused(
+    reference: DriftReference, change: dict[str, SignalCounts | None], text: str
+) -> None:
+    counts = {
+        name: value for name, value in (shares(reference, 0, 400) | change).items() if value is not None
+    }
+    with pytest.raises(LayoutError, match=text):
+        judge(reference, counts, 400)
