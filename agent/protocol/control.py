@@ -1,22 +1,135 @@
-"""Technician ↔ agent: one JSON line each way over the local control socket."""
+"""Technician ↔ agent: one JSON line each way over the local control socket (described in ``docs/cli.md``)."""
 
-from typing import Any, Literal
+from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from agent.protocol.drift import DriftWindow
+from agent.protocol.ids import Count, Name, Sha256, UnixTime, Version
+from agent.protocol.limits import MAX_MESSAGE_BYTES
+from agent.protocol.state import DeploymentReport, Reason, ReportedState, ServingReport
+from agent.protocol.telemetry import Event
+
+MAX_REQUEST_BYTES = 4 * 1024
+"""One request line, its line end included."""
+
+MAX_RESPONSE_BYTES = 4 * MAX_MESSAGE_BYTES
+"""One response line."""
+
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 1_000
 
 Method = Literal["status", "models", "drift", "events", "plan", "hold", "resume", "rollback", "sync"]
 
 
 class ControlRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One request; a method takes no notice of the fields that are not its own."""
+
     v: Literal[1] = 1
     method: Method
-    model: str | None = None
-    limit: int | None = None
-    reason: str | None = None
+    model: Name | None = None
+    """Of ``models``, ``drift`` and ``rollback``, which needs it."""
+    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT)] | None = None
+    """Of ``drift`` and ``events``."""
+    reason: Annotated[str, Meta(max_length=500)] | None = None
+    """Of ``hold`` and ``rollback``."""
+
+
+class StatusResult(Struct, frozen=True, kw_only=True, tag="status"):
+    """Answer to ``status``: what the hub is told, and whether it can be told."""
+
+    state: ReportedState
+    connected: bool
+    """To the broker, now."""
+    hold: Reason | None = None
+    """Why a technician holds the device, where one does."""
+    desired_at: UnixTime | None = None
+    """When the desired state was last verified in full; None: never since the start."""
+
+
+class SlotReport(Struct, frozen=True, kw_only=True):
+    """What one slot holds."""
+
+    release: Version
+    variant: Name
+    artifact: Sha256
+    deployment: Name
+
+
+class ModelReport(Struct, frozen=True, kw_only=True):
+    """One model's slots, its newest deployment and what answers its requests."""
+
+    model: Name
+    address: str | None = None
+    """Where the Open Inference Protocol is served."""
+    active: SlotReport | None = None
+    candidate: SlotReport | None = None
+    previous: SlotReport | None = None
+    floor: Count = 0
+    deployment: DeploymentReport | None = None
+    serving: ServingReport | None = None
+
+
+class ModelsResult(Struct, frozen=True, kw_only=True, tag="models"):
+    """Answer to ``models``, by name."""
+
+    models: tuple[ModelReport, ...]
+
+
+class DriftResult(Struct, frozen=True, kw_only=True, tag="drift"):
+    """Answer to ``drift``: closed windows, the newest first."""
+
+    windows: tuple[DriftWindow, ...]
+
+
+class EventsResult(Struct, frozen=True, kw_only=True, tag="events"):
+    """Answer to ``events``, the newest first."""
+
+    events: tuple[Event, ...]
+
+
+class PlanStep(Struct, frozen=True, kw_only=True):
+    """What the agent means to do for one model, and why."""
+
+    action: Name
+    """``start``, ``adopt``, ``supersede``, ``refuse``, ``wait``, ``continue`` or ``nothing``."""
+    model: Name
+    deployment: Name | None = None
+    release: Version | None = None
+    reason: Reason
+
+
+class PlanResult(Struct, frozen=True, kw_only=True, tag="plan"):
+    """Answer to ``plan``."""
+
+    steps: tuple[PlanStep, ...]
+    refusal: Reason | None = None
+    """Why the newest desired state as a whole was not taken, if it was not; the steps are of the one before."""
+
+
+class Done(Struct, frozen=True, kw_only=True, tag="done"):
+    """Answer to ``hold``, ``resume``, ``rollback`` and ``sync``: what was done, in a sentence."""
+
+    message: str
+
+
+ControlResult: TypeAlias = StatusResult | ModelsResult | DriftResult | EventsResult | PlanResult | Done
+
+ControlErrorCode = Literal[
+    "malformed", "too-large", "unknown-model", "nothing-to-roll-back", "busy", "refused", "internal"
+]
+
+
+class ControlProblem(Struct, frozen=True, kw_only=True):
+    """Why a request was not done."""
+
+    code: ControlErrorCode
+    text: str
 
 
 class ControlResponse(Struct, frozen=True, kw_only=True):
-    ok: bool
-    result: Any = None
-    """Documented in ``docs/cli.md``, one object a method."""
-    error: str | None = None
+    """Exactly one of the two is set."""
+
+    v: Literal[1] = 1
+    result: ControlResult | None = None
+    error: ControlProblem | None = None
