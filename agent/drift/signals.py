@@ -197,10 +197,11 @@ def _entropy(tensor: Floats) -> Floats:
     Dividing by the sum keeps the meaning for quantised probabilities (uint8 counts of 1/256).
     """
     flat = _flat(tensor)
-    shares = flat / flat.sum(axis=1)[:, None]
+    total = flat.sum(axis=1)
+    shares = flat / total[:, None]
     logs = np.log(np.where(shares > 0, shares, 1.0))
     entropy = np.maximum(-(shares * logs).sum(axis=1), 0.0)
-    return np.where((flat >= 0).all(axis=1), entropy, np.nan)
+    return np.where((flat >= 0).all(axis=1) & (total > 0), entropy, np.nan)
 
 
 SUMMARIES: dict[Summary, Callable[[Floats], Floats]] = {
