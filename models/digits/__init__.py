@@ -1,0 +1,1 @@
+"""The ``digits`` recipe: read handwritten digits from 8x8 scans (UCI optdigits, as shipped by scikit-learn)."""
