@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from agent.protocol.codec import FrameDecoder, decode_msgpack, frame
 from agent.protocol.errors import ProtocolError
+from agent.protocol.limits import MAX_FRAME_BYTES
 from agent.supervisor.errors import ChannelClosedError, ChannelProtocolError
 
 _log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class FramedChannel(Generic[T]):
                 if not data:
                     raise ChannelClosedError("the child has closed its channel")
                 self._frames.extend(self._decoder.feed(data))
-            message: T = decode_msgpack(self._frames.popleft(), self._kind)
+            message: T = decode_msgpack(self._frames.popleft(), self._kind, limit=MAX_FRAME_BYTES)
         except OSError as error:
             raise ChannelClosedError(f"the child's channel broke: {error}") from error
         except ProtocolError as error:

@@ -10,6 +10,7 @@ import json
 import logging
 import socket
 from collections.abc import Sequence
+from functools import partial
 
 _log = logging.getLogger(__name__)
 
@@ -95,10 +96,11 @@ class Placeholder:
         connection.setblocking(False)
         task = asyncio.create_task(self._answer(connection))
         self._connections.add(task)
-        task.add_done_callback(self._forget)
+        task.add_done_callback(partial(self._forget, connection))
         self._watch()
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
+    def _forget(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        connection.close()  # one cancelled before its first step has not closed it
         self._connections.discard(task)
         self._watch()
         if not task.cancelled() and task.exception() is not None:

@@ -10,7 +10,7 @@ from agent.protocol.manifest import TensorSpec
 from agent.supervisor.listeners import ModelListeners
 from agent.supervisor.specs import RunnerSpec
 
-PEER = '''
+PEER = """
 import os, signal, socket, sys, time
 from agent.protocol.codec import FrameDecoder, decode_msgpack, frame
 from agent.protocol.runner import (
@@ -103,7 +103,7 @@ while True:
         if fault == "hang-stop":
             hang()
         sys.exit(0)
-'''
+"""
 
 
 @pytest.fixture

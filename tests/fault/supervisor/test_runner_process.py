@@ -1,7 +1,6 @@
 """A runner may hang, die, lie or eat memory; its supervisor names the fault, ends the process and goes on."""
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -99,7 +98,9 @@ async def test_a_runaway_is_killed_long_before_it_has_what_it_wanted(
     peer: Peer, listeners: ModelListeners, spec: RunnerSpec
 ) -> None:
     limited = replace(spec, memory_limit_mib=100.0)
-    runner = await RunnerProcess.spawn(limited, listeners, load_timeout_seconds=10.0, command=peer("grow-probe"))
+    runner = await RunnerProcess.spawn(
+        limited, listeners, load_timeout_seconds=10.0, command=peer("grow-probe")
+    )
     with pytest.raises(RunnerDiedError):
         await _probe(runner)
     ended = await runner.exited
@@ -110,7 +111,9 @@ async def test_a_runaway_is_killed_long_before_it_has_what_it_wanted(
 async def test_a_runner_that_never_accepts_is_ended(
     peer: Peer, listeners: ModelListeners, spec: RunnerSpec
 ) -> None:
-    runner = await RunnerProcess.spawn(spec, listeners, load_timeout_seconds=10.0, command=peer("mute-accept"))
+    runner = await RunnerProcess.spawn(
+        spec, listeners, load_timeout_seconds=10.0, command=peer("mute-accept")
+    )
     with pytest.raises(RunnerTimeoutError, match="accept-timeout"):
         await runner.accept(timeout_seconds=0.5)
     assert not runner.alive
@@ -119,7 +122,8 @@ async def test_a_runner_that_never_accepts_is_ended(
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"), [("unasked", "Drained without being asked"), ("leave-channel", "closed its control channel")]
+    ("fault", "words"),
+    [("unasked", "Drained without being asked"), ("leave-channel", "closed its control channel")],
 )
 async def test_a_runner_that_breaks_the_control_protocol_is_ended(
     fault: str, words: str, peer: Peer, listeners: ModelListeners, spec: RunnerSpec
@@ -130,7 +134,9 @@ async def test_a_runner_that_breaks_the_control_protocol_is_ended(
     assert words in ended.reason.text
 
 
-async def test_one_that_ignores_stop_is_killed(peer: Peer, listeners: ModelListeners, spec: RunnerSpec) -> None:
+async def test_one_that_ignores_stop_is_killed(
+    peer: Peer, listeners: ModelListeners, spec: RunnerSpec
+) -> None:
     runner = await RunnerProcess.spawn(spec, listeners, load_timeout_seconds=10.0, command=peer("hang-stop"))
     ended = await runner.stop(timeout_seconds=0.3)
     assert (ended.signal, ended.expected) == (signal.SIGKILL, True)
@@ -164,11 +170,13 @@ async def test_an_allocation_bomb_fails_in_the_request_and_not_in_the_process(
     await runner.stop()
 
 
-async def test_a_cancelled_start_leaves_no_process(peer: Peer, listeners: ModelListeners, spec: RunnerSpec) -> None:
+async def test_a_cancelled_start_leaves_no_process(
+    peer: Peer, listeners: ModelListeners, spec: RunnerSpec
+) -> None:
     starting = asyncio.create_task(
         RunnerProcess.spawn(spec, listeners, load_timeout_seconds=30.0, command=peer("hang-start"))
     )
-    while not _children():
+    while not _children():  # noqa: ASYNC110 - a process's birth is not an event
         await asyncio.sleep(0.01)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -176,8 +184,10 @@ async def test_a_cancelled_start_leaves_no_process(peer: Peer, listeners: ModelL
     assert _children() == []
 
 
-async def test_a_program_that_is_not_there_is_a_start_error(listeners: ModelListeners, spec: RunnerSpec) -> None:
-    before = os.listdir("/proc/self/fd")
+async def test_a_program_that_is_not_there_is_a_start_error(
+    listeners: ModelListeners, spec: RunnerSpec
+) -> None:
+    before = psutil.Process().num_fds()
     with pytest.raises(RunnerStartError, match="can't start a runner"):
         await RunnerProcess.spawn(spec, listeners, load_timeout_seconds=1.0, command=("/nowhere/python",))
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert psutil.Process().num_fds() == before
