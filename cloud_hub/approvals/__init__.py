@@ -1,0 +1,1 @@
+"""Approvals: one open draft a model, and the signatures on it."""

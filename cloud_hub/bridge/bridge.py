@@ -1,0 +1,203 @@
+"""One thread that takes messages in order and never falls over one."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from sqlalchemy.orm import Session
+
+from agent.protocol.codec import decode_json, decode_msgpack, encode_json, encode_msgpack
+from agent.protocol.errors import MessageTooLargeError, ProtocolError, UnknownTopicError
+from agent.protocol.ids import DeviceId
+from agent.protocol.limits import MAX_MESSAGE_BYTES
+from agent.protocol.state import Command, Presence, ReportedState
+from agent.protocol.topics import FROM_DEVICE, Channel, parse_topic, topic
+from agent.protocol.transfer import BlockRequest
+from cloud_hub.bridge.transfer import answer
+from cloud_hub.devices.models import Device
+from cloud_hub.devices.service import take_presence, take_report
+from cloud_hub.hub import Hub
+from cloud_hub.mqtt import Connected, Incoming, Message, MqttLink
+from cloud_hub.rollouts import documents
+from cloud_hub.rollouts import service as rollouts
+from cloud_hub.telemetry.service import ReceivedBatch, read_batch, store_batch
+
+log = logging.getLogger(__name__)
+
+BATCH_MESSAGES = 64
+"""At most this many telemetry messages share one transaction."""
+
+
+class RefusedMessageError(Exception):
+    """A message is well formed and yet not taken."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class Bridge:
+    """Between one MQTT connection and the hub. Also the hub's publisher of desired states."""
+
+    def __init__(self, hub: Hub, link: MqttLink) -> None:
+        self._hub = hub
+        self._link = link
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hub-bridge", daemon=True)
+        self._handlers: dict[Channel, Callable[[DeviceId, bytes], None]] = {
+            Channel.REPORTED: self._reported,
+            Channel.PRESENCE: self._presence,
+            Channel.REQUEST: self._request,
+        }
+
+    @property
+    def connected(self) -> bool:
+        return self._link.connected
+
+    def start(self) -> None:
+        self._thread.start()
+        self._link.start()
+
+    def stop(self) -> None:
+        """Finish the message that is under way; the rest is sent again by the devices."""
+        self._link.stop()
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def publish_desired(self, device: str) -> None:
+        """Publish a device's desired state, retained; nothing where it has none."""
+        payload = self._hub.database.read(lambda session: documents.desired_payload(session, device))
+        if payload is not None:
+            self._link.publish(topic(device, Channel.DESIRED), payload, retain=True)
+
+    def command_sync(self, device: str) -> None:
+        """Ask a device to report and send its telemetry again."""
+        self._link.publish(topic(device, Channel.COMMAND), encode_json(Command(command="sync")))
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                first = self._link.incoming.get(timeout=0.25)
+            except queue.Empty:
+                continue
+            self.handle([first, *self._more()])
+
+    def _more(self) -> list[Incoming]:
+        items: list[Incoming] = []
+        while len(items) < BATCH_MESSAGES - 1:
+            try:
+                items.append(self._link.incoming.get_nowait())
+            except queue.Empty:
+                break
+        return items
+
+    def handle(self, items: list[Incoming]) -> None:
+        """Take messages in their order; telemetry is gathered into one transaction."""
+        batches: list[ReceivedBatch] = []
+        for item in items:
+            if isinstance(item, Connected):
+                self._guard("", self._publish_everything)
+            else:
+                self._guard(item.topic, lambda message=item: self._take(message, batches))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        if batches:
+            self._guard("", lambda: self._store(batches))
+
+    def _guard(self, name: str, work: Callable[[], None]) -> None:
+        """Whatever one message does, the next one is taken."""
+        now = self._hub.now()
+        try:
+            work()
+        except RefusedMessageError as error:
+            self._hub.counters.refuse(error.kind, name, str(error), now)
+        except MessageTooLargeError as error:
+            self._hub.counters.refuse("oversized", name, str(error), now)
+        except UnknownTopicError as error:
+            self._hub.counters.refuse("unknown-topic", name, str(error), now)
+        except ProtocolError as error:
+            self._hub.counters.refuse("malformed", name, str(error), now)
+        except Exception as error:  # the bridge outlives any defect; it is counted, shown and logged
+            log.exception("message failed", extra={"topic": name})
+            self._hub.counters.refuse("failed", name, repr(error), now)
+
+    def _take(self, message: Message, batches: list[ReceivedBatch]) -> None:
+        if len(message.payload) > MAX_MESSAGE_BYTES:
+            raise MessageTooLargeError(
+                f"{len(message.payload)} bytes, at most {MAX_MESSAGE_BYTES} are allowed"
+            )
+        device, channel = parse_topic(message.topic)
+        if channel not in FROM_DEVICE:
+            raise UnknownTopicError(f"topic {message.topic!r}: devices do not publish on {channel}")
+        if channel is Channel.TELEMETRY:
+            batch = read_batch(message.payload)
+            self._known(device)
+            _same(device, batch.device)
+            batches.append(batch)
+        else:
+            self._handlers[channel](device, message.payload)
+        self._hub.counters.take(channel)
+
+    def _known(self, device: DeviceId) -> None:
+        if not self._hub.database.read(lambda session: session.get(Device, device)):
+            raise _unknown(device)
+
+    def _store(self, batches: list[ReceivedBatch]) -> None:
+        now = self._hub.now()
+        acks = self._hub.database.write(
+            lambda session: [(batch.device, store_batch(session, batch, now)) for batch in batches]
+        )
+        for device, ack in acks:  # only now: what is acknowledged is committed
+            self._link.publish(topic(device, Channel.TELEMETRY_ACK), encode_json(ack))
+
+    def _reported(self, device: DeviceId, payload: bytes) -> None:
+        state = decode_json(payload, ReportedState)
+        _same(device, state.device)
+        now = self._hub.now()
+
+        def take(session: Session) -> tuple[str, ...]:
+            row = session.get(Device, device)
+            if row is None:
+                raise _unknown(device)
+            new_boot = row.reported_boot != state.boot
+            if not take_report(session, row, state, payload, now):
+                return ()
+            changed = rollouts.take_report(session, state, signing=self._hub.director_signing, now=now)
+            return (*changed, device) if new_boot else changed
+
+        for name in dict.fromkeys(self._hub.database.write(take)):
+            self.publish_desired(name)
+
+    def _presence(self, device: DeviceId, payload: bytes) -> None:
+        presence = decode_json(payload, Presence)
+        now = self._hub.now()
+
+        def take(session: Session) -> None:
+            row = session.get(Device, device)
+            if row is None:
+                raise _unknown(device)
+            take_presence(session, row, presence, now)
+
+        self._hub.database.write(take)
+        if presence.online:
+            self.publish_desired(device)
+
+    def _request(self, device: DeviceId, payload: bytes) -> None:
+        self._known(device)
+        request = decode_msgpack(payload, BlockRequest)
+        response = answer(request, self._hub.metadata, self._hub.artifacts)
+        self._link.publish(topic(device, Channel.RESPONSE), encode_msgpack(response))
+
+    def _publish_everything(self) -> None:
+        for device in self._hub.database.read(documents.devices_with_documents):
+            self.publish_desired(device)
+
+
+def _same(of_topic: str, of_payload: str) -> None:
+    if of_topic != of_payload:
+        raise RefusedMessageError(
+            "wrong-device", f"the topic is {of_topic}'s, the message says it is {of_payload}'s"
+        )
+
+
+def _unknown(device: str) -> RefusedMessageError:
+    return RefusedMessageError("unknown-device", f"device {device!r} is not enrolled here")

@@ -1,0 +1,35 @@
+"""``edgeward-hub``: the hub's commands."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cloud_hub.cli import local, remote
+from cloud_hub.errors import HubError
+from cloud_hub.signing.errors import SigningError
+
+EXIT_PROBLEM = 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="edgeward-hub",
+        description="Govern which models a fleet of devices runs, and who has approved them.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    local.add_commands(commands)
+    remote.add_commands(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0 when it did what was asked."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments) or 0)
+    except (HubError, SigningError) as error:
+        print(f"edgeward-hub: {error}", file=sys.stderr)
+        return EXIT_PROBLEM
+    except KeyboardInterrupt:
+        return 130

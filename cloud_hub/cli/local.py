@@ -1,0 +1,165 @@
+"""Commands that work on the hub's own folder."""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloud_hub import logs, setup
+from cloud_hub.access.service import Role
+from cloud_hub.audit.chain import verify
+from cloud_hub.cli.ceremony import hold_ceremony
+from cloud_hub.config import load_config
+from cloud_hub.errors import InputError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
+else:
+    Commands = object
+
+
+def add_commands(commands: Commands) -> None:
+    _add_init(commands)
+    _add_serve(commands)
+    _add_token(commands)
+    _add_ceremony(commands)
+    _add_audit(commands)
+
+
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, default=Path("hub.toml"), help="the hub's configuration (default: ./hub.toml)"
+    )
+
+
+def _add_init(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "init",
+        help="make a new hub in a folder",
+        description="Make a new hub: configuration, database, keys, admin.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="loopback address of API and broker (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8500, help="port of the API and the page (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--broker-port", type=int, default=8510, help="port of the MQTT broker (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--open-dashboard", action="store_true", help="show the page without a token on this machine"
+    )
+    parser.set_defaults(run=_init)
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    made = setup.create_hub(
+        arguments.folder,
+        host=arguments.host,
+        port=arguments.port,
+        broker_port=arguments.broker_port,
+        open_dashboard=arguments.open_dashboard,
+    )
+    print(f"Made {made.config}")
+    print(f"Admin token (seen this once, and in {arguments.folder / 'admin.token'}): {made.admin_token}")
+    print("Next: edgeward-hub ceremony create, then edgeward-hub serve")
+
+
+def _add_serve(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="run the hub",
+        description="Run API, page, MQTT bridge and the embedded broker until SIGTERM.",
+    )
+    add_config_option(parser)
+    parser.set_defaults(run=_serve)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from cloud_hub.serve import serve  # noqa: PLC0415 - uvicorn and the broker take a second that other commands save
+
+    config, paths = load_config(arguments.config)
+    logs.configure(config.log)
+    serve(config, paths)
+
+
+def _add_token(commands: Commands) -> None:
+    group = commands.add_parser("token", help="bearer tokens of people and programs")
+    actions = group.add_subparsers(required=True, metavar="ACTION")
+    parser = actions.add_parser(
+        "create", help="make a token; it is printed once, the hub keeps only its hash"
+    )
+    parser.add_argument("--role", required=True, choices=[role.value for role in Role], help="what it may do")
+    parser.add_argument("--name", required=True, help="whose it is; stands in the audit log")
+    add_config_option(parser)
+    parser.set_defaults(run=_token)
+
+
+def _token(arguments: argparse.Namespace) -> None:
+    _config, paths = load_config(arguments.config)
+    print(setup.new_token(paths.database, name=arguments.name, role=Role(arguments.role)))
+
+
+def _add_ceremony(commands: Commands) -> None:
+    group = commands.add_parser("ceremony", help="what people with offline keys do")
+    actions = group.add_subparsers(required=True, metavar="ACTION")
+    parser = actions.add_parser(
+        "create",
+        help="make the trusted root and the first repository",
+        description="Make offline root keys, approvers' keys and the first repository. For real use, move each key to its "
+        "holder afterwards: none of them belongs on the hub.",
+    )
+    parser.add_argument(
+        "--keys-dir", type=Path, required=True, help="where the new keys go, apart from the hub"
+    )
+    parser.add_argument(
+        "--approver", action="append", required=True, metavar="NAME", help="once for each approver"
+    )
+    parser.add_argument("--model", action="append", required=True, metavar="NAME", help="once for each model")
+    parser.add_argument("--root-keys", type=int, default=3, help="root holders (default: %(default)s)")
+    parser.add_argument(
+        "--threshold", type=int, default=2, help="signatures needed, of root and approvers (default: 2)"
+    )
+    add_config_option(parser)
+    parser.set_defaults(run=_ceremony)
+
+
+def _ceremony(arguments: argparse.Namespace) -> None:
+    _config, paths = load_config(arguments.config)
+    root = hold_ceremony(
+        paths,
+        arguments.keys_dir,
+        approvers=arguments.approver,
+        models=arguments.model,
+        root_keys=arguments.root_keys,
+        threshold=arguments.threshold,
+    )
+    print(f"SHA-256 of root.json: {hashlib.sha256(root).hexdigest()}")
+
+
+def _add_audit(commands: Commands) -> None:
+    group = commands.add_parser("audit", help="the audit log")
+    actions = group.add_subparsers(required=True, metavar="ACTION")
+    parser = actions.add_parser(
+        "verify",
+        help="check an exported log, without a hub",
+        description="Check the hash chain of an exported log.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="JSON lines from GET /v1/audit/export")
+    parser.set_defaults(run=_audit_verify)
+
+
+def _audit_verify(arguments: argparse.Namespace) -> int:
+    try:
+        lines = arguments.file.read_bytes().splitlines()
+    except OSError as error:
+        raise InputError(f"{arguments.file}: {error.strerror}") from error
+    report = verify(lines)
+    if report.problem is not None:
+        print(f"BROKEN after {report.entries} good entries: {report.problem}", file=sys.stderr)
+        return 1
+    print(f"OK: {report.entries} entries, head {report.head}")
+    return 0

@@ -1,0 +1,180 @@
+"""Commands that speak with a running hub."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.protocol.errors import ProtocolError
+from agent.protocol.ids import MANIFEST_FILENAME
+from agent.protocol.manifest import decode_manifest
+from cloud_hub.cli.http import HubClient, add_hub_options
+from cloud_hub.errors import InputError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
+else:
+    Commands = object
+
+
+def add_commands(commands: Commands) -> None:
+    _add_release(commands)
+    _add_rollout(commands)
+    _add_devices(commands)
+    _add_enrol_token(commands)
+
+
+def _add_release(commands: Commands) -> None:
+    group = commands.add_parser("release", help="upload releases for approval")
+    actions = group.add_subparsers(required=True, metavar="ACTION")
+    parser = actions.add_parser(
+        "submit",
+        help="upload a release folder and submit it",
+        description="Upload every file that the folder's manifest.json names, the manifest last, and submit the release.",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a release folder with a manifest.json")
+    add_hub_options(parser)
+    parser.set_defaults(run=_submit)
+
+
+def _submit(arguments: argparse.Namespace) -> None:
+    path = arguments.folder / MANIFEST_FILENAME
+    try:
+        payload = path.read_bytes()
+        manifest = decode_manifest(payload)
+        files = {
+            artifact.filename: (arguments.folder / artifact.filename).read_bytes()
+            for artifact in manifest.artifacts()
+        }
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}") from error
+    except ProtocolError as error:
+        raise InputError(f"{path}: {error}") from error
+    hub = HubClient(arguments)
+    base = f"/v1/releases/{manifest.model}/{manifest.release}"
+    for filename, data in {**files, MANIFEST_FILENAME: payload}.items():
+        hub.put(f"{base}/files/{filename}", data)
+        print(f"uploaded {filename} ({len(data)} bytes)")
+    release = hub.post(f"{base}/submit")
+    print(
+        f"{manifest.model} {manifest.release} is {release['state']}; it waits for its approvers' signatures"
+    )
+
+
+def _add_rollout(commands: Commands) -> None:
+    group = commands.add_parser("rollout", help="bring a release to the fleet, in stages")
+    actions = group.add_subparsers(required=True, metavar="ACTION")
+    parser = actions.add_parser("start", help="start a rollout of a published release")
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("release", type=int, metavar="RELEASE")
+    parser.add_argument(
+        "--stages",
+        default="100%",
+        help="comma-separated: a number of devices, or a share of the fleet, as in 1,50%%,100%% (default: 100%%)",
+    )
+    parser.add_argument("--allowed-failures", type=int, default=0, help="devices that may fail (default: 0)")
+    parser.add_argument(
+        "--stage-timeout", type=float, metavar="SECONDS", help="pause a stage that takes longer"
+    )
+    parser.add_argument("--device", action="append", metavar="NAME", help="only these devices, in this order")
+    add_hub_options(parser)
+    parser.set_defaults(run=_rollout_start)
+    parser = actions.add_parser("show", help="show a rollout, or all of them")
+    parser.add_argument("id", type=int, nargs="?", metavar="ID")
+    parser.add_argument("--json", action="store_true", help="the hub's answer as it is")
+    add_hub_options(parser)
+    parser.set_defaults(run=_rollout_show)
+    for action, text in (
+        ("pause", "assign nothing more until it is resumed"),
+        ("resume", "go on, accepting the failures so far"),
+        ("abort", "end it; devices keep what they have"),
+        ("rollback", "give every device back what it had committed before"),
+    ):
+        parser = actions.add_parser(action, help=text)
+        parser.add_argument("id", type=int, metavar="ID")
+        add_hub_options(parser)
+        parser.set_defaults(run=_rollout_steer, action=action)
+
+
+def _rollout_start(arguments: argparse.Namespace) -> None:
+    body = {
+        "model": arguments.model,
+        "release": arguments.release,
+        "stages": [_stage(text.strip()) for text in arguments.stages.split(",")],
+        "allowed_failures": arguments.allowed_failures,
+        "stage_timeout_seconds": arguments.stage_timeout,
+        "devices": arguments.device,
+    }
+    _print_rollout(HubClient(arguments).post("/v1/rollouts", body))
+
+
+def _stage(text: str) -> dict[str, int]:
+    number = text.removesuffix("%")
+    if not number.isdigit():
+        raise InputError(f"--stages: {text!r} is neither a number of devices nor a percentage")
+    return {"percent" if text.endswith("%") else "count": int(number)}
+
+
+def _rollout_show(arguments: argparse.Namespace) -> None:
+    hub = HubClient(arguments)
+    path = "/v1/rollouts" if arguments.id is None else f"/v1/rollouts/{arguments.id}"
+    found = hub.get(path)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+        return
+    for rollout in found if isinstance(found, list) else [found]:
+        _print_rollout(rollout)
+
+
+def _rollout_steer(arguments: argparse.Namespace) -> None:
+    _print_rollout(HubClient(arguments).post(f"/v1/rollouts/{arguments.id}/{arguments.action}"))
+
+
+def _print_rollout(rollout: dict[str, Any]) -> None:
+    state = rollout["state"]
+    print(f"rollout {rollout['id']}: {rollout['model']} {rollout['release']} is {state['status']}", end="")
+    print(
+        f", stage {state['stage'] + 1} of {state['stages']}"
+        + (f": {state['reason']}" if state["reason"] else "")
+    )
+    for device in state["devices"]:
+        outcome = device["outcome"] or ("assigned" if device["assigned"] else "waits for its stage")
+        print(f"  {device['device']}: {outcome}" + (f" ({device['reason']})" if device["reason"] else ""))
+
+
+def _add_devices(commands: Commands) -> None:
+    parser = commands.add_parser("devices", help="list devices and what they serve")
+    parser.add_argument("--json", action="store_true", help="the hub's answer as it is")
+    add_hub_options(parser)
+    parser.set_defaults(run=_devices)
+
+
+def _devices(arguments: argparse.Namespace) -> None:
+    found = HubClient(arguments).get("/v1/devices")
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+        return
+    for device in found:
+        reported = device["reported"] or {"serving": []}
+        serving = (
+            ", ".join(f"{item['model']} {item['release']}" for item in reported["serving"]) or "nothing yet"
+        )
+        print(
+            f"{device['id']} ({device['hardware_class']}): {'online' if device['online'] else 'offline'}, {serving}"
+        )
+
+
+def _add_enrol_token(commands: Commands) -> None:
+    parser = commands.add_parser("enrol-token", help="make a single-use token that enrols a device")
+    parser.add_argument("--device", metavar="NAME", help="only this device may use it")
+    parser.add_argument(
+        "--lifetime", type=float, default=3600.0, metavar="SECONDS", help="default: %(default)s"
+    )
+    add_hub_options(parser)
+    parser.set_defaults(run=_enrol_token)
+
+
+def _enrol_token(arguments: argparse.Namespace) -> None:
+    body = {"device": arguments.device, "lifetime_seconds": arguments.lifetime}
+    token = HubClient(arguments).post("/v1/enrolment-tokens", body)
+    print(token["token"])

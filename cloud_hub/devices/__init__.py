@@ -1,0 +1,1 @@
+"""Devices: enrolment, identity, what they report."""

@@ -1,0 +1,19 @@
+"""``/v1/fleet``."""
+
+from litestar import Controller, get
+
+from cloud_hub.access.service import Caller, Role
+from cloud_hub.fleet.reading import read_facts
+from cloud_hub.fleet.service import FleetSummary, summarise
+from cloud_hub.hub import Hub
+
+
+class FleetController(Controller):
+    path = "/v1/fleet"
+    tags = ("fleet",)
+
+    @get("/", sync_to_thread=True)
+    def show(self, hub: Hub, caller: Caller) -> FleetSummary:
+        """What is wrong, the worst first, in plain words; and how the fleet stands."""
+        caller.require(Role.VIEWER)
+        return summarise(hub.database.read(lambda session: read_facts(session, hub)))

@@ -1,0 +1,258 @@
+"""What is wrong with the fleet, in plain words, with what to do; pure over what was read."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from agent.protocol.ids import UnixTime
+from agent.protocol.state import DeploymentReport, Phase, ReportedState
+from agent.protocol.telemetry import TelemetryCounts
+from cloud_hub.bridge.counters import BridgeReport
+from cloud_hub.devices.service import DeviceView
+from cloud_hub.registry.service import ReleaseState, ReleaseView
+from cloud_hub.rollouts.machine import ENDED, Status
+from cloud_hub.rollouts.service import RolloutView
+from cloud_hub.telemetry.drift import ReleaseDrift
+
+Severity = Literal["error", "warning", "info"]
+_ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
+SECONDS_A_DAY = 86_400
+CERTIFICATE_DAYS_LEFT = 30
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One thing that someone should know."""
+
+    severity: Severity
+    where: str
+    what: str
+    to_do: str
+
+
+class FleetSummary(Struct, frozen=True, kw_only=True):
+    """``GET /v1/fleet``."""
+
+    time: UnixTime
+    findings: tuple[Finding, ...]
+    """The worst first."""
+    devices: int
+    online: int
+    serving: dict[str, dict[str, int]]
+    """Model → release → devices that serve it and are ready."""
+    rollouts_open: int
+    telemetry_records: int
+    bridge: BridgeReport
+
+
+class FleetFacts(Struct, frozen=True, kw_only=True):
+    """Everything that the summary is made from."""
+
+    now: float
+    devices: Sequence[DeviceView]
+    releases: Sequence[ReleaseView]
+    rollouts: Sequence[RolloutView]
+    drift: Sequence[ReleaseDrift]
+    counts: dict[str, tuple[TelemetryCounts, ...]]
+    bridge: BridgeReport
+    has_root: bool
+
+
+def summarise(facts: FleetFacts) -> FleetSummary:
+    """Sort what is wrong before what is well."""
+    serving: dict[str, dict[str, int]] = {}
+    for device in facts.devices:
+        for report in device.reported.serving if device.reported and device.online else ():
+            if report.ready:
+                by_release = serving.setdefault(report.model, {})
+                by_release[str(report.release)] = by_release.get(str(report.release), 0) + 1
+    return FleetSummary(
+        time=facts.now,
+        findings=tuple(sorted(_findings(facts), key=lambda finding: _ORDER[finding.severity])),
+        devices=len(facts.devices),
+        online=sum(device.online for device in facts.devices),
+        serving=serving,
+        rollouts_open=sum(rollout.state.status not in ENDED for rollout in facts.rollouts),
+        telemetry_records=sum(epoch.records for epochs in facts.counts.values() for epoch in epochs),
+        bridge=facts.bridge,
+    )
+
+
+def _findings(facts: FleetFacts) -> list[Finding]:
+    found = _hub_findings(facts)
+    for rollout in facts.rollouts:
+        found += _rollout_findings(rollout)
+    for device in facts.devices:
+        found += _device_findings(device, facts.now)
+    for drift in facts.drift:
+        found += _drift_findings(drift)
+    for release in facts.releases:
+        if release.state is ReleaseState.SUBMITTED:
+            found.append(
+                Finding(
+                    severity="info",
+                    where=f"{release.model} {release.release}",
+                    what="This release waits for approvers' signatures.",
+                    to_do=f"Approvers: edgeward-hub approve … {release.model} {release.release}",
+                )
+            )
+    return found
+
+
+def _hub_findings(facts: FleetFacts) -> list[Finding]:
+    found: list[Finding] = []
+    if not facts.has_root:
+        found.append(
+            Finding(
+                severity="error",
+                where="hub",
+                what="There is no trusted root yet, so no device can enrol and nothing can be released.",
+                to_do="Hold a ceremony: edgeward-hub ceremony create",
+            )
+        )
+    if not facts.bridge.connected:
+        found.append(
+            Finding(
+                severity="error",
+                where="hub",
+                what="The hub has no connection to the MQTT broker: it hears no device.",
+                to_do="Check that the broker runs and that [broker] in hub.toml names it.",
+            )
+        )
+    refused = {kind: count for kind, count in facts.bridge.refused.items() if kind != "not-connected"}
+    if refused:
+        newest = facts.bridge.newest[0].text if facts.bridge.newest else ""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(refused.items()))
+        found.append(
+            Finding(
+                severity="warning",
+                where="hub",
+                what=f"Messages were refused since the start: {kinds}. The newest: {newest}",
+                to_do="See bridge.newest in GET /v1/fleet; look at the device that sends them.",
+            )
+        )
+    return found
+
+
+def _rollout_findings(rollout: RolloutView) -> list[Finding]:
+    where = f"rollout {rollout.id}: {rollout.model} {rollout.release}"
+    state = rollout.state
+    if state.status is Status.PAUSED:
+        by_itself = (state.reason or "").startswith("paused by itself")
+        return [
+            Finding(
+                severity="error" if by_itself else "warning",
+                where=where,
+                what=f"The rollout is {state.reason or 'paused'}.",
+                to_do="Roll it back, or resume it to accept what failed: "
+                f"edgeward-hub rollout rollback {rollout.id}",
+            )
+        ]
+    if state.status is Status.ROLLING_BACK and "still no answer" in (state.reason or ""):
+        return [
+            Finding(severity="error", where=where, what=f"{state.reason}.", to_do="Look at these devices.")
+        ]
+    return []
+
+
+def _device_findings(device: DeviceView, now: float) -> list[Finding]:
+    found: list[Finding] = []
+
+    def add(severity: Severity, what: str, to_do: str) -> None:
+        found.append(Finding(severity=severity, where=device.id, what=what, to_do=to_do))
+
+    if device.reported is None:
+        add(
+            "warning",
+            "Enrolled, but it has never reported.",
+            "Start its agent and check that it reaches the broker.",
+        )
+    elif not device.online:
+        add("warning", "Offline. It goes on serving what it has.", "Check its power and its network.")
+    if device.certificate_expires - now < CERTIFICATE_DAYS_LEFT * SECONDS_A_DAY:
+        days = max(0, int((device.certificate_expires - now) / SECONDS_A_DAY))
+        add(
+            "warning",
+            f"Its certificate expires in {days} days.",
+            "Enrol it again with a token for this device.",
+        )
+    if device.reported is not None:
+        for severity, what, to_do in _report_findings(device.reported):
+            add(severity, what, to_do)
+    return found
+
+
+def _report_findings(state: ReportedState) -> list[tuple[Severity, str, str]]:
+    found: list[tuple[Severity, str, str]] = []
+    if state.refusal is not None:
+        found.append(
+            (
+                "error" if state.refusal.code != "no-network" else "warning",
+                f"It refuses what the hub asks for: {state.refusal.text} ({state.refusal.code}). It keeps serving.",
+                "If nobody tampered with the hub, hold a new approval; otherwise treat the hub as stolen.",
+            )
+        )
+    for report in _newest_by_model(state):
+        if report.phase in (Phase.REFUSED, Phase.ROLLED_BACK):
+            why = f"{report.reason.text} ({report.reason.code})" if report.reason else "no reason given"
+            found.append(
+                (
+                    "error",
+                    f"{report.model} {report.release} was {report.phase.value.replace('-', ' ')}: {why}",
+                    "Read the reason; withdraw the release or fix the device. It serves what it had.",
+                )
+            )
+        elif report.waiting_for is not None:
+            text = f"{report.model} {report.release} waits: {report.waiting_for.text}"
+            found.append(("warning", text, "A technician can end a hold with: edgeward resume"))
+    found += [
+        (
+            "error",
+            f"{serving.model} {serving.release} is not ready.",
+            "See its events on the device: edgeward events",
+        )
+        for serving in state.serving
+        if not serving.ready
+    ]
+    if state.held:
+        found.append(("info", "A technician holds it: updates wait.", "On the device: edgeward resume"))
+    lost = sum(state.outbox.dropped.values())
+    if lost:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(state.outbox.dropped.items()))
+        found.append(
+            ("warning", f"{lost} telemetry records were dropped: {kinds}.", "Give it network or space.")
+        )
+    return found
+
+
+def _newest_by_model(state: ReportedState) -> list[DeploymentReport]:
+    """The newest deployment of each model: an older failure has been overtaken."""
+    newest: dict[str, DeploymentReport] = {}
+    for report in sorted(state.deployments, key=lambda report: report.since):
+        newest[report.model] = report
+    return list(newest.values())
+
+
+def _drift_findings(drift: ReleaseDrift) -> list[Finding]:
+    found = [
+        Finding(
+            severity="error" if device.verdict.level == "drift" else "warning",
+            where=device.device,
+            what=f"Its input no longer looks like the data {drift.model} {drift.release} was made from. "
+            f"{device.verdict.reason}",
+            to_do="Look at the device first (a dirty lens, a moved sensor); "
+            "if many devices drift, the world has changed: retrain.",
+        )
+        for device in drift.devices
+        if device.verdict.level in ("drift", "warning")
+    ]
+    if drift.problem is not None:
+        found.append(
+            Finding(
+                severity="warning",
+                where=f"{drift.model} {drift.release}",
+                what=f"Drift over the fleet cannot be judged: {drift.problem}",
+                to_do="Upload releases with their drift reference.",
+            )
+        )
+    return found

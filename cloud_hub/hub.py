@@ -1,0 +1,105 @@
+"""The parts of a running hub, wired once."""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from agent.protocol.enrolment import BrokerAddress
+from cloud_hub.approvals.drafts import DraftStore
+from cloud_hub.bridge.counters import BridgeCounters
+from cloud_hub.config import HubConfig, Paths
+from cloud_hub.database import Database
+from cloud_hub.devices.authority import DeviceAuthority
+from cloud_hub.devices.service import Enroller
+from cloud_hub.errors import ConflictError
+from cloud_hub.registry.artifacts import ArtifactStore
+from cloud_hub.registry.service import note_published
+from cloud_hub.rollouts import service as rollouts
+from cloud_hub.rollouts.documents import Signing
+from cloud_hub.signing.director import Director
+from cloud_hub.signing.keys import open_key
+from cloud_hub.signing.repository import Repository
+from cloud_hub.signing.store import FolderMetadataStore
+
+log = logging.getLogger(__name__)
+
+ONLINE_KEY = "online"
+DIRECTOR_KEY = "director"
+
+
+class Publisher(Protocol):
+    """Where desired states go; the MQTT bridge."""
+
+    @property
+    def connected(self) -> bool: ...
+    def publish_desired(self, device: str) -> None: ...
+
+
+class Hub:
+    """Everything that requests and messages work with. Metadata is read from its files at each request."""
+
+    def __init__(self, config: HubConfig, paths: Paths, *, now: Callable[[], float] = time.time) -> None:
+        self.config = config
+        self.paths = paths
+        self.now = now
+        self.started = now()
+        self.database = Database(paths.database)
+        self.artifacts = ArtifactStore(paths.artifacts)
+        self.metadata = FolderMetadataStore(paths.metadata)
+        self.drafts = DraftStore(paths.drafts)
+        self.repository = Repository(
+            self.metadata,
+            open_key(paths.online_keys, ONLINE_KEY),
+            now=lambda: datetime.fromtimestamp(now(), UTC),
+        )
+        self.director_signing = Signing(
+            director=Director(open_key(paths.online_keys, DIRECTOR_KEY)), days=config.trust.director_days
+        )
+        broker = config.broker
+        self.enroller = Enroller(
+            authority=DeviceAuthority(paths.authority),
+            broker=BrokerAddress(
+                host=broker.device_host or broker.host, port=broker.port, tls=broker.tls is not None
+            ),
+            certificate_days=config.enrolment.certificate_days,
+        )
+        self.counters = BridgeCounters()
+        self.publisher: Publisher | None = None
+
+    def root(self) -> bytes:
+        """The trusted root; raises ConflictError before the first ceremony."""
+        data = self.metadata.get("root.json")
+        if data is None:
+            raise ConflictError("there is no trusted root yet; hold a ceremony: edgeward-hub ceremony create")
+        return data
+
+    def publish(self, devices: tuple[str, ...]) -> None:
+        """Publish desired states that were committed; what cannot go out now goes out at the next connect."""
+        if self.publisher is not None:
+            for device in devices:
+                self.publisher.publish_desired(device)
+
+    def tick(self) -> None:
+        """Rollouts move on, documents are renewed."""
+        now = self.now()
+        self.publish(
+            self.database.write(
+                lambda session: rollouts.tick(session, signing=self.director_signing, now=now)
+            )
+        )
+
+    def recover(self) -> None:
+        """Finish what a crash cut short."""
+        if self.metadata.get("timestamp.json") is not None:
+            now = self.now()
+            self.database.write(lambda session: note_published(session, self.repository, self.drafts, now))
+
+    def refresh_timestamp(self) -> None:
+        """Sign a new timestamp, once there is a repository; on the writer thread, as every publication."""
+        if self.metadata.get("timestamp.json") is not None:
+            self.database.write(lambda _session: self.repository.refresh_timestamp())
+
+    def close(self) -> None:
+        self.database.close()

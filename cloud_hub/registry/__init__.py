@@ -1,0 +1,1 @@
+"""Releases: their files, their evidence, their state."""

@@ -1,0 +1,130 @@
+"""``/v1/releases``, ``/v1/metadata``, ``/v1/artifacts``."""
+
+from typing import Annotated
+
+from litestar import Controller, Response, get, post, put
+from litestar.params import Parameter
+from msgspec import Struct
+from sqlalchemy.orm import Session
+
+from agent.protocol.manifest import Manifest
+from cloud_hub.access.service import Caller, Role
+from cloud_hub.approvals.service import SignatureView, signatures
+from cloud_hub.errors import NotFoundError, TooLargeError
+from cloud_hub.hub import Hub
+from cloud_hub.registry import service
+from cloud_hub.registry.service import FileView, ReleaseView
+
+MIB = 1024 * 1024
+ReleaseNumber = Annotated[int, Parameter(ge=1, le=2**53)]
+Filename = Annotated[str, Parameter(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Bytes = Response[bytes]
+
+
+class ReleaseDetail(Struct, frozen=True, kw_only=True):
+    release: ReleaseView
+    files: tuple[FileView, ...]
+    signatures: tuple[SignatureView, ...]
+    """So far; ``threshold`` are needed."""
+    threshold: int | None
+    """None while the repository does not know the model."""
+    manifest: Manifest | None
+    """With the evidence by digest; None until it is uploaded and can be read."""
+
+
+class ReleaseController(Controller):
+    path = "/v1/releases"
+    tags = ("releases",)
+
+    @put("/{model:str}/{release:int}/files/{filename:str}", sync_to_thread=True, request_max_body_size=None)
+    def put_file(
+        self, model: str, release: ReleaseNumber, filename: Filename, body: bytes, hub: Hub, caller: Caller
+    ) -> FileView:
+        """Upload one file of a draft (raw body). The first one opens the draft; its uploader is the author."""
+        caller.require(Role.AUTHOR)
+        if len(body) > hub.config.limits.artifact_mib * MIB:
+            raise TooLargeError(
+                f"{filename}: {len(body)} bytes; allowed: limits.artifact_mib = {hub.config.limits.artifact_mib}"
+            )
+        stored, now = hub.artifacts.put(body), hub.now()
+        return hub.database.write(
+            lambda session: service.put_file(session, model, release, filename, stored, caller, now)
+        )
+
+    @post("/{model:str}/{release:int}/submit", sync_to_thread=True)
+    def submit(self, model: str, release: ReleaseNumber, hub: Hub, caller: Caller) -> ReleaseView:
+        """Check the manifest and the evidence, and open the draft that approvers sign."""
+        caller.require(Role.AUTHOR)
+        now = hub.now()
+        return hub.database.write(
+            lambda session: service.submit(
+                session,
+                model,
+                release,
+                artifacts=hub.artifacts,
+                repository=hub.repository,
+                drafts=hub.drafts,
+                draft_days=hub.config.trust.draft_days,
+                caller=caller,
+                now=now,
+            )
+        )
+
+    @post("/{model:str}/{release:int}/withdraw", sync_to_thread=True)
+    def withdraw(self, model: str, release: ReleaseNumber, hub: Hub, caller: Caller) -> ReleaseView:
+        """Take back a release that is not published yet."""
+        caller.require(Role.AUTHOR)
+        now = hub.now()
+        return hub.database.write(
+            lambda session: service.withdraw(session, model, release, hub.drafts, caller, now)
+        )
+
+    @get("/", sync_to_thread=True)
+    def list_releases(self, hub: Hub, caller: Caller) -> list[ReleaseView]:
+        """Every release, by model, newest first."""
+        caller.require(Role.VIEWER)
+        return hub.database.read(lambda session: [service.view(row) for row in service.all_releases(session)])
+
+    @get("/{model:str}/{release:int}", sync_to_thread=True)
+    def show_release(self, model: str, release: ReleaseNumber, hub: Hub, caller: Caller) -> ReleaseDetail:
+        """One release: its files, its manifest, who has signed it."""
+        caller.require(Role.VIEWER)
+        return hub.database.read(lambda session: _detail(session, model, release, hub))
+
+
+def _detail(session: Session, model: str, release: int, hub: Hub) -> ReleaseDetail:
+    row = service.get_release(session, model, release)
+    files = service.release_files(session, model, release)
+    known = hub.metadata.get("timestamp.json") is not None and model in hub.repository.models()
+    return ReleaseDetail(
+        release=service.view(row),
+        files=tuple(FileView(filename=file.filename, sha256=file.sha256, size=file.size) for file in files),
+        signatures=signatures(session, model, release),
+        threshold=hub.repository.threshold(model) if known else None,
+        manifest=service.stored_manifest(session, model, release, hub.artifacts),
+    )
+
+
+class ContentController(Controller):
+    path = "/v1"
+    tags = ("content",)
+
+    @get("/metadata/{name:str}", sync_to_thread=True, media_type="application/json")
+    def metadata(self, name: str, hub: Hub, caller: Caller) -> Bytes:
+        """One published TUF metadata file, byte for byte."""
+        caller.require(Role.VIEWER)
+        data = hub.metadata.get(name)
+        if data is None:
+            raise NotFoundError(f"there is no metadata file {name!r}")
+        return Response(data, media_type="application/json")
+
+    @get("/artifacts/{sha256:str}", sync_to_thread=True, media_type="application/octet-stream")
+    def artifact(
+        self, sha256: Annotated[str, Parameter(pattern="^[0-9a-f]{64}$")], hub: Hub, caller: Caller
+    ) -> Bytes:
+        """The bytes of an artifact; check them against the digest you asked for."""
+        caller.require(Role.VIEWER)
+        data = hub.artifacts.read(sha256)
+        if data is None:
+            raise NotFoundError(f"there is no artifact {sha256}")
+        return Response(data, media_type="application/octet-stream")

@@ -1,0 +1,250 @@
+"""Upload and submit releases, and read them back."""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from msgspec import Struct
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from agent.protocol.errors import ProtocolError
+from agent.protocol.ids import MANIFEST_FILENAME, Digest, UnixTime, is_name, release_path
+from agent.protocol.limits import MAX_MANIFEST_BYTES
+from agent.protocol.manifest import Manifest, decode_manifest
+from cloud_hub.access.service import Caller, Role
+from cloud_hub.approvals.drafts import DraftStore
+from cloud_hub.audit.service import record
+from cloud_hub.errors import ConflictError, EvidenceError, ForbiddenError, InputError, NotFoundError
+from cloud_hub.registry.artifacts import ArtifactStore, StoredArtifact
+from cloud_hub.registry.evidence import check_release
+from cloud_hub.registry.models import Release, ReleaseFile
+from cloud_hub.signing.repository import Repository
+
+
+class ReleaseState(StrEnum):
+    """draft → submitted → published; what is not yet published may be withdrawn.
+
+    Withdrawing a *published* release removes its targets from the role, which needs the approvers' signatures.
+    """
+
+    DRAFT = "draft"
+    SUBMITTED = "submitted"
+    PUBLISHED = "published"
+    WITHDRAWN = "withdrawn"
+
+
+class FileView(Struct, frozen=True, kw_only=True):
+    filename: str
+    sha256: str
+    size: int
+
+
+class ReleaseView(Struct, frozen=True, kw_only=True):
+    model: str
+    release: int
+    state: ReleaseState
+    author: str
+    created: UnixTime
+    submitted: UnixTime | None
+    published: UnixTime | None
+    role_version: int | None
+
+
+def put_file(
+    session: Session,
+    model: str,
+    release: int,
+    filename: str,
+    stored: StoredArtifact,
+    caller: Caller,
+    now: float,
+) -> FileView:
+    """Note one uploaded file of a draft; the first one opens the draft.
+
+    Raises:
+        ForbiddenError: the draft is another author's.
+        ConflictError: the release is no draft any more.
+    """
+    if not is_name(model):
+        raise InputError(f"model {model!r}: not a name")
+    row = session.get(Release, (model, release))
+    if row is None:
+        row = Release(
+            model=model, release=release, state=ReleaseState.DRAFT.value, author=caller.name, created=now
+        )
+        session.add(row)
+        session.flush()
+        record(session, now=now, actor=caller.name, action="draft", subject=f"{model} {release}")
+    _own_draft(row, caller)
+    file = session.get(ReleaseFile, (model, release, filename))
+    if file is None:
+        file = ReleaseFile(model=model, release=release, filename=filename)
+        session.add(file)
+    file.sha256, file.size = stored.sha256, stored.size
+    return FileView(filename=filename, sha256=stored.sha256, size=stored.size)
+
+
+def submit(
+    session: Session,
+    model: str,
+    release: int,
+    *,
+    artifacts: ArtifactStore,
+    repository: Repository,
+    drafts: DraftStore,
+    draft_days: int,
+    caller: Caller,
+    now: float,
+) -> ReleaseView:
+    """Check a draft's manifest and evidence, and open the model's TUF draft for the approvers.
+
+    Raises:
+        EvidenceError: something is missing or speaks against it.
+        ConflictError: it is no draft, or another release of the model waits for approval.
+        SigningError: see :meth:`Repository.make_draft`.
+    """
+    row = get_release(session, model, release)
+    _own_draft(row, caller)
+    waiting = _waiting(session, model)
+    if waiting is not None:
+        raise ConflictError(
+            f"{model} {waiting.release} waits for approval; one draft of a model is open at a time"
+        )
+    files = {
+        file.filename: StoredArtifact(sha256=Digest(file.sha256), size=file.size)
+        for file in release_files(session, model, release)
+    }
+    _check(model, release, files, artifacts)
+    targets = {release_path(model, release, name): (file.size, file.sha256) for name, file in files.items()}
+    expires = datetime.fromtimestamp(now, UTC) + timedelta(days=draft_days)
+    draft = repository.make_draft(model, targets, expires)
+    drafts.put(model, draft)
+    row.state, row.submitted = ReleaseState.SUBMITTED.value, now
+    row.role_version = repository.versions()[model] + 1
+    session.flush()
+    record(
+        session,
+        now=now,
+        actor=caller.name,
+        action="submit",
+        subject=f"{model} {release}",
+        manifest_sha256=files[MANIFEST_FILENAME].sha256,
+    )
+    return view(row)
+
+
+def _check(model: str, release: int, files: dict[str, StoredArtifact], artifacts: ArtifactStore) -> None:
+    def read(digest: str) -> bytes:
+        data = artifacts.read(digest)
+        if data is None:
+            raise EvidenceError(f"artifact {digest}: its bytes are gone; upload it again")
+        return data
+
+    if MANIFEST_FILENAME not in files:
+        raise EvidenceError(f"{MANIFEST_FILENAME} was not uploaded")
+    if files[MANIFEST_FILENAME].size > MAX_MANIFEST_BYTES:
+        raise EvidenceError(f"{MANIFEST_FILENAME}: at most {MAX_MANIFEST_BYTES} bytes are allowed")
+    try:
+        manifest = decode_manifest(read(files[MANIFEST_FILENAME].sha256))
+    except ProtocolError as error:
+        raise EvidenceError(f"{MANIFEST_FILENAME}: {error}") from error
+    if (manifest.model, manifest.release) != (model, release):
+        raise EvidenceError(
+            f"{MANIFEST_FILENAME}: it is the manifest of {manifest.model} {manifest.release}, not {model} {release}"
+        )
+    check_release(manifest, files, read)
+
+
+def withdraw(
+    session: Session, model: str, release: int, drafts: DraftStore, caller: Caller, now: float
+) -> ReleaseView:
+    """Take back a release that is not published.
+
+    Raises:
+        ConflictError: it is published (that needs the approvers), or withdrawn already.
+    """
+    row = get_release(session, model, release)
+    if row.state not in (ReleaseState.DRAFT, ReleaseState.SUBMITTED):
+        raise ConflictError(
+            f"{model} {release} is {row.state}; a published release leaves only by a role that approvers signed "
+            "without it. To take it from devices, roll back its rollout"
+        )
+    if caller.role is not Role.ADMIN and caller.name != row.author:
+        raise ForbiddenError(f"{model} {release} is {row.author}'s; only its author or an admin withdraws it")
+    if row.state == ReleaseState.SUBMITTED:
+        drafts.remove(model)
+    row.state = ReleaseState.WITHDRAWN.value
+    record(session, now=now, actor=caller.name, action="withdraw", subject=f"{model} {release}")
+    return view(row)
+
+
+def note_published(session: Session, repository: Repository, drafts: DraftStore, now: float) -> None:
+    """Finish publications that a crash cut short: the metadata is out, the row does not say so yet."""
+    for row in session.scalars(select(Release).where(Release.state == ReleaseState.SUBMITTED.value)):
+        if release_path(row.model, row.release, MANIFEST_FILENAME) in repository.targets(row.model):
+            row.state, row.published = ReleaseState.PUBLISHED.value, now
+            drafts.remove(row.model)
+            record(session, now=now, actor="hub", action="publish", subject=f"{row.model} {row.release}")
+
+
+def _own_draft(row: Release, caller: Caller) -> None:
+    if row.state != ReleaseState.DRAFT:
+        raise ConflictError(
+            f"{row.model} {row.release} is {row.state}; its files never change: number a new release"
+        )
+    if caller.role is not Role.ADMIN and caller.name != row.author:
+        raise ForbiddenError(f"{row.model} {row.release} is a draft of {row.author}")
+
+
+def _waiting(session: Session, model: str) -> Release | None:
+    return session.scalar(
+        select(Release).where(Release.model == model, Release.state == ReleaseState.SUBMITTED.value)
+    )
+
+
+def submitted_release(session: Session, model: str) -> Release:
+    """The release of ``model`` that waits for approval; raises NotFoundError."""
+    row = _waiting(session, model)
+    if row is None:
+        raise NotFoundError(f"model {model}: no release waits for approval")
+    return row
+
+
+def get_release(session: Session, model: str, release: int) -> Release:
+    """Raises NotFoundError."""
+    row = session.get(Release, (model, release))
+    if row is None:
+        raise NotFoundError(f"there is no release {model} {release}")
+    return row
+
+
+def release_files(session: Session, model: str, release: int) -> list[ReleaseFile]:
+    query = select(ReleaseFile).where(ReleaseFile.model == model, ReleaseFile.release == release)
+    return list(session.scalars(query.order_by(ReleaseFile.filename)))
+
+
+def all_releases(session: Session) -> list[Release]:
+    return list(session.scalars(select(Release).order_by(Release.model, Release.release.desc())))
+
+
+def stored_manifest(session: Session, model: str, release: int, artifacts: ArtifactStore) -> Manifest | None:
+    """The manifest that was uploaded for a release; None where there is none that can be read."""
+    file = session.get(ReleaseFile, (model, release, MANIFEST_FILENAME))
+    data = artifacts.read(file.sha256) if file else None
+    try:
+        return decode_manifest(data) if data else None
+    except ProtocolError:
+        return None
+
+
+def view(row: Release) -> ReleaseView:
+    return ReleaseView(
+        model=row.model,
+        release=row.release,
+        state=ReleaseState(row.state),
+        author=row.author,
+        created=row.created,
+        submitted=row.submitted,
+        published=row.published,
+        role_version=row.role_version,
+    )

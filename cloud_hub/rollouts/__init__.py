@@ -1,0 +1,1 @@
+"""Rollouts: one release to the fleet, in stages."""

@@ -1,0 +1,66 @@
+"""``/v1/rollouts``."""
+
+from typing import Literal
+
+from litestar import Controller, get, post
+from sqlalchemy.orm import Session
+
+from cloud_hub.access.service import Caller, Role
+from cloud_hub.hub import Hub
+from cloud_hub.rollouts import service
+from cloud_hub.rollouts.service import RolloutView, RolloutWish
+
+Action = Literal["pause", "resume", "abort", "rollback"]
+
+
+class RolloutController(Controller):
+    path = "/v1/rollouts"
+    tags = ("rollouts",)
+
+    @post("/", sync_to_thread=True)
+    def start(self, data: RolloutWish, hub: Hub, caller: Caller) -> RolloutView:
+        """Give a published release to the fleet, stage by stage."""
+        caller.require(Role.OPERATOR)
+        now = hub.now()
+
+        def work(session: Session) -> tuple[RolloutView, tuple[str, ...]]:
+            row, changed = service.start(
+                session,
+                data,
+                signing=hub.director_signing,
+                default_timeout=hub.config.rollouts.stage_timeout_seconds,
+                caller=caller,
+                now=now,
+            )
+            return service.view(session, row), changed
+
+        view, changed = hub.database.write(work)
+        hub.publish(changed)
+        return view
+
+    @get("/", sync_to_thread=True)
+    def list_rollouts(self, hub: Hub, caller: Caller) -> list[RolloutView]:
+        """Every rollout, newest first."""
+        caller.require(Role.VIEWER)
+        return hub.database.read(service.all_rollouts)
+
+    @get("/{rollout:int}", sync_to_thread=True)
+    def show_rollout(self, rollout: int, hub: Hub, caller: Caller) -> RolloutView:
+        caller.require(Role.VIEWER)
+        return hub.database.read(lambda session: service.view(session, service.get_rollout(session, rollout)))
+
+    @post("/{rollout:int}/{action:str}", sync_to_thread=True)
+    def steer(self, rollout: int, action: Action, hub: Hub, caller: Caller) -> RolloutView:
+        """``pause``, ``resume``, ``abort`` (devices keep what they have) or ``rollback``."""
+        caller.require(Role.OPERATOR)
+        now = hub.now()
+
+        def work(session: Session) -> tuple[RolloutView, tuple[str, ...]]:
+            row, changed = service.steer(
+                session, rollout, action, signing=hub.director_signing, caller=caller, now=now
+            )
+            return service.view(session, row), changed
+
+        view, changed = hub.database.write(work)
+        hub.publish(changed)
+        return view

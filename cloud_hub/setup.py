@@ -1,0 +1,118 @@
+"""Make a new hub: configuration, keys, device authority, database, the first admin."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+from msgspec import Struct
+from sqlalchemy.orm import Session
+
+from cloud_hub.access.service import Role, create_token
+from cloud_hub.audit.service import record
+from cloud_hub.config import load_config, parse_config
+from cloud_hub.database import Database
+from cloud_hub.devices.authority import create_authority, write_private
+from cloud_hub.errors import ConflictError
+from cloud_hub.hub import DIRECTOR_KEY, ONLINE_KEY
+from cloud_hub.signing.keys import create_key
+
+ADMIN = "admin"
+
+_TOML = """\
+# The Edgeward hub. Every setting is shown; those behind a # have the value that is shown by default.
+
+name = "hub"
+# data = "."                          # folder of database, artifacts, metadata and keys
+
+[server]
+host = "{host}"
+port = {port}
+
+[broker]
+embedded = true                       # loopback only; for a fleet: false, and the broker's address and TLS files
+host = "{host}"
+port = {broker_port}
+# device_host = "hub.example"         # the address that devices are told at enrolment
+# [broker.tls]                        # relative paths start at this file
+# authority = "tls/ca.pem"
+# certificate = "tls/hub.pem"
+# key = "tls/hub.key"
+
+[trust]
+# draft_days = 60                     # 1-90: expiry of a model's role
+# director_days = 30                  # 1-90: expiry of a device's desired state; renewed at half of it
+# timestamp_refresh_seconds = 3600.0
+
+[enrolment]
+# certificate_days = 365              # lifetime of a device's client certificate
+
+[rollouts]
+# tick_seconds = 1.0
+# stage_timeout_seconds = 3600.0      # a stage without all its outcomes by then pauses the rollout
+
+[telemetry]
+# drift_hours = 24.0                  # windows received within this time count for the fleet's drift
+
+[limits]
+# artifact_mib = 512                  # largest file of a release
+
+[dashboard]
+# title = "Edgeward"
+open_on_loopback = {open_dashboard}             # show the page without a token to a browser on this machine
+
+[log]
+# level = "info"                      # debug, info, warning, error
+# format = "json"                     # json, text
+"""
+
+
+class NewHub(Struct, frozen=True, kw_only=True):
+    config: Path
+    admin_token: str
+    """Seen this once, and in ``admin.token`` (mode 0600)."""
+
+
+def create_hub(folder: Path, *, host: str, port: int, broker_port: int, open_dashboard: bool) -> NewHub:
+    """Fill a new folder.
+
+    Raises:
+        ConflictError: there is a hub in it already.
+        ConfigError: a port or host is not allowed.
+    """
+    path = folder / "hub.toml"
+    if path.exists():
+        raise ConflictError(f"{path} exists already; a hub is made once")
+    text = _TOML.format(
+        host=host, port=port, broker_port=broker_port, open_dashboard=str(open_dashboard).lower()
+    )
+    parse_config(text, "the command's options")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.write_text(text, encoding="utf-8")
+    _config, paths = load_config(path)
+    now = time.time()
+    create_authority(paths.authority, now)
+    create_key(paths.online_keys, ONLINE_KEY)
+    create_key(paths.online_keys, DIRECTOR_KEY)
+    paths.metadata.mkdir(exist_ok=True)
+    paths.artifacts.mkdir(exist_ok=True)
+    token = new_token(paths.database, name=ADMIN, role=Role.ADMIN)
+    write_private(folder / "admin.token", token.encode() + b"\n")
+    return NewHub(config=path, admin_token=token)
+
+
+def new_token(database_path: Path, *, name: str, role: Role) -> str:
+    """Make a bearer token in the database of a hub, running or not.
+
+    Raises:
+        InputError, ConflictError: see :func:`create_token`.
+    """
+    with closing(Database(database_path)) as database:
+        database.migrate()
+        now = time.time()
+
+        def work(session: Session) -> str:
+            token = create_token(session, name=name, role=role, now=now)
+            record(session, now=now, actor="cli", action="token-create", subject=name, role=role)
+            return token
+
+        return database.write(work)

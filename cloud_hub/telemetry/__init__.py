@@ -1,0 +1,1 @@
+"""Telemetry: what devices recorded, stored once, and the fleet's drift."""
