@@ -1,5 +1,6 @@
 """Knowledge distillation of a dense network in numpy (Hinton, Vinyals and Dean 2015)."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +58,7 @@ def _initial(widths: tuple[int, ...], rng: np.random.Generator) -> Network:
             weight=rng.normal(0.0, np.sqrt(2.0 / before), (before, after)).astype(np.float32),
             bias=np.zeros(after, np.float32),
         )
-        for before, after in zip(widths, widths[1:], strict=False)
+        for before, after in itertools.pairwise(widths)
     ]
     return Network(tuple(layers))
 
@@ -69,16 +70,16 @@ def _gradients(
     logits = trace[-1]
     soft = softmax(logits / np.float32(config.temperature)) - targets
     # T² keeps the soft part's size when T changes; one T cancels against the derivative of logits / T.
-    delta = (1 - config.hard_weight) * config.temperature * soft + config.hard_weight * (
+    both = (1 - config.hard_weight) * config.temperature * soft + config.hard_weight * (
         softmax(logits) - truth
     )
-    delta = (delta / len(rows)).astype(np.float32)
+    delta: FloatArray = (both / len(rows)).astype(np.float32)
     gradients: list[Dense] = []
     for index in range(len(network.layers) - 1, -1, -1):
         before = trace[index - 1] if index else rows
         gradients.append(Dense(weight=before.T @ delta, bias=delta.sum(axis=0)))
         if index:
-            delta = (delta @ network.layers[index].weight.T) * (before > 0)
+            delta = (delta @ network.layers[index].weight.T) * (before > 0).astype(np.float32)
     return gradients[::-1]
 
 

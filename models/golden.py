@@ -47,7 +47,7 @@ def golden_vectors(
     outputs: Sequence[TensorSpec],
 ) -> bytes:
     """The encoded golden file for models of one FP32 input and one FP32 output."""
-    expected = {
+    expected: dict[str, tuple[Tensor, ...]] = {
         name: (_tensor(outputs[0].name, predict(images)),) for name, predict in sorted(predicts.items())
     }
     golden = GoldenVectors(inputs=(_tensor(inputs[0].name, images),), expected=expected)

@@ -7,8 +7,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -112,8 +114,8 @@ def blur(images: FloatArray, *, passes: int = 1) -> FloatArray:
     for _ in range(passes):
         padded = np.pad(images, ((0, 0), (1, 1), (1, 1)), mode="edge")
         rows = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
-        images = (rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 4
-    return _clipped(images)
+        images = _clipped((rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 4)
+    return images
 
 
 def darkness(images: FloatArray, *, light: float = 0.5) -> FloatArray:
@@ -141,6 +143,6 @@ CORRUPTIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
 """Name → corruption at the strength that the evaluation reports."""
 
 
-def _clipped(images: np.ndarray) -> FloatArray:  # type: ignore[type-arg]  # any float dtype comes in
+def _clipped(images: NDArray[np.floating[Any]]) -> FloatArray:
     result: FloatArray = np.clip(images, 0.0, 1.0).astype(np.float32)
     return result

@@ -1,0 +1,169 @@
+"""``python -m models``: run a recipe, package what it made, or spoil a copy of it for a rehearsal."""
+
+import argparse
+import getpass
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.protocol.codec import decode_json
+from agent.protocol.errors import ProtocolError
+from agent.protocol.evidence import Evaluation
+from agent.protocol.ids import is_name
+from agent.protocol.manifest import Budget, Parent, Probation
+from models.description import EVALUATION_FILENAME, Description
+from models.errors import RecipeError
+from models.fault_kinds import FAULT_KINDS
+from models.package import PackageRequest, package
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it is done, 1 when it is refused (the reason on stderr), 2 for a wrong call."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (RecipeError, ProtocolError) as error:
+        print(f"models: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _teacher(options: argparse.Namespace) -> None:
+    from models.digits.teacher import make_teacher  # noqa: PLC0415 - scikit-learn takes a second to import
+
+    _report(options.out, make_teacher(options.out))
+
+
+def _student(options: argparse.Namespace) -> None:
+    from models.digits.student import make_student  # noqa: PLC0415 - as above
+
+    _report(options.out, make_student(options.teacher, options.out))
+
+
+def _fault(options: argparse.Namespace) -> None:
+    from models.faults import make_fault  # noqa: PLC0415 - as above
+
+    description = make_fault(options.kind, options.source, options.out, delay_ms=options.delay_ms)
+    print(
+        f"{options.out}: {options.kind} in {', '.join(variant.filename for variant in description.variants)}"
+    )
+
+
+def _package(options: argparse.Namespace) -> None:
+    budget = Budget(p99_ms=options.p99_ms, peak_memory_mib=options.memory_mib)
+    request = PackageRequest(
+        release=options.release,
+        budgets=dict.fromkeys(options.hardware_class, budget),
+        created=float(int(time.time())),
+        author=options.author,
+        summary=options.summary,
+        bench=tuple(options.bench),
+        probation=Probation(requests=options.probation_requests),
+        parent=options.parent,
+        distilled_from=options.distilled_from,
+    )
+    manifest = package(options.directory, request)
+    size = sum(artifact.size for artifact in manifest.artifacts())
+    print(
+        f"{manifest.model} {manifest.release}: manifest.json names {len(manifest.artifacts())} files, {size:,} bytes"
+    )
+
+
+def _report(folder: Path, description: Description) -> None:
+    evaluation = decode_json((folder / EVALUATION_FILENAME).read_bytes(), Evaluation)
+    print(description.summary)
+    for entry in evaluation.variants:
+        error = entry.calibration.expected_calibration_error
+        print(
+            f"  {entry.variant}: accuracy {entry.accuracy:.3f} on {entry.rows} held-out scans, ECE {error:.3f}"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    digits = commands.add_parser("digits", help="the handwritten digits recipe")
+    steps = digits.add_subparsers(required=True, metavar="STEP")
+    _add_steps(steps)
+    _add_package(commands)
+    return parser
+
+
+def _add_steps(steps: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    teacher = steps.add_parser("teacher", help="train the teacher and write its release folder")
+    teacher.add_argument("--out", type=Path, required=True, metavar="DIR")
+    teacher.set_defaults(run=_teacher)
+    student = steps.add_parser("student", help="distil and quantise a student and write its release folder")
+    student.add_argument("--teacher", type=Path, required=True, metavar="DIR", help="the teacher's folder")
+    student.add_argument("--out", type=Path, required=True, metavar="DIR")
+    student.set_defaults(run=_student)
+    fault = steps.add_parser("fault", help="copy a release folder and spoil its model files, for a rehearsal")
+    fault.add_argument("--kind", choices=FAULT_KINDS, required=True)
+    fault.add_argument("--from", dest="source", type=Path, required=True, metavar="DIR")
+    fault.add_argument("--out", type=Path, required=True, metavar="DIR")
+    fault.add_argument("--delay-ms", type=_positive, default=500.0, help="for too-slow; default 500")
+    fault.set_defaults(run=_fault)
+
+
+def _add_package(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("package", help="write manifest.json from what stands in a release folder")
+    command.add_argument("directory", type=Path, metavar="DIR")
+    command.add_argument("--release", type=_count, required=True, metavar="N")
+    command.add_argument(
+        "--hardware-class", type=_name, action="append", required=True, metavar="NAME", help="may be repeated"
+    )
+    command.add_argument("--p99-ms", type=_positive, required=True, metavar="X", help="budget of one request")
+    command.add_argument("--memory-mib", type=_positive, required=True, metavar="Y", help="budget, peak PSS")
+    command.add_argument(
+        "--bench",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="bench report to copy into DIR; those that stand there as bench-NAME.json are found; may be repeated",
+    )
+    command.add_argument("--probation-requests", type=_count, default=50, metavar="K", help="default 50")
+    command.add_argument(
+        "--author", default=getpass.getuser(), metavar="NAME", help="default: your login name"
+    )
+    command.add_argument("--summary", metavar="TEXT", help="default: the recipe's sentence")
+    command.add_argument("--parent", type=_parent, metavar="MODEL:RELEASE", help="the release it replaces")
+    command.add_argument(
+        "--distilled-from",
+        type=_parent,
+        metavar="MODEL:RELEASE",
+        help="default: what the teacher's folder was packaged as when the student was made",
+    )
+    command.set_defaults(run=_package)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: a number over 0 is needed")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: a whole number from 1 is needed")
+    return value
+
+
+def _name(text: str) -> str:
+    if not is_name(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: 1-64 of a-z 0-9 . _ -, no separator at either end")
+    return text
+
+
+def _parent(text: str) -> Parent:
+    model, separator, release = text.rpartition(":")
+    if not separator or not is_name(model) or not release.isdecimal() or int(release) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected MODEL:RELEASE, for instance digits:1")
+    return Parent(model=model, release=int(release))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
