@@ -1,0 +1,1 @@
+"""How a device reaches its hub: MQTT for everything that lasts, HTTP for the one enrolment."""

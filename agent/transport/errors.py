@@ -1,0 +1,55 @@
+"""What can be wrong between a device and its hub.
+
+::
+
+    TransportError
+    ├── LinkDownError            no connection to the broker, or it was lost before the answer (an ``OSError`` too)
+    ├── PublishRefusedError      the broker does not take this message, for instance by its access rules
+    ├── TransferError            a file can't be fetched from the hub
+    │   ├── NotFoundError        the hub has no such file
+    │   └── NoAnswerError        the hub did not answer in time, or there was no link
+    ├── EnrolmentError           the hub did not enrol this device, or its answer can't be trusted
+    └── IdentityError            the device's key or certificate
+        ├── IdentityExistsError  there is one already; it is never overwritten
+        └── IdentityMissingError there is none
+"""
+
+
+class TransportError(Exception):
+    """Device and hub could not talk; the text says what, where and what is allowed."""
+
+
+class LinkDownError(TransportError, ConnectionError):
+    """There is no connection to the broker, or it was lost before the answer came."""
+
+
+class PublishRefusedError(TransportError):
+    """The broker does not take this message; the text has its reason."""
+
+
+class TransferError(TransportError):
+    """A file can't be fetched from the hub."""
+
+
+class NotFoundError(TransferError):
+    """The hub has no such file."""
+
+
+class NoAnswerError(TransferError):
+    """The hub did not answer in time, or there was no link to it."""
+
+
+class EnrolmentError(TransportError):
+    """The hub did not enrol this device, or its answer can't be trusted."""
+
+
+class IdentityError(TransportError):
+    """The device's key or certificate can't be used."""
+
+
+class IdentityExistsError(IdentityError):
+    """There is a key already; it is never overwritten."""
+
+
+class IdentityMissingError(IdentityError):
+    """There is no key yet."""

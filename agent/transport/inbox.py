@@ -1,0 +1,101 @@
+"""Messages from the hub: decoded, counted where they are wrong, handed to whoever takes their kind."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+from agent.protocol.codec import decode_json, decode_msgpack
+from agent.protocol.errors import (
+    MalformedMessageError,
+    MessageTooLargeError,
+    ProtocolError,
+    UnknownTopicError,
+)
+from agent.protocol.state import Command, DesiredState
+from agent.protocol.telemetry import TelemetryAck
+from agent.protocol.topics import Channel, parse_topic
+from agent.protocol.transfer import Block, BlockResponse, TransferProblem
+
+log = logging.getLogger(__name__)
+
+Incoming = DesiredState | TelemetryAck | Command | Block | TransferProblem
+T = TypeVar("T", DesiredState, TelemetryAck, Command, Block, TransferProblem)
+
+_TEXT_SHOWN = 300
+
+
+class Inbox:
+    """Turns (topic, payload) into a typed message and calls its handler; never raises.
+
+    Args:
+        device: this device's id; another device's topic is refused.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._handlers: dict[type[Incoming], Callable[[Incoming], None]] = {}
+        self.errors: Counter[str] = Counter()
+        """What was refused or failed, by kind: ``unknown-topic``, ``foreign-topic``, ``oversized-message``,
+        ``malformed-message``, ``unhandled-message``, ``handler-failed``; the link and the transfer add their own."""
+
+    def on(self, kind: type[T], handler: Callable[[T], None]) -> None:
+        """Let ``handler`` take every message of ``kind``. It takes it at once: it must not block or wait."""
+
+        def take(message: Incoming) -> None:
+            if isinstance(message, kind):
+                handler(message)
+
+        self._handlers[kind] = take
+
+    def take(self, topic: str, payload: bytes) -> None:
+        """Decode and hand on; what is wrong is counted and logged, and is over with."""
+        try:
+            message = self._decode(topic, payload)
+        except ProtocolError as error:
+            self.count(_name(error), topic=topic, text=str(error))
+            return
+        if message is None:
+            self.count("foreign-topic", topic=topic, text=f"this device is {self._device}")
+            return
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            self.count("unhandled-message", topic=topic, text=type(message).__name__)
+            return
+        try:
+            handler(message)
+        except Exception:  # a handler's fault must not stop the messages after it
+            self.errors["handler-failed"] += 1
+            log.exception("a message's handler failed", extra={"topic": topic})
+
+    def count(self, kind: str, *, topic: str = "", text: str = "") -> None:
+        """Count one thing that was refused or failed, and log it."""
+        self.errors[kind] += 1
+        log.warning("%s", kind, extra={"topic": topic, "text": text[:_TEXT_SHOWN]})
+
+    def _decode(self, topic: str, payload: bytes) -> Incoming | None:
+        device, channel = parse_topic(topic)
+        if device != self._device:
+            return None
+        match channel:
+            case Channel.DESIRED:
+                return decode_json(payload, DesiredState)
+            case Channel.TELEMETRY_ACK:
+                return decode_json(payload, TelemetryAck)
+            case Channel.COMMAND:
+                return decode_json(payload, Command)
+            case Channel.RESPONSE:
+                response: BlockResponse = decode_msgpack(payload, BlockResponse)
+                return response
+            case _:
+                raise UnknownTopicError(f"topic {topic!r}: a device does not take {channel}")
+
+
+def _name(error: ProtocolError) -> str:
+    match error:
+        case MessageTooLargeError():
+            return "oversized-message"
+        case MalformedMessageError():
+            return "malformed-message"
+        case _:
+            return "unknown-topic"
