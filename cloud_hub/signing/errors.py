@@ -6,10 +6,14 @@
     ├── KeyFileError          a key file is missing, exists already, or can't be read
     ├── CeremonyError         the parts of a ceremony don't fit: too few signers, one key twice, a bad name
     ├── RepositoryStateError  the store lacks metadata, or holds some that can't be read
-    └── DraftError            a draft of a model's role can't be made, signed or published
-        ├── StaleDraftError        it was made for another version than the one published now
-        ├── SignatureRefusedError  not an approver of this model, or not over exactly this draft
-        └── ThresholdNotMetError   too few approvers have signed
+    ├── DraftError            a draft of a model's role can't be made, signed or published
+    │   ├── StaleDraftError        it was made for another version than the one published now
+    │   ├── SignatureRefusedError  not an approver of this model, or not over exactly this draft
+    │   └── ThresholdNotMetError   too few approvers have signed
+    └── ApprovalError         an approver's client could not sign
+        ├── HubAnswerError         the hub can't be reached, or says no
+        ├── UntrustedBaseError     what the hub publishes does not verify from the trusted root
+        └── DraftRefusedError      the draft does something else than add the named release
 """
 
 
@@ -43,3 +47,19 @@ class SignatureRefusedError(DraftError):
 
 class ThresholdNotMetError(DraftError):
     """Too few approvers have signed the draft."""
+
+
+class ApprovalError(SigningError):
+    """An approver's client could not sign."""
+
+
+class HubAnswerError(ApprovalError):
+    """The hub can't be reached, says no, or answers something that can't be read."""
+
+
+class UntrustedBaseError(ApprovalError):
+    """What the hub publishes does not verify from the approver's own trusted root."""
+
+
+class DraftRefusedError(ApprovalError):
+    """The draft does something else than add the named release; nothing was signed."""

@@ -1,0 +1,153 @@
+"""What signing a draft would change, or why it must not be signed (pure)."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from tuf.api.metadata import TargetFile, Targets
+
+from agent.protocol.ids import DIGEST_PATTERN, MANIFEST_FILENAME, release_path
+from agent.protocol.limits import MAX_MANIFEST_BYTES
+from agent.protocol.manifest import ArtifactRef, Manifest
+from cloud_hub.signing.documents import MODEL_FIELD, ROLE_LIFE, stamp
+from cloud_hub.signing.errors import DraftRefusedError
+
+_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_DIGEST = re.compile(DIGEST_PATTERN)
+
+
+@dataclass(frozen=True)
+class AddedFile:
+    """One file that the draft adds."""
+
+    filename: str
+    sha256: str
+    length: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """All that a draft does: it adds the files of one release. Only :func:`compare` makes one."""
+
+    model: str
+    release: int
+    version: int
+    """Of the role, after the base's."""
+    expires: datetime
+    manifest: AddedFile
+    files: tuple[AddedFile, ...]
+    """The release's other files, by name."""
+
+
+def compare(base: Targets, draft: Targets, *, model: str, release: int, now: datetime) -> Difference:
+    """Compare a draft with the verified base that it builds on.
+
+    Raises:
+        DraftRefusedError: it does anything else than add files of that release: the text says what.
+    """
+    _check_frame(base, draft, model, now)
+    removed = sorted(base.targets.keys() - draft.targets.keys())
+    _none(removed, "removes what is published")
+    _none(_changed(base.targets, draft.targets), "changes what is published")
+    prefix = release_path(model, release, "")
+    _none(
+        sorted(path for path in base.targets if path.startswith(prefix)),
+        f"adds to release {release}, which is published already:",
+    )
+    added = {path: draft.targets[path] for path in draft.targets.keys() - base.targets.keys()}
+    strangers = sorted(path for path in added if not _belongs(path, prefix))
+    _none(strangers, f"adds what is no file of {model} release {release}:")
+    files = {file.filename: file for file in (_added(path, added[path], prefix) for path in sorted(added))}
+    manifest = files.pop(MANIFEST_FILENAME, None)
+    if manifest is None:
+        raise DraftRefusedError(f"the draft has no {prefix}{MANIFEST_FILENAME}")
+    if manifest.length > MAX_MANIFEST_BYTES:
+        raise DraftRefusedError(
+            f"{MANIFEST_FILENAME}: {manifest.length} bytes, at most {MAX_MANIFEST_BYTES} are allowed"
+        )
+    return Difference(model, release, draft.version, draft.expires, manifest, tuple(files.values()))
+
+
+def check_manifest(difference: Difference, manifest: Manifest) -> None:
+    """Check that the manifest is the named release's, and names exactly the files that the draft adds.
+
+    Raises:
+        DraftRefusedError: it is another release's, or a file is missing, extra or different.
+    """
+    if (manifest.model, manifest.release) != (difference.model, difference.release):
+        raise DraftRefusedError(
+            f"the manifest is of {manifest.model} release {manifest.release}, "
+            f"not of {difference.model} release {difference.release}"
+        )
+    named = {_as_added(artifact) for artifact in manifest.artifacts()}
+    added = set(difference.files)
+    _none(_names(added - named), "adds what the manifest does not name so:")
+    _none(_names(named - added), "lacks what the manifest names:")
+
+
+def describe(difference: Difference, manifest: Manifest) -> str:
+    """The difference in plain words, for the person who is about to sign it."""
+    files = (difference.manifest, *difference.files)
+    total = sum(file.length for file in files)
+    variants = ", ".join(f"{v.name} (accuracy {v.accuracy:.4f})" for v in manifest.variants)
+    lines = [
+        f"Approve {difference.model} release {difference.release}?",
+        f"  summary   {manifest.summary}",
+        f"  author    {manifest.author}",
+        f"  variants  {variants}",
+        f"  role      version {difference.version}, expires {stamp(difference.expires)}",
+        f"  adds      {len(files)} files, {total} bytes; each was fetched and hashed here:",
+        *(f"            {file.sha256[:16]}…  {file.length:>10}  {file.filename}" for file in files),
+        "  and changes nothing else.",
+    ]
+    return "\n".join(lines)
+
+
+def _check_frame(base: Targets, draft: Targets, model: str, now: datetime) -> None:
+    if draft.version != base.version + 1:
+        raise DraftRefusedError(
+            f"the draft is version {draft.version}; the published one is {base.version}, so it must be {base.version + 1}"
+        )
+    if not now < draft.expires <= now + ROLE_LIFE:
+        raise DraftRefusedError(
+            f"the draft expires {stamp(draft.expires)}; allowed is within {ROLE_LIFE.days} days from now"
+        )
+    if draft.delegations is not None:
+        raise DraftRefusedError("the draft delegates to other keys, which a model's role may not")
+    if draft.unrecognized_fields != {MODEL_FIELD: model}:
+        fields = ", ".join(f"{name}={value!r}" for name, value in sorted(draft.unrecognized_fields.items()))
+        raise DraftRefusedError(
+            f"the draft's own fields are {fields or 'none'}; allowed is {MODEL_FIELD}={model!r}"
+        )
+
+
+def _changed(base: dict[str, TargetFile], draft: dict[str, TargetFile]) -> list[str]:
+    return sorted(path for path in base.keys() & draft.keys() if base[path] != draft[path])
+
+
+def _belongs(path: str, prefix: str) -> bool:
+    return path.startswith(prefix) and _FILENAME.fullmatch(path.removeprefix(prefix)) is not None
+
+
+def _added(path: str, target: TargetFile, prefix: str) -> AddedFile:
+    digest = target.hashes.get("sha256", "")
+    if set(target.hashes) != {"sha256"} or not _DIGEST.fullmatch(digest) or target.unrecognized_fields:
+        raise DraftRefusedError(f"{path}: it must carry a length and one SHA-256, and nothing else")
+    if target.length < 1:
+        raise DraftRefusedError(f"{path}: it is empty")
+    return AddedFile(path.removeprefix(prefix), digest, target.length)
+
+
+def _as_added(artifact: ArtifactRef) -> AddedFile:
+    return AddedFile(artifact.filename, artifact.sha256, artifact.size)
+
+
+def _names(files: Iterable[AddedFile]) -> list[str]:
+    return sorted(file.filename for file in files)
+
+
+def _none(paths: list[str], what: str) -> None:
+    if paths:
+        raise DraftRefusedError(f"the draft {what} {', '.join(map(repr, paths))}")
