@@ -56,29 +56,34 @@ class Holders:
 class HubSimulator:
     """A hub with a clock. What it serves is ``store.files``, unless ``answers`` has something else for that name."""
 
-    def __init__(self, models: tuple[str, ...] = ("digits",)) -> None:
-        self.now = START
+    def __init__(self, models: tuple[str, ...] = ("digits",), start: datetime = START) -> None:
+        self.now = start
         self.keys = Holders(
             offline=[CryptoSigner.generate_ed25519() for _ in range(3)],
             online=CryptoSigner.generate_ed25519(),
             director=CryptoSigner.generate_ed25519(),
             approvers={name: CryptoSigner.generate_ed25519() for name in ("ada", "ben", "cyd")},
         )
+        self.models = models
+        self.remake()
+        self.answers: dict[str, FetchedMetadata | bytes] = {}
+        """File name → another answer; bytes go onto the socket as they are, without a frame."""
+        self.asked: list[str] = []
+        self.director_version = 0
+
+    def remake(self) -> None:
+        """The ceremony, with the keys as they are: a first repository."""
         files = create_trust(
             offline=self.keys.offline,
             online=self.keys.online,
             director=self.keys.director.public_key,
             approvers={name: signer.public_key for name, signer in self.keys.approvers.items()},
             approver_signers=list(self.keys.approvers.values())[:2],
-            models=models,
+            models=self.models,
             now=self.now,
         )
         self.store = MemoryStore(files)
-        self.repository = Repository(self.store, self.keys.online, now=lambda: self.now)
-        self.answers: dict[str, FetchedMetadata | bytes] = {}
-        """File name → another answer; bytes go onto the socket as they are, without a frame."""
-        self.asked: list[str] = []
-        self.director_version = 0
+        self.use_online_key()
 
     @staticmethod
     def release_files(model: str, release: int, names: tuple[str, ...] = ()) -> dict[str, tuple[int, str]]:

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Metadata, Targets
+from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from agent.protocol.limits import MAX_FRAME_BYTES, MAX_METADATA_BYTES
-from agent.protocol.verification import FetchedMetadata, VerifyResult
+from agent.protocol.verification import FetchedMetadata, Mark, VerifyResult
 from tests.fault.trust.hub_simulator import Device, HubSimulator, version_of
 
 
@@ -111,11 +111,17 @@ def test_mix_and_match_an_old_role_under_the_new_name(hub: HubSimulator, device:
 
 
 def test_mix_and_match_one_models_role_listed_as_anothers() -> None:
+    """The same approvers sign both models, so only the model's name inside tells the documents apart."""
     hub = HubSimulator(models=("digits", "faces"))
     device = Device(root=hub.store.files["1.root.json"])
-    hub.approve("digits", 1)
-    hub.list_unchecked("faces", hub.repository.published("digits"))
-    assert not_installed_as(device.check(hub, hub.direct(1, model="faces")), "not-approved")
+    role = hub.published_role("digits")
+    role.version += 1
+    for path, (length, sha256) in hub.release_files("faces", 1).items():
+        role.targets[path] = TargetFile(length, {"sha256": sha256}, path)
+    hub.list_unchecked("faces", hub.sign_role(role, "ada", "ben"))
+    result = device.check(hub, hub.direct(1, model="faces"))
+    assert not_installed_as(result, "not-approved")
+    assert "'digits'" in result.refused[0].reason.text
 
 
 def test_one_approvers_signature_is_not_enough(hub: HubSimulator, device: Device) -> None:
@@ -255,8 +261,6 @@ def test_one_models_trouble_does_not_block_another() -> None:
 def test_a_minimum_from_enrolment_keeps_a_fresh_device_from_an_old_repository(
     hub: HubSimulator, device: Device
 ) -> None:
-    from agent.protocol.verification import Mark
-
     old = dict(hub.store.files)
     hub.approve("digits", 2)
     device.marks = tuple(Mark(role=role, keys="", version=v) for role, v in hub.repository.versions().items())
