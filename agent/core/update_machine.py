@@ -14,8 +14,9 @@ How the service drives it, for one model::
 the phase that filled it. Commands whose docstring says "no answer" are run to their end before the next one. When a
 deployment has ended (and ``Reported`` was fed back), ask :func:`agent.core.reconcile.reconcile` again.
 
-A :class:`~agent.core.errors.StaleEventError` is a late answer of an earlier deployment: drop it. Executors of a run
-that is superseded or rolled back are to be cancelled; any other :class:`~agent.core.errors.IllegalEventError` is a
+A :class:`~agent.core.errors.StaleEventError` is a late answer of an earlier deployment: drop it. When a run is
+superseded or rolled back, cancel its own work (fetch, probe, activation, probation) and nothing else: a ``ServeActive``
+or a report that has not run yet still has to. Any other :class:`~agent.core.errors.IllegalEventError` is a
 mistake in the caller. Neither changes anything.
 """
 

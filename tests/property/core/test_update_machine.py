@@ -1,0 +1,406 @@
+"""DESIGN §5's six invariants after every step of a device that may crash anywhere.
+
+The world is small and honest: a disk that keeps what was saved, artifacts that a fetch brings one by one and that
+garbage collection takes, an address that something answers on, an outbox. A crash keeps disk, artifacts and outbox
+and loses everything else; the command it interrupted may have been done, half done, or not at all.
+"""
+
+import copy
+import hashlib
+from typing import cast
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from agent.core.commands import (
+    ActivateCandidate,
+    Command,
+    CommitRelease,
+    DiscardCandidate,
+    FetchRelease,
+    ProbeCandidate,
+    ReportOutcome,
+    ReportReversal,
+    RestorePrevious,
+    ServeActive,
+    WatchProbation,
+)
+from agent.core.errors import IllegalEventError, NothingToRollBackToError, StaleEventError
+from agent.core.events import (
+    Activated,
+    ActivationFailed,
+    Event,
+    Fetched,
+    FetchFailed,
+    ProbationFailed,
+    ProbationPassed,
+    ProbeFailed,
+    ProbePassed,
+    Reported,
+    RolledBack,
+    Superseded,
+    VariantRejected,
+)
+from agent.core.model_state import ModelState
+from agent.core.reconcile import Action, reconcile
+from agent.core.slots import InstalledRelease
+from agent.core.update_machine import TRANSITIONS, recover, request_rollback, step
+from agent.protocol.state import Assignment, Measurement, Phase, Reason, VariantPolicy
+from agent.protocol.verification import RefusedAssignment, ReleaseFile, VerifiedAssignment
+
+MODEL = "digits"
+VARIANTS = ("onnx-fp32", "onnx-int8")
+WHY = Reason(code="test", text="because the test says so")
+
+
+def digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def assignment(release: int, deployment: str, *, hold: bool = False) -> VerifiedAssignment:
+    manifest = ReleaseFile(filename="manifest.json", sha256=digest(release, "manifest"), size=1)
+    return VerifiedAssignment(
+        model=MODEL,
+        release=release,
+        assignment=Assignment(deployment=deployment, hold=hold),
+        manifest=manifest,
+        files=(manifest,),
+    )
+
+
+def installed(command: FetchRelease) -> InstalledRelease:
+    wanted = command.assignment
+    variant = next(name for name in VARIANTS if name not in command.tried)
+    files = (wanted.manifest.sha256, digest(wanted.release, variant), digest(wanted.release, "golden"))
+    return InstalledRelease(
+        deployment=command.deployment,
+        model=MODEL,
+        release=wanted.release,
+        variant=variant,
+        artifact=files[1],
+        manifest=files[0],
+        variant_policy=VariantPolicy.MOST_ACCURATE,
+        files=files,
+    )
+
+
+def measurement(candidate: InstalledRelease) -> Measurement:
+    return Measurement(
+        variant=candidate.variant,
+        artifact=candidate.artifact,
+        size_bytes=1,
+        p50_ms=1,
+        p99_ms=2,
+        peak_memory_mib=3,
+        golden_max_error=0,
+        golden_class_agreement=1,
+        budget_p99_ms=10,
+        budget_memory_mib=10,
+    )
+
+
+class World:
+    """One device and one model. ``good`` says, for each decision in turn, whether the next command succeeds."""
+
+    def __init__(self) -> None:
+        self.disk = msgspec.json.encode(ModelState(model=MODEL))
+        self.artifacts: set[str] = set()
+        self.outbox: dict[str, list[tuple[Phase, Reason | None]]] = {}
+        self.reversed: set[str] = set()
+        self.commits: list[InstalledRelease] = []
+        self.clock = 1.0
+        self.answering: InstalledRelease | None = None
+        self.pending: list[Command] = []
+
+    @property
+    def state(self) -> ModelState:
+        return msgspec.json.decode(self.disk, type=ModelState)
+
+    def apply(self, event: Event) -> None:
+        self.clock += 1
+        before = self.state
+        after, commands = step(before, event, self.clock)
+        if any(isinstance(command, RestorePrevious | DiscardCandidate) for command in commands):
+            # The run's own work is cancelled; what other commands began (serving, reporting) goes on.
+            work = FetchRelease | ProbeCandidate | ActivateCandidate | WatchProbation
+            self.pending = [command for command in self.pending if not isinstance(command, work)]
+        self.disk = msgspec.json.encode(after)
+        if isinstance(event, ProbationPassed):
+            assert after.slots.active is not None
+            self.commits.append(after.slots.active)
+        self.pending += commands
+
+    def collect(self) -> None:
+        fetching = [command for command in self.pending if isinstance(command, FetchRelease)]
+        keep = set(self.state.slots.referenced())
+        for command in fetching:
+            keep |= set(installed(command).files)
+        self.artifacts &= keep
+
+    def perform(  # noqa: PLR0911 - one return a command reads best
+        self, command: Command, *, good: bool, complete: bool = True
+    ) -> Event | None:
+        """Do a command's work in the world; return its answer. ``complete`` False: a crash cuts it short."""
+        match command:
+            case FetchRelease():
+                files = installed(command).files
+                self.artifacts |= set(files if complete and good else files[:1])
+                fetched = Fetched(deployment=command.deployment, candidate=installed(command))
+                return fetched if good else FetchFailed(deployment=command.deployment, reason=WHY)
+            case ProbeCandidate(candidate=candidate):
+                assert set(candidate.files) <= self.artifacts
+                if good:
+                    return ProbePassed(deployment=command.deployment, measurement=measurement(candidate))
+                if len(command.tried) + 1 < len(VARIANTS):
+                    return VariantRejected(deployment=command.deployment, reason=WHY)
+                return ProbeFailed(deployment=command.deployment, reason=WHY)
+            case ActivateCandidate(candidate=candidate):
+                if good:
+                    self.answering = candidate
+                    return Activated(deployment=command.deployment)
+                return ActivationFailed(deployment=command.deployment, reason=WHY)
+            case WatchProbation():
+                if good:
+                    return ProbationPassed(deployment=command.deployment)
+                return ProbationFailed(deployment=command.deployment, reason=WHY)
+            case RestorePrevious(target=target):
+                self.answering = target
+                return RolledBack(deployment=command.deployment)
+            case _:
+                return self.perform_closing(command)
+
+    def perform_closing(self, command: Command) -> Event | None:
+        match command:
+            case ServeActive(active=active):
+                self.answering = active
+            case CommitRelease() | DiscardCandidate():
+                self.collect()
+            case ReportOutcome():
+                row = (command.outcome, command.reason)
+                if row not in self.outbox.setdefault(command.deployment, []):
+                    self.outbox[command.deployment].append(row)
+                return Reported(deployment=command.deployment)
+            case ReportReversal():
+                self.reversed.add(command.deployment)
+                return Reported(deployment=command.deployment)
+        return None
+
+    def run_next(self, *, good: bool) -> None:
+        answer = self.perform(self.pending.pop(0), good=good)
+        if answer is not None:
+            self.apply(answer)
+
+    def crash(self, *, done: float, lost_again: bool) -> None:
+        """Lose memory; ``done`` is how far the first pending command came: 0 not, 0.5 half, 1 all but its answer."""
+        if self.pending and done:
+            self.perform(self.pending[0], good=True, complete=done == 1)
+        self.answering, self.pending = None, []
+        self.clock += 1
+        state, commands = recover(self.state, self.clock)
+        self.disk = msgspec.json.encode(state)
+        if not lost_again:
+            self.pending = list(commands)
+            return
+        self.crash(done=0, lost_again=False)
+
+
+class Device(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.deployments = 0
+        self.assignments: list[VerifiedAssignment] = []
+        self.refused: list[RefusedAssignment] = []
+        self.seen_deployments: list[str] = []
+        self.held = False
+        self.floor = 0
+
+    def new_id(self) -> str:
+        self.deployments += 1
+        self.seen_deployments.append(f"d{self.deployments}")
+        return self.seen_deployments[-1]
+
+    # --- the hub -------------------------------------------------------------------------------------------------
+
+    @initialize(releases=st.lists(st.integers(1, 5), max_size=3))
+    def earlier_releases(self, releases: list[int]) -> None:
+        for release in releases:
+            self.desire(release=release, hold=False, reconcile=True)
+            self.go_well_for_a_while(commands=8)
+
+    @rule(release=st.integers(1, 5), hold=st.sampled_from([False, False, True]), reconcile=st.booleans())
+    def desire(self, release: int, hold: bool, reconcile: bool) -> None:  # noqa: FBT001 - passed by name
+        self.assignments, self.refused = [assignment(release, self.new_id(), hold=hold)], []
+        if reconcile:
+            self.reconcile()
+
+    @rule(release=st.integers(1, 5), old=st.booleans(), data=st.data())
+    def desire_something_odd(self, release: int, old: bool, data: st.DataObject) -> None:  # noqa: FBT001 - as above
+        """Nothing, a release that the verifier refused, or a deployment that the device has seen before."""
+        self.assignments, self.refused = [], []
+        if old and self.seen_deployments:
+            self.assignments = [assignment(release, data.draw(st.sampled_from(self.seen_deployments)))]
+        elif release > 1:
+            refused = RefusedAssignment(model=MODEL, release=release, deployment=self.new_id(), reason=WHY)
+            self.refused = [refused]
+        self.reconcile()
+
+    # --- the device ----------------------------------------------------------------------------------------------
+
+    @rule()
+    def reconcile(self) -> None:
+        state = self.world.state
+        hold = Reason(code="held", text="a technician holds the device") if self.held else None
+        plan = reconcile(self.assignments, self.refused, {MODEL: state}, hold=hold)
+        events = [planned.event for planned in plan.steps if planned.event is not None]
+        assert len(events) <= 1
+        assert not (self.held and any(planned.action is Action.START for planned in plan.steps))
+        for event in events:
+            self.world.apply(event)  # a planned event is legal, or this raises
+
+    @rule(good=st.booleans())
+    def run_next_command(self, good: bool) -> None:  # noqa: FBT001 - passed by name
+        if self.world.pending:
+            self.world.run_next(good=good)
+
+    @rule(commands=st.integers(2, 8))
+    def go_well_for_a_while(self, commands: int) -> None:
+        for _ in range(commands):
+            if self.world.pending:
+                self.world.run_next(good=True)
+
+    @rule(commands=st.integers(2, 8))
+    def go_badly_for_a_while(self, commands: int) -> None:
+        for _ in range(commands):
+            if self.world.pending:
+                self.world.run_next(good=False)
+
+    @rule(done=st.sampled_from([0, 0.5, 1]), lost_again=st.booleans())
+    def crash(self, done: float, lost_again: bool) -> None:  # noqa: FBT001 - passed by name
+        self.world.crash(done=done, lost_again=lost_again)
+
+    # --- people --------------------------------------------------------------------------------------------------
+
+    @rule(held=st.sampled_from([False, False, True]))
+    def hold_or_resume(self, held: bool) -> None:  # noqa: FBT001 - passed by name
+        self.held = held
+        self.reconcile()
+
+    @rule()
+    def technician_rolls_back(self) -> None:
+        state = self.world.state
+        try:
+            event = request_rollback(state, "it squeaks")
+        except NothingToRollBackToError:
+            assert state.slots.previous is None
+            return
+        if state.phase is Phase.ROLLING_BACK or (state.deployment and state.deployment.report_pending):
+            self.refuses(event)
+        else:
+            self.world.apply(event)
+
+    # --- mistakes ------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def an_event_out_of_place_changes_nothing(self) -> None:
+        state = self.world.state
+        named = state.deployment.deployment if state.deployment else "d0"
+        out_of_place: list[Event] = [
+            kind(deployment=named)
+            for kind in (Activated, ProbationPassed, RolledBack, Reported)
+            if (state.phase, kind) not in TRANSITIONS
+        ]
+        for event in out_of_place:
+            assert not isinstance(self.refuses(event), StaleEventError)
+        if state.deployment is not None:
+            late = Superseded(deployment="never-heard-of", reason=WHY)
+            assert isinstance(self.refuses(late), StaleEventError)
+
+    def refuses(self, event: Event) -> IllegalEventError:
+        before = self.world.disk
+        try:
+            step(self.world.state, event, self.world.clock)
+        except IllegalEventError as error:
+            assert self.world.disk == before
+            return error
+        raise AssertionError(f"{event} was taken in phase {self.world.state.phase}")
+
+    # --- DESIGN §5 -----------------------------------------------------------------------------------------------
+
+    @invariant()
+    def active_slot_is_complete_and_what_answers_is_installed(self) -> None:
+        slots = self.world.state.slots
+        for slot in (slots.active, slots.previous, slots.candidate):
+            assert slot is None or set(slot.files) <= self.world.artifacts
+        answering = self.world.answering
+        if answering is not None:
+            assert set(answering.files) <= self.world.artifacts
+            assert answering in (slots.active, slots.candidate) or self.adopted(answering)
+        elif not self.world.pending:
+            assert slots.active is None
+
+    def adopted(self, answering: InstalledRelease) -> bool:
+        """The same release under the id of the deployment that found it already active."""
+        active = self.world.state.slots.active
+        return active is not None and active.artifact == answering.artifact
+
+    @invariant()
+    def every_run_ends_whatever_its_commands_answer(self) -> None:
+        for good in (True, False):
+            world = copy.deepcopy(self.world)
+            for _ in range(30):
+                if not world.pending:
+                    break
+                world.run_next(good=good)
+            deployment = world.state.deployment
+            assert deployment is None or (deployment.final and not deployment.report_pending)
+
+    @invariant()
+    def version_never_drops_below_the_floor(self) -> None:
+        slots, commits = self.world.state.slots, self.world.commits
+        assert slots.floor >= self.floor
+        self.floor = slots.floor
+        assert slots.floor == max((release.release for release in commits), default=0)
+        for position, release in enumerate(commits):
+            before = [earlier.release for earlier in commits[:position]]
+            assert release.release >= max(before, default=0) or release.release in before
+
+    @invariant()
+    def rollback_is_reachable_before_commit(self) -> None:
+        state = self.world.state
+        if state.deployment is None or state.deployment.final or state.phase is Phase.ROLLING_BACK:
+            return
+        undoing, commands = step(state, request_rollback(state, None), self.world.clock)
+        assert [type(command) for command in commands] == [RestorePrevious]
+        assert cast(RestorePrevious, commands[0]).target == state.slots.active
+        ended, _ = step(undoing, RolledBack(deployment=state.deployment.deployment), self.world.clock)
+        assert ended.phase is Phase.ROLLED_BACK
+        assert (ended.slots.active, ended.slots.candidate) == (state.slots.active, None)
+
+    @invariant()
+    def hub_sees_exactly_one_outcome_a_deployment(self) -> None:
+        state = self.world.state
+        for deployment, outcomes in self.world.outbox.items():
+            assert len(outcomes) == 1, (deployment, outcomes)
+        told = set(self.world.outbox)
+        assert told <= set(state.ended)
+        waiting = state.deployment.deployment if state.deployment else None
+        assert set(state.ended) - told <= {waiting}
+        for deployment in self.world.reversed:
+            assert self.world.outbox[deployment][0][0] is Phase.COMMITTED
+
+    @invariant()
+    def recovery_is_idempotent(self) -> None:
+        once, commands = recover(self.world.state, self.world.clock)
+        assert recover(once, self.world.clock + 5) == (once, commands)
+
+
+Device.TestCase.settings = settings(
+    max_examples=300,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestDevice = Device.TestCase
