@@ -4,7 +4,8 @@
 
     TrustError
     ├── RefusedError          checked and not taken; ``reason`` has a stable code and the words for people
-    └── UnreachableError      could not be checked, because the hub could not be asked: try again later
+    ├── UnreachableError      could not be checked, because the hub could not be asked: try again later
+    └── LocalFaultError       could not be checked, because of this device (a full disk): no verdict on the hub
 
 Codes: ``rollback-attack`` (older than what was seen), ``expired``, ``bad-signature``, ``mix-and-match`` (a file that is
 not the one its signed list names), ``missing-metadata`` (the hub does not have a file that it lists), ``malformed``,
@@ -54,6 +55,13 @@ class UnreachableError(TrustError, DownloadError):
         super().__init__(NO_NETWORK, text)
 
 
+class LocalFaultError(TrustError):
+    """The device itself could not do it, so nothing is known; a later try may succeed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(VERIFIER, text)
+
+
 _CODES: tuple[tuple[type[Exception], str], ...] = (
     (DownloadHTTPError, MISSING),
     (DownloadLengthMismatchError, MALFORMED),
@@ -73,4 +81,6 @@ def as_trust_error(error: Exception, what: str) -> TrustError:
         if isinstance(error, kind):
             text = f"{what}: {error}"
             return UnreachableError(text) if code == NO_NETWORK else RefusedError(code, text)
+    if isinstance(error, OSError):
+        return LocalFaultError(f"{what}: {error}")
     return RefusedError(MALFORMED, f"{what}: {error}")

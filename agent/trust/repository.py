@@ -93,6 +93,8 @@ class TrustedRepository:
         """
         try:
             self._updater.refresh()
+        except EOFError:
+            raise  # the parent is gone: nobody is left to be told
         except Exception as error:  # a hostile document may raise anything in a parser
             raise as_trust_error(error, "the repository") from error
         finally:
@@ -107,12 +109,15 @@ class TrustedRepository:
         Raises:
             RefusedError: no such model, not signed by enough approvers, expired, or older than was seen.
             UnreachableError: the hub could not be asked.
+            LocalFaultError: this device could not do it.
         """
         delegated = delegation(self.targets, model)
         if not delegated.is_delegated_path(path):
             raise RefusedError(MALFORMED, f"{path}: not a path of {model}")
         try:
             self._updater.get_targetinfo(path)
+        except EOFError:
+            raise
         except Exception as error:  # as in refresh
             raise as_trust_error(error, f"the approved releases of {model}") from error
         if not self._trusted.contains(model, Targets.type):
