@@ -53,7 +53,7 @@ def _post(url: str, body: bytes, client: httpx.Client | None) -> bytes:
     try:
         response = owned.post(url, content=body, headers={"Content-Type": "application/json"})
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise EnrolmentError(f"{url}: {error or type(error).__name__}") from error
+        raise EnrolmentError(f"{url}: {str(error) or type(error).__name__}") from error
     finally:
         if client is None:
             owned.close()

@@ -107,7 +107,7 @@ def store_certificate(
         issued.verify_directly_issued_by(issuer)
     except Exception as error:  # cryptography raises ValueError, TypeError or InvalidSignature here
         raise IdentityError(
-            f"the certificate issued for {device} is not valid: {error or type(error).__name__}"
+            f"the certificate issued for {device} is not valid: {str(error) or type(error).__name__}"
         ) from error
     if issued.public_key() != key.public_key():
         raise IdentityError(f"the certificate issued for {device} is for another key")
