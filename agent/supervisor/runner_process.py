@@ -40,6 +40,7 @@ from agent.supervisor.errors import (
 )
 from agent.supervisor.listeners import ModelListeners, PrivateListener
 from agent.supervisor.memory import MemoryWatch, ProcessGoneError, limit_data, pss_mib
+from agent.supervisor.outcomes import Exit, ProbeMeasurement
 from agent.supervisor.specs import RunnerSpec
 
 _log = logging.getLogger(__name__)
@@ -55,29 +56,6 @@ _GOODBYE_SECONDS = 2.0
 """For a process to end after it has closed its channel, and for its last frames to be read after it has ended."""
 _DATA_SLACK_MIB = 64.0
 """VmData counts what is reserved, not only what is used; a limit without slack would fail honest requests."""
-
-
-class Exit(Struct, frozen=True, kw_only=True):
-    """How a runner's process ended."""
-
-    code: int | None
-    """Exit status; None where a signal ended it."""
-    signal: int | None
-    reason: Reason
-    """``runner-died``, or why the supervisor ended it: ``stopped``, ``memory-over-budget``, ``runner-protocol``, …"""
-
-    @property
-    def expected(self) -> bool:
-        """The supervisor had asked for it."""
-        return self.reason.code == "stopped"
-
-
-class ProbeMeasurement(Struct, frozen=True, kw_only=True):
-    """What the runner measured of itself, and what was measured of it."""
-
-    report: ProbeReport
-    peak_pss_mib: float
-    """Peak PSS of the process from its start to the end of the probe, MiB."""
 
 
 class RunnerCallbacks(Struct, frozen=True, kw_only=True):
