@@ -31,6 +31,8 @@ class DeviceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Identity, trust, artifacts and databases; must survive a reboot."""
     runtime_dir: str = "/run/edgeward"
     """Sockets; may vanish at a reboot."""
+    artifact_bytes: PositiveInt = 2 * 1024 * 1024 * 1024
+    """Bound of all model files together, bytes."""
 
 
 class ServingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,241 @@
+"""``edgeward-agent``: the device's service, and the one place where its parts are put together."""
+
+import argparse
+import asyncio
+import importlib.util
+import logging
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from agent.config import AgentConfig, load_config
+from agent.enrol import BROKER_FILE, IDENTITY_FOLDER, TRUST_FILE, enrol_device
+from agent.errors import AgentError, NotEnrolledError
+from agent.log import configure
+from agent.protocol.enrolment import BrokerAddress
+from agent.protocol.verification import FetchedMetadata, VerifyRequest, VerifyResult
+from agent.service.device import Device, Parts
+from agent.store.artifacts import ArtifactStore
+from agent.store.database import Database
+from agent.store.errors import StoreError
+from agent.store.events import EventLog
+from agent.store.outbox import Outbox
+from agent.store.state import StateStore
+from agent.store.trust_db import TrustDatabase, TrustState
+from agent.store.windows import WindowLog
+from agent.store.writer import Writer
+from agent.supervisor import health
+from agent.supervisor.errors import SupervisorError
+from agent.supervisor.verifier import verify
+from agent.transport.errors import TransportError
+from agent.transport.identity import IdentityFiles
+from agent.transport.mqtt import MqttLink
+from agent.transport.settings import LinkSettings
+
+log = logging.getLogger(__name__)
+
+RUNTIME_MODULES = {"onnx": ("onnxruntime",), "tflite": ("ai_edge_litert", "tflite_runtime")}
+VERIFY_SECONDS = 120.0
+EXIT_CONFIG = 78
+"""``EX_CONFIG`` of sysexits.h: a restart won't help."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script; 0 after a clean stop, 78 for a wrong setting or a device that was not enrolled."""
+    arguments = _parser().parse_args(argv)
+    try:
+        config = load_config(arguments.config)
+        configure(config.log)
+        return int(arguments.run(config, arguments))
+    except NotEnrolledError as error:
+        return _fail(error, EXIT_CONFIG)
+    except AgentError as error:
+        return _fail(error, EXIT_CONFIG)
+    except (StoreError, TransportError, SupervisorError, OSError) as error:
+        return _fail(error, 1)
+    except ExceptionGroup as group:
+        return _fail(group.exceptions[0], 1)
+
+
+def _fail(error: BaseException, code: int) -> int:
+    log.error("edgeward-agent stops", exc_info=None if isinstance(error, AgentError) else error)
+    sys.stderr.write(f"edgeward-agent: {error}\n")
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edgeward-agent", description="The Edgeward service of one device.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    run = _command(commands, "run", "serve models and follow the hub until told to stop")
+    run.set_defaults(run=lambda config, _: asyncio.run(_run(config)))
+    check = _command(commands, "check-config", "read the configuration, say what is wrong with it, and exit")
+    check.set_defaults(run=_check_config)
+    enrol = _command(commands, "enrol", "trade a single-use token for this device's identity, once")
+    enrol.add_argument(
+        "--hub", required=True, metavar="URL", help="the hub's address, https:// (http:// on loopback)"
+    )
+    enrol.add_argument("--token-file", required=True, type=Path, metavar="FILE", help="file with the token")
+    enrol.set_defaults(run=_enrol)
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text)
+    command.add_argument(
+        "--config",
+        type=Path,
+        default=Path("/etc/edgeward/agent.toml"),
+        metavar="FILE",
+        help="default: %(default)s",
+    )
+    return command
+
+
+def _check_config(config: AgentConfig, arguments: argparse.Namespace) -> int:
+    sys.stdout.write(f"{arguments.config}: good, device {config.device.id}\n")
+    return 0
+
+
+def _enrol(config: AgentConfig, arguments: argparse.Namespace) -> int:
+    enrol_device(config, arguments.hub, arguments.token_file.read_text(encoding="utf-8").strip())
+    sys.stdout.write(f"enrolled as {config.device.id}; start it with: systemctl start edgeward-agent\n")
+    return 0
+
+
+async def _run(config: AgentConfig) -> int:
+    async with AsyncExitStack() as stack:
+        parts = await _open(config, stack)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        device = await Device.assemble(parts)
+        log.info("started", extra={"device": config.device.id, "boot": parts.boot})
+        await device.run(stop)
+    return 0
+
+
+async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
+    """Open the stores, the identity and the link.
+
+    Raises:
+        NotEnrolledError: there is no identity.
+        StoreError: a store is damaged beyond repair, or can't be opened.
+    """
+    identity = IdentityFiles.within(config.state / IDENTITY_FOLDER)
+    broker_file = config.state / BROKER_FILE
+    if not identity.complete or not broker_file.exists():
+        raise NotEnrolledError(
+            f"{config.state}: this device is not enrolled; run `edgeward-agent enrol` first"
+        )
+    broker = msgspec.json.decode(broker_file.read_bytes(), type=BrokerAddress)
+    config.runtime.mkdir(parents=True, exist_ok=True)
+    notes = await _migrate(config.state)
+    writer = Writer()
+    stack.push_async_callback(writer.close)
+    state = await StateStore.open(config.state / "state.db", writer)
+    stack.push_async_callback(state.close)
+    trust = await _Trust.open(config.state / TRUST_FILE, writer)
+    stack.push_async_callback(trust.close)
+    database = await Database.open(config.state / "telemetry.db", writer)
+    stack.push_async_callback(database.close)
+    artifacts = ArtifactStore(config.state / "artifacts", quota_bytes=config.device.artifact_bytes)
+    await asyncio.to_thread(artifacts.sweep)
+    boot = secrets.token_hex(8)
+    return Parts(
+        config=config,
+        version=version("edgeward"),
+        boot=boot,
+        link=MqttLink(_link_settings(broker, identity), device=config.device.id, boot=boot),
+        outbox=Outbox(database, device=config.device.id, maximum_bytes=config.telemetry.outbox_bytes),
+        events=EventLog(database),
+        windows=WindowLog(database),
+        state=state,
+        trust=trust,
+        artifacts=artifacts,
+        runtimes=_runtimes(),
+        verify=_verify,
+        health=partial(health.sample, (config.state, config.runtime)),
+        clock=time.time,
+        notes=tuple(note for note in (*notes, state.restored, trust.restored) if note),
+    )
+
+
+async def _verify(
+    request: VerifyRequest, fetch: Callable[[str, int], Awaitable[FetchedMetadata]]
+) -> VerifyResult:
+    return await verify(request, fetch, timeout_seconds=VERIFY_SECONDS)
+
+
+def _link_settings(broker: BrokerAddress, identity: IdentityFiles) -> LinkSettings:
+    return LinkSettings(host=broker.host, port=broker.port, tls=identity.tls() if broker.tls else None)
+
+
+def _runtimes() -> frozenset[str]:
+    """Runtimes that are installed; looked up, never imported: they belong to the runner's process."""
+    return frozenset(
+        name
+        for name, modules in RUNTIME_MODULES.items()
+        if any(importlib.util.find_spec(module) for module in modules)
+    )
+
+
+async def _migrate(state: Path) -> tuple[str, ...]:
+    """Make or migrate the telemetry database in a process of its own (sqlite-utils stays out of this one)."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "agent.store.schema",
+        str(state),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, problem = await child.communicate()
+    if child.returncode != 0:
+        raise StoreError(f"telemetry database: {problem.decode(errors='replace').strip()}")
+    outcome = msgspec.json.decode(output, type=dict[str, object])
+    aside = outcome.get("quarantined")
+    return (
+        ()
+        if aside is None
+        else (f"the telemetry database was damaged ({outcome.get('problem')}); it is kept as {aside}",)
+    )
+
+
+class _Trust:
+    """The trust database through the writer thread."""
+
+    def __init__(self, database: TrustDatabase, writer: Writer) -> None:
+        self._database = database
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, path: Path, writer: Writer) -> "_Trust":
+        return cls(await writer.run(lambda: TrustDatabase(path)), writer)
+
+    @property
+    def restored(self) -> str | None:
+        return self._database.restored
+
+    async def load(self) -> TrustState:
+        return await self._writer.run(self._database.load)
+
+    async def apply(self, result: VerifyResult) -> None:
+        await self._writer.run(lambda: self._database.apply(result))
+
+    async def close(self) -> None:
+        await self._writer.run(self._database.close)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Desired state: from a retained message to what may be installed, through the verifier child."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from agent.protocol.state import DesiredState, Reason
+from agent.protocol.verification import FetchedMetadata, VerifyRequest, VerifyResult
+from agent.store.trust_db import TrustState
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+NO_NETWORK = "no-network"
+BUILD_TIME = 1_795_478_400.0
+"""When this agent was written, Unix seconds: no clock is right that says less (2026-11-24)."""
+
+
+class TrustPort(Protocol):
+    async def load(self) -> TrustState: ...
+    async def apply(self, result: VerifyResult) -> None: ...
+
+
+Verify = Callable[[VerifyRequest, Callable[[str, int], Awaitable[FetchedMetadata]]], Awaitable[VerifyResult]]
+
+
+def trusted_time(system: float, hub: float) -> float:
+    """The latest of what is known: the system's clock, this build, the newest hub-signed time (Unix seconds)."""
+    return max(system, BUILD_TIME, hub)
+
+
+class DesiredKeeper:
+    """Takes desired states, one at a time, the newest one only; what it verified is kept until a newer one is.
+
+    Without a network the check is tried again; whatever serves goes on serving.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        trust: TrustPort,
+        verify: Verify,
+        fetch: Callable[[str, int], Awaitable[FetchedMetadata]],
+        *,
+        changed: Callable[[], None],
+        count: Callable[[str], None],
+    ) -> None:
+        self._device = device
+        self._trust = trust
+        self._verify = verify
+        self._fetch = fetch
+        self._changed = changed
+        self._count = count
+        self._newest: str | None = None
+        self._arrived = asyncio.Event()
+        self.verified: VerifyResult | None = None
+        """The newest desired state that was taken; None before the first since the start."""
+        self.verified_at: float | None = None
+        self.refusal: Reason | None = None
+        """Why the newest one as a whole was not taken, if it was not."""
+
+    def take(self, desired: DesiredState) -> None:
+        """A desired state has arrived; one for another device is refused, counted, and changes nothing else."""
+        if desired.device != self._device:
+            text = f"the desired state is for {desired.device}, this device is {self._device}"
+            self._refuse(Reason(code="wrong-device", text=text))
+            return
+        self._newest = desired.director
+        self._arrived.set()
+
+    def again(self) -> None:
+        """Check the newest one again: a person asked, or the network is back."""
+        if self._newest is not None:
+            self._arrived.set()
+
+    async def run(self) -> None:
+        """Check what arrives, until cancelled."""
+        attempt = 0
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            director = self._newest
+            if director is None:
+                continue
+            if await self._check(director):
+                attempt = 0
+                continue
+            wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+            attempt += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), wait)
+            self._arrived.set()
+
+    async def _check(self, director: str) -> bool:
+        """Whether the check came to an end, good or bad; False: the network was away."""
+        state = await self._trust.load()
+        request = VerifyRequest(
+            device=self._device,
+            root=state.root,
+            metadata=state.metadata,
+            marks=state.marks,
+            now=trusted_time(time.time(), state.hub_time),
+            director=director.encode(),
+        )
+        result = await self._verify(request, self._fetch)
+        await self._trust.apply(result)
+        if result.refusal is not None and result.refusal.code == NO_NETWORK:
+            self.refusal = result.refusal
+            self._changed()
+            return False
+        if result.refusal is not None:
+            self._refuse(result.refusal)
+            return True
+        self.verified, self.verified_at, self.refusal = result, time.time(), None
+        for refused in result.refused:
+            self._count(f"refused-{refused.reason.code}")
+        log.info(
+            "desired state verified",
+            extra={"assignments": len(result.assignments), "refused": len(result.refused)},
+        )
+        self._changed()
+        return True
+
+    def _refuse(self, reason: Reason) -> None:
+        self.refusal = reason
+        self._count("desired-refused")
+        log.warning("desired state refused", extra={"code": reason.code, "reason": reason.text})
+        self._changed()

@@ -1,0 +1,290 @@
+"""The device: the parts at work together, from the first socket to the last record."""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from msgspec import Struct
+
+from agent.config import AgentConfig
+from agent.core.judgement import choose_variant
+from agent.protocol import telemetry
+from agent.protocol.codec import encode_json
+from agent.protocol.manifest import Manifest
+from agent.protocol.state import Command, DesiredState, Reason, ReportedState
+from agent.protocol.telemetry import Health, TelemetryAck
+from agent.protocol.topics import Channel
+from agent.protocol.verification import FetchedMetadata, VerifiedAssignment
+from agent.service.control_server import ControlServer
+from agent.service.desired import DesiredKeeper, TrustPort, Verify
+from agent.service.downloads import BlockDownloader
+from agent.service.hold import Hold, load_hold
+from agent.service.installer import Installer
+from agent.service.models import Models, Wanted
+from agent.service.recorder import TelemetryRecorder
+from agent.service.reporting import deployment_reports, serving_report
+from agent.service.technician import Technician
+from agent.service.telemetry_sync import TelemetrySync
+from agent.store.artifacts import ArtifactStore
+from agent.store.events import EventLog
+from agent.store.outbox import Outbox
+from agent.store.state import StateStore
+from agent.store.windows import WindowLog
+from agent.transport.blocks import BlockClient
+from agent.transport.errors import TransferError, TransportError
+from agent.transport.mqtt import MqttLink
+
+log = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 0.2
+"""Changes within this time make one report."""
+PROGRESS_SECONDS = 2.0
+"""Interval of reports while a release is being fetched."""
+STATE_PREFIX = "model/"
+
+
+class Parts(Struct, frozen=True, kw_only=True):
+    """Everything a device is made of, open and ready (:mod:`agent.daemon` makes them)."""
+
+    config: AgentConfig
+    version: str
+    boot: str
+    link: MqttLink
+    outbox: Outbox
+    events: EventLog
+    windows: WindowLog
+    state: StateStore
+    trust: TrustPort
+    artifacts: ArtifactStore
+    runtimes: frozenset[str]
+    verify: Verify
+    health: Callable[[], Health]
+    clock: Callable[[], float]
+    notes: tuple[str, ...]
+    """What opening the stores had to repair, in words."""
+
+
+class Device:
+    """Runs until it is told to stop."""
+
+    def __init__(self, parts: Parts, hold: Reason | None) -> None:
+        self._parts = parts
+        config = parts.config
+        self._changed = asyncio.Event()
+        self._sequence = 0
+        self._errors: Counter[str] = parts.link.errors
+        blocks = BlockClient(parts.link)
+        self._recorder = TelemetryRecorder(parts.outbox, parts.events, self._count)
+        self._hold = Hold(hold, parts.state, self._recorder, clock=parts.clock, changed=self._reconsider)
+        self._desired = DesiredKeeper(
+            config.device.id,
+            parts.trust,
+            parts.verify,
+            _metadata_fetcher(blocks),
+            changed=self._reconsider,
+            count=self._count,
+        )
+        self._models = Models(
+            config,
+            parts.state,
+            parts.artifacts,
+            Installer(BlockDownloader(blocks, parts.artifacts), self._choose),
+            self._recorder,
+            runtimes=parts.runtimes,
+            wanted=lambda: Wanted(verified=self._desired.verified, hold=self._hold.reason),
+            changed=self._changed.set,
+            clock=parts.clock,
+        )
+        self._sync = TelemetrySync(parts.outbox, parts.link, interval=config.telemetry.send_seconds)
+        technician = Technician(
+            self._models,
+            self._desired,
+            self._hold,
+            parts.events,
+            parts.windows,
+            report=self._report,
+            connected=lambda: parts.link.is_connected,
+            sync=self._sync_now,
+        )
+        self._control = ControlServer(config.control_socket, technician, self._count)
+        self._reconsidered = asyncio.Event()
+        self._workers: list[asyncio.Task[None]] = []
+        self._start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = asyncio.create_task
+
+    @classmethod
+    async def assemble(cls, parts: Parts) -> "Device":
+        """A device as it was when it stopped."""
+        return cls(parts, await load_hold(parts.state))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve, reconcile, report until ``stop`` is set; then end every runner and say goodbye.
+
+        Raises:
+            AddressError: an inference address can't be listened on (in an ``ExceptionGroup``).
+            OSError: the control socket can't be bound.
+        """
+        self._take_messages()
+        await self._control.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._start = group.create_task
+                tasks = [group.create_task(loop) for loop in self._loops()]
+                await self._models.add(await self._known_models(), self._supervise)
+                self._models.remember(await self._parts.windows.latest())
+                await self._announce()
+                await self._parts.link.start()
+                await stop.wait()
+                log.info("stopping")
+                await self._models.stop()
+                for task in (*tasks, *self._workers):
+                    task.cancel()
+        finally:
+            await self._control.close()
+            await self._parts.link.stop()
+
+    def _supervise(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A worker that fails ends the device, so that the service manager starts it anew from what is persisted."""
+        task = self._start(work)
+        self._workers.append(task)
+        return task
+
+    def _loops(self) -> list[Coroutine[Any, Any, None]]:
+        return [
+            self._recorder.run(),
+            self._desired.run(),
+            self._sync.run(self._settled),
+            self._keep_models(),
+            self._keep_reporting(),
+            self._keep_sampling_health(),
+        ]
+
+    async def _known_models(self) -> set[str]:
+        stored = await self._parts.state.get_all(STATE_PREFIX)
+        return {key.removeprefix(STATE_PREFIX) for key in stored} | set(self._parts.config.serving.tcp)
+
+    async def _announce(self) -> None:
+        notes = "".join(f"; {note}" for note in self._parts.notes)
+        await self._recorder.record(
+            telemetry.Event(
+                time=self._parts.clock(),
+                severity="warning" if notes else "info",
+                kind="agent-started",
+                text=f"Edgeward {self._parts.version} started{notes}",
+            )
+        )
+
+    def _take_messages(self) -> None:
+        link = self._parts.link
+        link.on(DesiredState, self._desired.take)
+        link.on(TelemetryAck, self._acknowledge)
+        link.on(Command, lambda _: self._sync_now())
+        link.on_connect(self._greet)
+
+    async def _greet(self) -> None:
+        """The link is up: the hub may have missed anything, so say everything again."""
+        await self._publish_report()
+        self._sync.wake()
+        self._desired.again()
+
+    def _acknowledge(self, ack: TelemetryAck) -> None:
+        task = self._supervise(self._sync.acknowledge(ack))
+        task.add_done_callback(self._workers.remove)
+
+    def _sync_now(self) -> None:
+        self._desired.again()
+        self._sync.wake()
+        self._changed.set()
+
+    async def _settled(self) -> None:
+        self._changed.set()
+
+    def _reconsider(self) -> None:
+        """What decisions are made against has changed."""
+        self._reconsidered.set()
+        self._changed.set()
+
+    async def _keep_models(self) -> None:
+        """Add the models that a desired state names, and have every worker decide anew."""
+        while True:
+            await self._reconsidered.wait()
+            self._reconsidered.clear()
+            verified = self._desired.verified
+            if verified is not None:
+                named = {each.model for each in verified.assignments} | {
+                    each.model for each in verified.refused
+                }
+                await self._models.add(named, self._supervise)
+            self._models.reconsider()
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            longest = self._parts.config.telemetry.report_seconds
+            interval = min(PROGRESS_SECONDS, longest) if self._models.fetching else longest
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), interval)
+            await asyncio.sleep(SETTLE_SECONDS)
+            self._changed.clear()
+            if self._parts.link.is_connected:
+                try:
+                    await self._publish_report()
+                except TransportError as error:
+                    log.info("report not published", extra={"why": str(error)})
+
+    async def _keep_sampling_health(self) -> None:
+        while True:
+            await self._recorder.record(await asyncio.to_thread(self._parts.health))
+            await asyncio.sleep(self._parts.config.telemetry.health_seconds)
+
+    async def _publish_report(self) -> None:
+        await self._parts.link.publish(Channel.REPORTED, encode_json(await self._report()))
+
+    async def _report(self) -> ReportedState:
+        self._sequence += 1
+        config, now = self._parts.config, self._parts.clock()
+        views = self._models.views()
+        serving = await asyncio.to_thread(lambda: [serving_report(view) for view in views])
+        return ReportedState(
+            device=config.device.id,
+            agent_version=self._parts.version,
+            hardware_class=config.device.hardware_class,
+            boot=self._parts.boot,
+            sequence=self._sequence,
+            time=now,
+            held=self._hold.reason is not None,
+            inference_address=next(iter(config.serving.tcp.values()), None),
+            serving=tuple(report for report in serving if report is not None),
+            deployments=deployment_reports(views, self._models.plan(), now),
+            outbox=await self._parts.outbox.report(),
+            errors=dict(sorted(self._errors.items())),
+            refusal=self._desired.refusal,
+        )
+
+    def _count(self, kind: str) -> None:
+        self._errors[kind] += 1
+
+    def _choose(
+        self, manifest: Manifest, assignment: VerifiedAssignment, tried: tuple[str, ...]
+    ) -> str | Reason:
+        choice = choose_variant(
+            manifest,
+            runtimes=self._parts.runtimes,
+            hardware_class=self._parts.config.device.hardware_class,
+            policy=assignment.assignment.variant_policy,
+            tried=tried,
+        )
+        return choice if isinstance(choice, Reason) else choice.name
+
+
+def _metadata_fetcher(blocks: BlockClient) -> Callable[[str, int], Awaitable[FetchedMetadata]]:
+    """What the verifier child may ask for: the hub's metadata, by name."""
+
+    async def fetch(name: str, maximum_bytes: int) -> FetchedMetadata:
+        try:
+            return FetchedMetadata(data=await blocks.fetch_metadata(name, maximum_bytes))
+        except TransferError as error:
+            return FetchedMetadata(data=None, error=str(error))
+
+    return fetch

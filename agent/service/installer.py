@@ -1,0 +1,104 @@
+"""Fetching a release: its manifest, the variant for this device, and what that variant needs."""
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from agent.core.slots import InstalledRelease
+from agent.errors import ReleaseError
+from agent.protocol.errors import NewerSchemaError, ProtocolError
+from agent.protocol.ids import Digest
+from agent.protocol.manifest import ArtifactRef, Manifest, decode_manifest
+from agent.protocol.state import Reason
+from agent.protocol.verification import ReleaseFile, VerifiedAssignment
+from agent.service.ports import Downloader
+
+log = logging.getLogger(__name__)
+
+ChooseVariant = Callable[[Manifest, VerifiedAssignment, tuple[str, ...]], "str | Reason"]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Decode a stored manifest.
+
+    Raises:
+        ReleaseError: it breaks the contract; the reason names the field.
+    """
+    try:
+        return decode_manifest(path.read_bytes())
+    except NewerSchemaError as error:
+        raise ReleaseError(Reason(code="newer-schema", text=str(error))) from error
+    except ProtocolError as error:
+        raise ReleaseError(Reason(code="malformed-manifest", text=str(error))) from error
+
+
+class Installer:
+    """Brings the files of a release onto the device; what it returns is complete and verified."""
+
+    def __init__(self, downloader: Downloader, choose: ChooseVariant) -> None:
+        self._downloader = downloader
+        self._choose = choose
+
+    async def install(
+        self, assignment: VerifiedAssignment, tried: tuple[str, ...], progress: Callable[[float], None]
+    ) -> InstalledRelease:
+        """Fetch what is missing; resumes where an earlier call stopped.
+
+        ``progress`` is told the share of bytes that are here, 0-1.
+
+        Raises:
+            ReleaseError: the release can't be installed here.
+        """
+        signed = assignment.manifest
+        path = await self._downloader.obtain(Digest(signed.sha256), signed.size, lambda _: None)
+        manifest = read_manifest(path)
+        _check_identity(manifest, assignment)
+        _check_files(manifest.artifacts(), assignment.files)
+        choice = self._choose(manifest, assignment, tried)
+        if isinstance(choice, Reason):
+            raise ReleaseError(choice)
+        variant = manifest.variant(choice)
+        needed = (variant.artifact, manifest.golden.artifact, manifest.drift_reference)
+        await self._fetch(needed, progress)
+        return InstalledRelease(
+            deployment=assignment.assignment.deployment,
+            model=manifest.model,
+            release=manifest.release,
+            variant=variant.name,
+            artifact=variant.artifact.sha256,
+            manifest=signed.sha256,
+            variant_policy=assignment.assignment.variant_policy,
+            files=(signed.sha256, *(ref.sha256 for ref in needed)),
+        )
+
+    async def _fetch(self, needed: tuple[ArtifactRef, ...], progress: Callable[[float], None]) -> None:
+        total = sum(ref.size for ref in needed)
+        before = 0
+        for ref in needed:
+            done = before
+
+            def report(bytes_here: int, done: int = done) -> None:
+                progress((done + bytes_here) / total)
+
+            await self._downloader.obtain(Digest(ref.sha256), ref.size, report)
+            before += ref.size
+        progress(1.0)
+
+
+def _check_identity(manifest: Manifest, assignment: VerifiedAssignment) -> None:
+    named = (manifest.model, manifest.release)
+    asked = (assignment.model, assignment.release)
+    if named != asked:
+        text = (
+            f"the signed manifest is of {named[0]} release {named[1]}, not of {asked[0]} release {asked[1]}"
+        )
+        raise ReleaseError(Reason(code="wrong-release", text=text))
+
+
+def _check_files(named: Iterable[ArtifactRef], signed: Iterable[ReleaseFile]) -> None:
+    """Every file the manifest names must be one that the approvers signed, under that name."""
+    by_name = {file.filename: (file.sha256, file.size) for file in signed}
+    for ref in named:
+        if by_name.get(ref.filename) != (ref.sha256, ref.size):
+            text = f"{ref.filename} is named in the manifest but not signed by the approvers as that file"
+            raise ReleaseError(Reason(code="not-approved", text=text))

@@ -1,0 +1,269 @@
+"""The models of a device: a worker, an executor and a server for each."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from agent.config import AgentConfig
+from agent.core.events import Event
+from agent.core.model_state import ModelState
+from agent.core.reconcile import Plan, reconcile
+from agent.protocol import telemetry
+from agent.protocol.drift import DriftWindow
+from agent.protocol.runner import WindowClosed
+from agent.protocol.state import Phase, Reason
+from agent.protocol.verification import VerifyResult
+from agent.service.executor import ModelExecutor, Surroundings
+from agent.service.installer import Installer
+from agent.service.ports import StatePort
+from agent.service.recorder import TelemetryRecorder
+from agent.service.reporting import ModelView, referenced
+from agent.service.worker import ModelWorker, load_state
+from agent.store.artifacts import ArtifactStore
+from agent.supervisor.listeners import ModelListeners
+from agent.supervisor.model_server import ModelServer, RunnerEvent, ServerSettings
+from agent.supervisor.runner_process import RunnerCallbacks
+
+log = logging.getLogger(__name__)
+
+
+Supervise = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""Starts a worker's task and watches it."""
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What decisions are made against."""
+
+    verified: VerifyResult | None
+    """None before the first desired state since the start: then what was begun goes on and nothing new begins."""
+    hold: Reason | None
+
+
+class _Model(Struct, kw_only=True):
+    server: ModelServer
+    executor: ModelExecutor
+    worker: ModelWorker
+    task: asyncio.Task[None]
+    window: DriftWindow | None = None
+    phase: Phase | None = None
+
+
+class Models:
+    """All models of the device; a new one is added when a desired state names it."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        state: StatePort,
+        artifacts: ArtifactStore,
+        installer: Installer,
+        recorder: TelemetryRecorder,
+        *,
+        runtimes: frozenset[str],
+        wanted: Callable[[], Wanted],
+        changed: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._artifacts = artifacts
+        self._installer = installer
+        self._recorder = recorder
+        self._wanted = wanted
+        self._changed = changed
+        self._clock = clock
+        self._models: dict[str, _Model] = {}
+        self._around = Surroundings(
+            config=config,
+            artifacts=artifacts,
+            runtimes=runtimes,
+            recorder=recorder,
+            collect=self._collect,
+            clock=clock,
+        )
+
+    async def add(self, names: Iterable[str], supervise: Supervise) -> None:
+        """Open the sockets of each new model and start its worker.
+
+        Raises:
+            AddressError: an address can't be listened on.
+        """
+        for name in sorted(set(names) - set(self._models)):
+            await self._add(name, supervise)
+
+    async def _add(self, name: str, supervise: Supervise) -> None:
+        runtime = self._config.runtime
+        address = self._config.serving.tcp.get(name)
+        listeners = await ModelListeners.open(
+            name,
+            unix_path=runtime / "models" / f"{name}.sock",
+            private_folder=runtime / "private",
+            tcp=None if address is None else _host_and_port(address),
+        )
+        server = ModelServer(
+            listeners,
+            settings=ServerSettings(
+                load_timeout_seconds=self._config.serving.load_timeout_seconds,
+                drain_seconds=self._config.serving.drain_seconds,
+            ),
+            callbacks=RunnerCallbacks(window=self._window),
+            on_event=self._runner_event,
+        )
+        server.start(f"model {name}: no release is committed on this device yet")
+        executor = ModelExecutor(server, self._installer, self._around)
+        worker = ModelWorker(
+            await load_state(self._state, name),
+            self._state,
+            executor,
+            clock=self._clock,
+            decide=self._decide,
+            changed=lambda: self._moved(name),
+        )
+        phase = worker.state.phase
+        started = asyncio.Event()
+
+        async def run() -> None:
+            await started.wait()
+            await worker.run()
+
+        task = supervise(run())
+        self._models[name] = _Model(server=server, executor=executor, worker=worker, task=task, phase=phase)
+        started.set()
+
+    def reconsider(self) -> None:
+        """Something that decisions depend on has changed."""
+        for model in self._models.values():
+            model.worker.reconsider()
+
+    def post(self, name: str, event: Event) -> None:
+        """Hand an event to a model's worker."""
+        self._models[name].worker.post(event)
+
+    def remember(self, windows: Iterable[DriftWindow]) -> None:
+        """Newest windows from before the start."""
+        for window in windows:
+            if window.model in self._models:
+                self._models[window.model].window = window
+
+    def states(self) -> dict[str, ModelState]:
+        return {name: model.worker.state for name, model in self._models.items()}
+
+    def plan(self) -> Plan:
+        """What is meant to happen to every model, and why."""
+        wanted = self._wanted()
+        verified = wanted.verified or VerifyResult()
+        return reconcile(verified.assignments, verified.refused, self.states(), hold=wanted.hold)
+
+    def views(self) -> list[ModelView]:
+        """Every model as it stands now, by name."""
+        return [
+            ModelView(
+                state=model.worker.state,
+                runner=model.server.active,
+                ready=model.server.ready,
+                progress=model.executor.progress,
+                address=self._config.serving.tcp.get(name) or f"unix:{model.server.listeners.unix_path}",
+                window=model.window,
+            )
+            for name, model in sorted(self._models.items())
+        ]
+
+    @property
+    def fetching(self) -> bool:
+        """Whether bytes are on their way, so that progress is worth reporting."""
+        return any(model.worker.state.phase is Phase.FETCHING for model in self._models.values())
+
+    async def stop(self) -> None:
+        """End every runner (their open windows are recorded first) and close the sockets."""
+        await asyncio.gather(*(model.executor.close() for model in self._models.values()))
+        await asyncio.gather(*(model.server.stop() for model in self._models.values()))
+
+    def _decide(self, state: ModelState) -> Event | None:
+        wanted = self._wanted()
+        if wanted.verified is None:
+            return None
+        plan = reconcile(
+            [each for each in wanted.verified.assignments if each.model == state.model],
+            [each for each in wanted.verified.refused if each.model == state.model],
+            {state.model: state},
+            hold=wanted.hold,
+        )
+        return next((step.event for step in plan.steps if step.event is not None), None)
+
+    async def _collect(self) -> None:
+        keep = referenced(self.states())
+        if keep is not None:
+            removed = await asyncio.to_thread(self._artifacts.remove_unreferenced, keep)
+            if removed:
+                log.info("artifacts collected", extra={"artifacts": removed})
+
+    def _moved(self, name: str) -> None:
+        """A model's state was persisted: say where its deployment stands, once a phase."""
+        self._changed()
+        model = self._models.get(name)
+        if model is None:
+            return
+        deployment = model.worker.state.deployment
+        if deployment is None or deployment.phase is model.phase:
+            return
+        model.phase = deployment.phase
+        why = "" if deployment.reason is None else f": {deployment.reason.text}"
+        self._recorder.record_soon(
+            telemetry.Event(
+                time=self._clock(),
+                severity="info",
+                kind="deployment",
+                text=f"release {deployment.release} is {deployment.phase.value}{why}",
+                model=deployment.model,
+                release=deployment.release,
+                deployment=deployment.deployment,
+            )
+        )
+
+    def _window(self, message: WindowClosed) -> None:
+        window = message.window
+        self._recorder.record_soon(telemetry.Window(window=window))
+        model = self._models.get(window.model)
+        if model is None:
+            return
+        before = model.window.verdict.level if model.window is not None else None
+        model.window = window
+        self._changed()
+        if window.verdict.level != before and window.verdict.level in {"warning", "drift"}:
+            self._recorder.record_soon(
+                telemetry.Event(
+                    time=self._clock(),
+                    severity="warning",
+                    kind="drift",
+                    text=window.verdict.reason,
+                    model=window.model,
+                    release=window.release,
+                    deployment=window.deployment,
+                )
+            )
+
+    def _runner_event(self, event: RunnerEvent) -> None:
+        model = self._models.get(event.spec.model)
+        if model is not None:
+            model.executor.runner_event(event)
+        loop = f", {event.crashes} times in a row" if event.looping else ""
+        self._recorder.record_soon(
+            telemetry.Event(
+                time=self._clock(),
+                severity="error" if event.kind == "runner-died" else "info",
+                kind=event.kind,
+                text=f"{event.reason.text}{loop}",
+                model=event.spec.model,
+                release=event.spec.release,
+                deployment=event.spec.deployment,
+            )
+        )
+        self._changed()
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)

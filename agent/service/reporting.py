@@ -1,0 +1,123 @@
+"""Reported state: what the device says of itself, built from its parts."""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from agent.core.model_state import ModelState
+from agent.core.reconcile import Action, Plan
+from agent.core.slots import InstalledRelease
+from agent.protocol.control import ModelReport, SlotReport
+from agent.protocol.drift import DriftWindow
+from agent.protocol.limits import MAX_REPORTED_DEPLOYMENTS
+from agent.protocol.state import DeploymentReport, Phase, ServingReport
+from agent.supervisor.runner_process import RunnerProcess
+
+
+class ModelView(Struct, frozen=True, kw_only=True):
+    """One model, as its worker and its server see it at one moment."""
+
+    state: ModelState
+    runner: RunnerProcess | None
+    ready: bool
+    progress: float | None
+    address: str | None
+    window: DriftWindow | None
+    """The newest closed one."""
+
+
+def serving_report(view: ModelView) -> ServingReport | None:
+    """What answers the model's requests now; None where nothing does."""
+    runner = view.runner
+    if runner is None:
+        return None
+    spec, statistics, window = runner.spec, runner.statistics, view.window
+    if window is not None and window.release != spec.release:
+        window = None  # of the release before: it says nothing about this one
+    return ServingReport(
+        model=spec.model,
+        release=spec.release,
+        variant=spec.variant,
+        artifact=spec.artifact_sha256,
+        ready=view.ready,
+        requests=statistics.requests if statistics else 0,
+        failures=statistics.failures if statistics else 0,
+        p50_ms=statistics.p50_ms if statistics else None,
+        p99_ms=statistics.p99_ms if statistics else None,
+        memory_mib=runner.memory_mib(),
+        drift=window.verdict.level if window else None,
+        drift_rows=window.rows if window else None,
+    )
+
+
+def deployment_report(view: ModelView) -> DeploymentReport | None:
+    """The model's newest deployment; None on a fresh device."""
+    deployment = view.state.deployment
+    if deployment is None:
+        return None
+    return DeploymentReport(
+        deployment=deployment.deployment,
+        model=deployment.model,
+        release=deployment.release,
+        phase=deployment.phase,
+        since=deployment.since,
+        reason=deployment.reason,
+        measurement=deployment.measurement,
+        progress=view.progress if deployment.phase is Phase.FETCHING else None,
+    )
+
+
+def deployment_reports(views: Iterable[ModelView], plan: Plan, now: float) -> tuple[DeploymentReport, ...]:
+    """Newest deployment of each model, and the ones that wait to begin with what they wait for."""
+    reports = [report for view in views if (report := deployment_report(view)) is not None]
+    known = {report.deployment for report in reports}
+    reports += [
+        DeploymentReport(
+            deployment=step.deployment,
+            model=step.model,
+            release=step.release,
+            phase=Phase.FETCHING,
+            since=now,
+            waiting_for=step.reason,
+            progress=0.0,
+        )
+        for step in plan.steps
+        if step.action is Action.WAIT
+        and step.deployment is not None
+        and step.release is not None
+        and step.deployment not in known
+    ]
+    return tuple(sorted(reports, key=lambda report: report.since)[-MAX_REPORTED_DEPLOYMENTS:])
+
+
+def model_report(view: ModelView) -> ModelReport:
+    """For the technician."""
+    slots = view.state.slots
+    return ModelReport(
+        model=view.state.model,
+        address=view.address,
+        active=_slot(slots.active),
+        candidate=_slot(slots.candidate),
+        previous=_slot(slots.previous),
+        floor=slots.floor,
+        deployment=deployment_report(view),
+        serving=serving_report(view),
+    )
+
+
+def _slot(release: InstalledRelease | None) -> SlotReport | None:
+    if release is None:
+        return None
+    return SlotReport(
+        release=release.release,
+        variant=release.variant,
+        artifact=release.artifact,
+        deployment=release.deployment,
+    )
+
+
+def referenced(states: Mapping[str, ModelState]) -> frozenset[str] | None:
+    """Digests that garbage collection must keep; None while a release is being fetched, whose files no slot names yet."""
+    if any(state.phase is Phase.FETCHING for state in states.values()):
+        return None
+    return frozenset().union(*(state.slots.referenced() for state in states.values()))

@@ -1,0 +1,123 @@
+"""What the agent does for a technician at the control socket."""
+
+from collections.abc import Awaitable, Callable
+
+from agent.core.errors import NothingToRollBackToError
+from agent.core.update_machine import request_rollback
+from agent.protocol.control import (
+    Done,
+    DriftResult,
+    EventsResult,
+    ModelsResult,
+    PlanResult,
+    PlanStep,
+    StatusResult,
+)
+from agent.protocol.state import ReportedState
+from agent.service.control_server import ControlError
+from agent.service.desired import DesiredKeeper
+from agent.service.hold import Hold
+from agent.service.models import Models
+from agent.service.reporting import model_report
+from agent.store.events import EventLog
+from agent.store.windows import WindowLog
+
+
+class Technician:
+    """Answers the ``edgeward`` command (:class:`agent.service.control_server.ControlHandler`)."""
+
+    def __init__(
+        self,
+        models: Models,
+        desired: DesiredKeeper,
+        hold: Hold,
+        events: EventLog,
+        windows: WindowLog,
+        *,
+        report: Callable[[], Awaitable[ReportedState]],
+        connected: Callable[[], bool],
+        sync: Callable[[], None],
+    ) -> None:
+        self._models = models
+        self._desired = desired
+        self._hold = hold
+        self._events = events
+        self._windows = windows
+        self._report = report
+        self._connected = connected
+        self._sync = sync
+
+    async def status(self) -> StatusResult:
+        return StatusResult(
+            state=await self._report(),
+            connected=self._connected(),
+            hold=self._hold.reason,
+            desired_at=self._desired.verified_at,
+        )
+
+    async def models(self, model: str | None) -> ModelsResult:
+        reports = tuple(model_report(view) for view in self._models.views())
+        if model is not None:
+            self._known(model)
+            reports = tuple(report for report in reports if report.model == model)
+        return ModelsResult(models=reports)
+
+    async def drift(self, model: str | None, limit: int) -> DriftResult:
+        if model is not None:
+            self._known(model)
+        return DriftResult(windows=tuple(await self._windows.history(model, limit)))
+
+    async def events(self, limit: int) -> EventsResult:
+        return EventsResult(events=tuple(await self._events.newest(limit)))
+
+    async def plan(self) -> PlanResult:
+        steps = tuple(
+            PlanStep(
+                action=step.action.value,
+                model=step.model,
+                deployment=step.deployment,
+                release=step.release,
+                reason=step.reason,
+            )
+            for step in self._models.plan().steps
+        )
+        return PlanResult(steps=steps, refusal=self._desired.refusal)
+
+    async def hold(self, reason: str | None) -> Done:
+        await self._hold.set(reason)
+        return Done(
+            message="held: what runs keeps running, and nothing new is installed until `edgeward resume`"
+        )
+
+    async def resume(self) -> Done:
+        if self._hold.reason is None:
+            return Done(message="the device was not held")
+        await self._hold.clear()
+        return Done(message="resumed: the desired state is followed again")
+
+    async def rollback(self, model: str, reason: str | None) -> Done:
+        self._known(model)
+        state = self._models.states()[model]
+        try:
+            event = request_rollback(state, reason)
+        except NothingToRollBackToError as error:
+            raise ControlError("nothing-to-roll-back", str(error)) from error
+        if state.deployment is not None and state.deployment.report_pending:
+            raise ControlError("busy", f"model {model}: an outcome is being recorded; try again in a moment")
+        self._models.post(model, event)
+        return Done(message=f"model {model}: rolling back; `edgeward models {model}` shows how it goes")
+
+    async def sync(self) -> Done:
+        self._sync()
+        where = (
+            "the hub is being asked and told now"
+            if self._connected()
+            else "no link to the hub; it is tried again"
+        )
+        return Done(message=where)
+
+    def _known(self, model: str) -> None:
+        known = sorted(self._models.states())
+        if model not in known:
+            names = ", ".join(known) or "none"
+            raise ControlError("unknown-model", f"no model {model} on this device; it has: {names}")
