@@ -30,7 +30,7 @@ class FolderMetadataStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str) -> bytes | None:
-        if not _FILE_NAME.match(name):
+        if not _FILE_NAME.fullmatch(name):
             return None
         try:
             return (self._folder / name).read_bytes()
@@ -39,7 +39,7 @@ class FolderMetadataStore:
 
     def put_all(self, files: Mapping[str, bytes]) -> None:
         for name, data in files.items():
-            if not _FILE_NAME.match(name):
+            if not _FILE_NAME.fullmatch(name):
                 raise RepositoryStateError(f"{name!r} is not a metadata file name")
             self._put(name, data)
 
