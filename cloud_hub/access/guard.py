@@ -4,12 +4,15 @@ from typing import Any
 
 from litestar import Request
 from litestar.datastructures import State
+from litestar.di import NamedDependency
 
 from cloud_hub.access.service import Caller, authenticate
 from cloud_hub.errors import AuthenticationError
 from cloud_hub.hub import Hub
 
 SCHEME = "bearer"
+HubPart = NamedDependency[Hub]
+CallerPart = NamedDependency[Caller]
 
 
 def provide_hub(state: State) -> Hub:
@@ -20,7 +23,7 @@ def provide_hub(state: State) -> Hub:
     return hub
 
 
-def provide_caller(request: Request[Any, Any, Any], hub: Hub) -> Caller:
+def provide_caller(request: Request[Any, Any, Any], hub: HubPart) -> Caller:
     """Dependency ``caller``: who the bearer token belongs to.
 
     Raises:

@@ -1,11 +1,12 @@
 """``/v1/models/{model}/draft``."""
 
 from litestar import Controller, Response, get, post
+from litestar.params import FromPath, JSONBody
 
-from cloud_hub.access.service import Caller, Role
+from cloud_hub.access.guard import CallerPart, HubPart
+from cloud_hub.access.service import Role
 from cloud_hub.approvals import service
 from cloud_hub.approvals.service import DraftSignature, DraftStatus
-from cloud_hub.hub import Hub
 
 
 class ApprovalController(Controller):
@@ -13,13 +14,15 @@ class ApprovalController(Controller):
     tags = ("approvals",)
 
     @get("/", sync_to_thread=True, media_type="application/json")
-    def show_draft(self, model: str, hub: Hub, caller: Caller) -> Response[bytes]:
+    def show_draft(self, model: FromPath[str], hub: HubPart, caller: CallerPart) -> Response[bytes]:
         """The model's open draft with the signatures so far, byte for byte."""
         caller.require(Role.VIEWER)
         return Response(hub.drafts.get(model), media_type="application/json")
 
     @post("/signatures", sync_to_thread=True)
-    def sign(self, model: str, data: DraftSignature, hub: Hub, caller: Caller) -> DraftStatus:
+    def sign(
+        self, model: FromPath[str], data: JSONBody[DraftSignature], hub: HubPart, caller: CallerPart
+    ) -> DraftStatus:
         """Add an approver's signature; the one that completes the threshold publishes the release."""
         caller.require(Role.APPROVER)
         now = hub.now()

@@ -1,15 +1,16 @@
 """``/v1/enrolment-tokens``, ``/v1/enrol``, ``/v1/devices``."""
 
 from litestar import Controller, get, post
+from litestar.params import FromPath, JSONBody
 from msgspec import Struct
 from sqlalchemy.orm import Session
 
 from agent.protocol.enrolment import EnrolmentRequest, EnrolmentResponse
 from agent.protocol.telemetry import TelemetryCounts
-from cloud_hub.access.service import Caller, Role
+from cloud_hub.access.guard import CallerPart, HubPart
+from cloud_hub.access.service import Role
 from cloud_hub.devices import service
 from cloud_hub.devices.service import DeviceView, IssuedToken, TokenWish
-from cloud_hub.hub import Hub
 from cloud_hub.rollouts.models import DesiredAssignment, DesiredDocument
 from cloud_hub.telemetry.service import counts
 
@@ -35,7 +36,7 @@ class EnrolmentController(Controller):
     tags = ("devices",)
 
     @post("/enrolment-tokens", sync_to_thread=True)
-    def create_token(self, data: TokenWish, hub: Hub, caller: Caller) -> IssuedToken:
+    def create_token(self, data: JSONBody[TokenWish], hub: HubPart, caller: CallerPart) -> IssuedToken:
         """A single-use token for one device; the answer is the only time it is seen."""
         caller.require(Role.OPERATOR)
         root, now = hub.root(), hub.now()
@@ -44,7 +45,7 @@ class EnrolmentController(Controller):
         )
 
     @post("/enrol", sync_to_thread=True)
-    def enrol(self, data: EnrolmentRequest, hub: Hub) -> EnrolmentResponse:
+    def enrol(self, data: JSONBody[EnrolmentRequest], hub: HubPart) -> EnrolmentResponse:
         """A device exchanges its token and CSR for its certificate; the token is the authority."""
         root, versions, now = hub.root(), hub.repository.versions(), hub.now()
         return hub.database.write(
@@ -59,7 +60,7 @@ class DeviceController(Controller):
     tags = ("devices",)
 
     @get("/", sync_to_thread=True)
-    def list_devices(self, hub: Hub, caller: Caller) -> list[DeviceView]:
+    def list_devices(self, hub: HubPart, caller: CallerPart) -> list[DeviceView]:
         """Every device with its newest report."""
         caller.require(Role.VIEWER)
         return hub.database.read(
@@ -67,7 +68,7 @@ class DeviceController(Controller):
         )
 
     @get("/{device:str}", sync_to_thread=True)
-    def show_device(self, device: str, hub: Hub, caller: Caller) -> DeviceDetail:
+    def show_device(self, device: FromPath[str], hub: HubPart, caller: CallerPart) -> DeviceDetail:
         """One device: reported and desired state, and its telemetry as the hub counts it."""
         caller.require(Role.VIEWER)
         return hub.database.read(lambda session: _detail(session, device))

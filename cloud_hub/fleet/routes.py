@@ -2,10 +2,10 @@
 
 from litestar import Controller, get
 
-from cloud_hub.access.service import Caller, Role
+from cloud_hub.access.guard import CallerPart, HubPart
+from cloud_hub.access.service import Role
 from cloud_hub.fleet.reading import read_facts
 from cloud_hub.fleet.service import FleetSummary, summarise
-from cloud_hub.hub import Hub
 
 
 class FleetController(Controller):
@@ -13,7 +13,7 @@ class FleetController(Controller):
     tags = ("fleet",)
 
     @get("/", sync_to_thread=True)
-    def show(self, hub: Hub, caller: Caller) -> FleetSummary:
+    def show(self, hub: HubPart, caller: CallerPart) -> FleetSummary:
         """What is wrong, the worst first, in plain words; and how the fleet stands."""
         caller.require(Role.VIEWER)
         return summarise(hub.database.read(lambda session: read_facts(session, hub)))

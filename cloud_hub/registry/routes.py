@@ -3,12 +3,13 @@
 from typing import Annotated
 
 from litestar import Controller, Response, get, post, put
-from litestar.params import Parameter
+from litestar.params import FromPath, PathParameter, RawBody
 from msgspec import Struct
 from sqlalchemy.orm import Session
 
 from agent.protocol.manifest import Manifest
-from cloud_hub.access.service import Caller, Role
+from cloud_hub.access.guard import CallerPart, HubPart
+from cloud_hub.access.service import Role
 from cloud_hub.approvals.service import SignatureView, signatures
 from cloud_hub.errors import NotFoundError, TooLargeError
 from cloud_hub.hub import Hub
@@ -16,8 +17,8 @@ from cloud_hub.registry import service
 from cloud_hub.registry.service import FileView, ReleaseView
 
 MIB = 1024 * 1024
-ReleaseNumber = Annotated[int, Parameter(ge=1, le=2**53)]
-Filename = Annotated[str, Parameter(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+ReleaseNumber = Annotated[int, PathParameter(ge=1, le=2**53)]
+Filename = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Bytes = Response[bytes]
 
 
@@ -38,7 +39,13 @@ class ReleaseController(Controller):
 
     @put("/{model:str}/{release:int}/files/{filename:str}", sync_to_thread=True, request_max_body_size=None)
     def put_file(
-        self, model: str, release: ReleaseNumber, filename: Filename, body: bytes, hub: Hub, caller: Caller
+        self,
+        model: FromPath[str],
+        release: ReleaseNumber,
+        filename: Filename,
+        body: RawBody,
+        hub: HubPart,
+        caller: CallerPart,
     ) -> FileView:
         """Upload one file of a draft (raw body). The first one opens the draft; its uploader is the author."""
         caller.require(Role.AUTHOR)
@@ -52,7 +59,9 @@ class ReleaseController(Controller):
         )
 
     @post("/{model:str}/{release:int}/submit", sync_to_thread=True)
-    def submit(self, model: str, release: ReleaseNumber, hub: Hub, caller: Caller) -> ReleaseView:
+    def submit(
+        self, model: FromPath[str], release: ReleaseNumber, hub: HubPart, caller: CallerPart
+    ) -> ReleaseView:
         """Check the manifest and the evidence, and open the draft that approvers sign."""
         caller.require(Role.AUTHOR)
         now = hub.now()
@@ -71,7 +80,9 @@ class ReleaseController(Controller):
         )
 
     @post("/{model:str}/{release:int}/withdraw", sync_to_thread=True)
-    def withdraw(self, model: str, release: ReleaseNumber, hub: Hub, caller: Caller) -> ReleaseView:
+    def withdraw(
+        self, model: FromPath[str], release: ReleaseNumber, hub: HubPart, caller: CallerPart
+    ) -> ReleaseView:
         """Take back a release that is not published yet."""
         caller.require(Role.AUTHOR)
         now = hub.now()
@@ -80,13 +91,15 @@ class ReleaseController(Controller):
         )
 
     @get("/", sync_to_thread=True)
-    def list_releases(self, hub: Hub, caller: Caller) -> list[ReleaseView]:
+    def list_releases(self, hub: HubPart, caller: CallerPart) -> list[ReleaseView]:
         """Every release, by model, newest first."""
         caller.require(Role.VIEWER)
         return hub.database.read(lambda session: [service.view(row) for row in service.all_releases(session)])
 
     @get("/{model:str}/{release:int}", sync_to_thread=True)
-    def show_release(self, model: str, release: ReleaseNumber, hub: Hub, caller: Caller) -> ReleaseDetail:
+    def show_release(
+        self, model: FromPath[str], release: ReleaseNumber, hub: HubPart, caller: CallerPart
+    ) -> ReleaseDetail:
         """One release: its files, its manifest, who has signed it."""
         caller.require(Role.VIEWER)
         return hub.database.read(lambda session: _detail(session, model, release, hub))
@@ -110,7 +123,7 @@ class ContentController(Controller):
     tags = ("content",)
 
     @get("/metadata/{name:str}", sync_to_thread=True, media_type="application/json")
-    def metadata(self, name: str, hub: Hub, caller: Caller) -> Bytes:
+    def metadata(self, name: FromPath[str], hub: HubPart, caller: CallerPart) -> Bytes:
         """One published TUF metadata file, byte for byte."""
         caller.require(Role.VIEWER)
         data = hub.metadata.get(name)
@@ -120,7 +133,10 @@ class ContentController(Controller):
 
     @get("/artifacts/{sha256:str}", sync_to_thread=True, media_type="application/octet-stream")
     def artifact(
-        self, sha256: Annotated[str, Parameter(pattern="^[0-9a-f]{64}$")], hub: Hub, caller: Caller
+        self,
+        sha256: Annotated[str, PathParameter(pattern="^[0-9a-f]{64}$")],
+        hub: HubPart,
+        caller: CallerPart,
     ) -> Bytes:
         """The bytes of an artifact; check them against the digest you asked for."""
         caller.require(Role.VIEWER)

@@ -3,10 +3,11 @@
 from typing import Literal
 
 from litestar import Controller, get, post
+from litestar.params import FromPath, JSONBody
 from sqlalchemy.orm import Session
 
-from cloud_hub.access.service import Caller, Role
-from cloud_hub.hub import Hub
+from cloud_hub.access.guard import CallerPart, HubPart
+from cloud_hub.access.service import Role
 from cloud_hub.rollouts import service
 from cloud_hub.rollouts.service import RolloutView, RolloutWish
 
@@ -18,7 +19,7 @@ class RolloutController(Controller):
     tags = ("rollouts",)
 
     @post("/", sync_to_thread=True)
-    def start(self, data: RolloutWish, hub: Hub, caller: Caller) -> RolloutView:
+    def start(self, data: JSONBody[RolloutWish], hub: HubPart, caller: CallerPart) -> RolloutView:
         """Give a published release to the fleet, stage by stage."""
         caller.require(Role.OPERATOR)
         now = hub.now()
@@ -39,18 +40,20 @@ class RolloutController(Controller):
         return view
 
     @get("/", sync_to_thread=True)
-    def list_rollouts(self, hub: Hub, caller: Caller) -> list[RolloutView]:
+    def list_rollouts(self, hub: HubPart, caller: CallerPart) -> list[RolloutView]:
         """Every rollout, newest first."""
         caller.require(Role.VIEWER)
         return hub.database.read(service.all_rollouts)
 
     @get("/{rollout:int}", sync_to_thread=True)
-    def show_rollout(self, rollout: int, hub: Hub, caller: Caller) -> RolloutView:
+    def show_rollout(self, rollout: FromPath[int], hub: HubPart, caller: CallerPart) -> RolloutView:
         caller.require(Role.VIEWER)
         return hub.database.read(lambda session: service.view(session, service.get_rollout(session, rollout)))
 
     @post("/{rollout:int}/{action:str}", sync_to_thread=True)
-    def steer(self, rollout: int, action: Action, hub: Hub, caller: Caller) -> RolloutView:
+    def steer(
+        self, rollout: FromPath[int], action: FromPath[Action], hub: HubPart, caller: CallerPart
+    ) -> RolloutView:
         """``pause``, ``resume``, ``abort`` (devices keep what they have) or ``rollback``."""
         caller.require(Role.OPERATOR)
         now = hub.now()

@@ -6,9 +6,9 @@ from sqlalchemy.orm import Session
 
 from agent.protocol.state import OutboxReport
 from agent.protocol.telemetry import TelemetryCounts
-from cloud_hub.access.service import Caller, Role
+from cloud_hub.access.guard import CallerPart, HubPart
+from cloud_hub.access.service import Role
 from cloud_hub.devices.service import all_devices, view
-from cloud_hub.hub import Hub
 from cloud_hub.telemetry.drift import ReleaseDrift, fleet_drift
 from cloud_hub.telemetry.service import counts
 
@@ -29,13 +29,13 @@ class TelemetryController(Controller):
     tags = ("telemetry",)
 
     @get("/telemetry/counts", sync_to_thread=True)
-    def telemetry_counts(self, hub: Hub, caller: Caller) -> list[DeviceLedger]:
+    def telemetry_counts(self, hub: HubPart, caller: CallerPart) -> list[DeviceLedger]:
         """Records held of each device, beside the device's own ledger."""
         caller.require(Role.VIEWER)
         return hub.database.read(ledgers)
 
     @get("/drift", sync_to_thread=True)
-    def drift(self, hub: Hub, caller: Caller) -> list[ReleaseDrift]:
+    def drift(self, hub: HubPart, caller: CallerPart) -> list[ReleaseDrift]:
         """Drift of each release over the fleet, and of each device by itself."""
         caller.require(Role.VIEWER)
         since = hub.now() - hub.config.telemetry.drift_hours * SECONDS_AN_HOUR
