@@ -228,7 +228,7 @@ class Device(RuleBasedStateMachine):
     def earlier_releases(self, releases: list[int]) -> None:
         for release in releases:
             self.desire(release=release, hold=False, reconcile=True)
-            self.go_well_for_a_while(commands=8)
+            self.go_on(release=release, answers=[True] * 8)
 
     @rule(release=st.integers(1, 5), hold=st.sampled_from([False, False, True]), reconcile=st.booleans())
     def desire(self, release: int, hold: bool, reconcile: bool) -> None:  # noqa: FBT001 - passed by name
@@ -260,22 +260,22 @@ class Device(RuleBasedStateMachine):
         for event in events:
             self.world.apply(event)  # a planned event is legal, or this raises
 
-    @rule(good=st.booleans())
-    def run_next_command(self, good: bool) -> None:  # noqa: FBT001 - passed by name
-        if self.world.pending:
-            self.world.run_next(good=good)
-
-    @rule(commands=st.integers(2, 8))
-    def go_well_for_a_while(self, commands: int) -> None:
-        for _ in range(commands):
+    @rule(
+        release=st.integers(1, 5),
+        answers=st.lists(st.sampled_from([True] * 5 + [False]), min_size=1, max_size=7),
+    )
+    def go_on(self, release: int, answers: list[bool]) -> None:
+        """Run the next commands, each with its answer; a device at rest is given something to do first."""
+        if not self.world.pending and not self.held:
+            self.desire(release=release, hold=False, reconcile=True)
+        for good in answers:
             if self.world.pending:
-                self.world.run_next(good=True)
+                self.world.run_next(good=good)
 
-    @rule(commands=st.integers(2, 8))
-    def go_badly_for_a_while(self, commands: int) -> None:
-        for _ in range(commands):
-            if self.world.pending:
-                self.world.run_next(good=False)
+    @rule()
+    def refuse_every_variant(self) -> None:
+        while self.world.state.phase in (Phase.FETCHING, Phase.PROBING) and self.world.pending:
+            self.world.run_next(good=not isinstance(self.world.pending[0], ProbeCandidate))
 
     @rule(done=st.sampled_from([0, 0.5, 1]), lost_again=st.booleans())
     def crash(self, done: float, lost_again: bool) -> None:  # noqa: FBT001 - passed by name
