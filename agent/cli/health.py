@@ -1,0 +1,148 @@
+"""Is the device fine? If not: what is wrong, and what to do. Pure: a status in, findings out."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from agent.protocol.control import StatusResult
+from agent.protocol.state import DeploymentReport, Phase, ServingReport
+
+FAILURE_RATE = 0.01
+"""From this share of failed requests on, someone has to act."""
+
+Severity = Literal["problem", "notice"]
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One thing a technician should know; a ``problem`` needs someone to act, a ``notice`` does not."""
+
+    severity: Severity
+    text: str
+    todo: str
+
+
+def findings(status: StatusResult) -> tuple[Finding, ...]:
+    """What is wrong or worth knowing, problems first; empty where all is well."""
+    state = status.state
+    found: list[Finding] = []
+    if not state.serving:
+        found.append(
+            _problem(
+                "no model serves: requests are answered 503",
+                "see what the agent waits for: edgeward plan"
+                if status.connected
+                else "connect the device first",
+            )
+        )
+    for serving in state.serving:
+        found += _serving(serving)
+    newest = {report.model: report for report in sorted(state.deployments, key=lambda report: report.since)}
+    for deployment in newest.values():
+        found += _deployment(deployment)
+    if state.refusal is not None:
+        found.append(
+            _problem(
+                f"the newest desired state was not taken: {state.refusal.text} ({state.refusal.code})",
+                "what served before goes on; tell whoever runs the hub",
+            )
+        )
+    found += _link(status)
+    found += _telemetry(status)
+    return tuple(sorted(found, key=lambda finding: finding.severity != "problem"))
+
+
+def _problem(text: str, todo: str) -> Finding:
+    return Finding(severity="problem", text=text, todo=todo)
+
+
+def _notice(text: str, todo: str) -> Finding:
+    return Finding(severity="notice", text=text, todo=todo)
+
+
+def _serving(serving: ServingReport) -> list[Finding]:
+    name = f"{serving.model} release {serving.release}"
+    found = []
+    if not serving.ready:
+        found.append(
+            _problem(
+                f"{name} is not ready: its runner is down or starting",
+                f"see why: edgeward events; go back to the release before: edgeward rollback {serving.model}",
+            )
+        )
+    if serving.failures:
+        text = f"{name} failed {serving.failures} of {serving.requests} requests"
+        todo = f"see edgeward events; go back to the release before: edgeward rollback {serving.model}"
+        often = serving.failures >= FAILURE_RATE * serving.requests
+        found.append(_problem(text, todo) if often else _notice(text, todo))
+    if serving.drift == "drift":
+        found.append(
+            _problem(
+                f"{serving.model}: the input has drifted from what the model was made with "
+                f"({serving.drift_rows} rows seen)",
+                f"check the sensor (lens, light, mounting), then: edgeward drift --model {serving.model}",
+            )
+        )
+    elif serving.drift == "warning":
+        found.append(
+            _notice(
+                f"{serving.model}: the input begins to drift ({serving.drift_rows} rows seen)",
+                f"watch it: edgeward drift --model {serving.model}",
+            )
+        )
+    return found
+
+
+def _deployment(deployment: DeploymentReport) -> list[Finding]:
+    name = f"{deployment.model} release {deployment.release}"
+    why = "no reason was recorded" if deployment.reason is None else deployment.reason.text
+    if deployment.phase in (Phase.REFUSED, Phase.ROLLED_BACK):
+        return [
+            _problem(
+                f"{name} was {deployment.phase.value.replace('-', ' ')}: {why}",
+                "the release before goes on serving; a new deployment from the hub tries again",
+            )
+        ]
+    if deployment.waiting_for is not None:
+        return [_notice(f"{name} waits: {deployment.waiting_for.text}", "see edgeward plan")]
+    if deployment.phase not in (Phase.COMMITTED, Phase.SUPERSEDED):
+        share = "" if deployment.progress is None else f", {deployment.progress:.0%}"
+        return [
+            _notice(
+                f"{name} is being installed: {deployment.phase.value}{share}", "nothing; it takes a while"
+            )
+        ]
+    return []
+
+
+def _link(status: StatusResult) -> list[Finding]:
+    found = []
+    if not status.connected:
+        found.append(
+            _problem(
+                f"no connection to the hub; {status.state.outbox.pending} telemetry records wait on the device",
+                "models go on serving; check the network, then: edgeward sync",
+            )
+        )
+    if status.state.held:
+        why = "" if status.hold is None else f": {status.hold.text}"
+        found.append(_notice(f"the device is held{why}", "let updates go on: edgeward resume"))
+    return found
+
+
+def _telemetry(status: StatusResult) -> list[Finding]:
+    outbox = status.state.outbox
+    dropped = sum(outbox.dropped.values())
+    found = []
+    if dropped:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(outbox.dropped.items()) if count)
+        found.append(
+            _notice(
+                f"{dropped} telemetry records were dropped ({kinds})",
+                "raise telemetry.outbox_bytes if the device is often offline",
+            )
+        )
+    errors = {kind: count for kind, count in sorted(status.state.errors.items()) if count}
+    if errors:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in errors.items())
+        found.append(_notice(f"counted since the start: {kinds}", "see edgeward events"))
+    return found

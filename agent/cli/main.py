@@ -1,0 +1,76 @@
+"""``edgeward``: the technician's command. Talks to the agent over its control socket and to nothing else."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from agent.cli.client import ask
+from agent.cli.errors import CliError
+from agent.cli.health import findings
+from agent.cli.parser import build_parser
+from agent.protocol.control import ControlRequest, ControlResult, StatusResult
+from agent.protocol.ids import NAME_PATTERN, is_name
+
+SOMETHING_IS_WRONG = 10
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    request = _request(parser, arguments)
+    try:
+        result = ask(arguments.socket, request)
+    except CliError as error:
+        _print_error(error, as_json=arguments.json)
+        return error.exit_code
+    try:
+        _print_result(result, as_json=arguments.json)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `edgeward events | head`
+        sys.stderr.close()
+    return _exit_code(result)
+
+
+def _request(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> ControlRequest:
+    model: str | None = getattr(arguments, "model", None)
+    if model is not None and not is_name(model):
+        parser.error(f"argument MODEL: {model!r} is not a model's name ({NAME_PATTERN})")
+    reason: str | None = getattr(arguments, "reason", None)
+    if reason is not None and len(reason) > 500:  # noqa: PLR2004 - ControlRequest's own bound
+        parser.error("argument --reason: at most 500 characters")
+    return ControlRequest(
+        method=arguments.method, model=model, limit=getattr(arguments, "limit", None), reason=reason
+    )
+
+
+def _exit_code(result: ControlResult) -> int:
+    if isinstance(result, StatusResult):
+        wrong = any(finding.severity == "problem" for finding in findings(result))
+        return SOMETHING_IS_WRONG if wrong else 0
+    return 0
+
+
+def _print_result(result: ControlResult, *, as_json: bool) -> None:
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
+        return
+    from agent.cli.render import render  # noqa: PLC0415 - rich costs 60 ms that --json need not pay
+
+    render(result)
+
+
+def _print_error(error: CliError, *, as_json: bool) -> None:
+    if as_json:
+        body = {"error": str(error), "next": error.hint, "exit_code": error.exit_code}
+        print(msgspec.json.format(msgspec.json.encode(body), indent=2).decode())
+        return
+    print(f"edgeward: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"  next: {error.hint}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

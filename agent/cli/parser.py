@@ -1,0 +1,135 @@
+"""The commands and their options; ``docs/cli.md`` is made from this."""
+
+import argparse
+import os
+from importlib.metadata import PackageNotFoundError, version
+from typing import TypeAlias
+
+from agent.protocol.control import DEFAULT_LIMIT, MAX_LIMIT
+
+DEFAULT_SOCKET = "/run/edgeward/control.sock"
+WIDTH = 96
+"""Columns of help texts, fixed so that the documentation does not depend on a terminal."""
+
+EXIT_CODES = """\
+exit codes:
+  0   done; for status: all is well
+  1   the agent refused the request or failed
+  2   wrong usage
+  3   the agent is not running
+  4   this user may not use the control socket
+  5   the device has no such model
+  6   the answer is not understood or did not come in time
+  10  status only: something is wrong with the device
+"""
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=WIDTH)
+
+
+def default_socket() -> str:
+    """The control socket: ``EDGEWARD_SOCKET``, else the service's own."""
+    return os.environ.get("EDGEWARD_SOCKET") or DEFAULT_SOCKET
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="edgeward",
+        description="Look after the models on this device.",
+        epilog=EXIT_CODES,
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edgeward {_version()}")
+    _common(parser, default=True)
+    commands = parser.add_subparsers(dest="method", metavar="COMMAND", required=True)
+    _add(commands, "status", "Is the device fine? If not: what is wrong, and what to do.")
+    _model(_add(commands, "models", "Slots, newest deployment and figures of each model."), option=False)
+    drift = _add(
+        commands, "drift", "Closed drift windows with their verdicts and sample sizes, the newest first."
+    )
+    _model(drift, option=True)
+    _limit(drift)
+    _limit(_add(commands, "events", "What happened on the device, the newest first."))
+    _add(commands, "plan", "What the agent means to do next, and why.")
+    _reason(_add(commands, "hold", "Start no further update until `resume`; what runs goes on."))
+    _add(commands, "resume", "End a hold.")
+    rollback = _add(
+        commands, "rollback", "Stop a model's update under way, or go back to the release before."
+    )
+    rollback.add_argument("model", metavar="MODEL", help="the model's name, as `edgeward models` shows it")
+    _reason(rollback)
+    _add(commands, "sync", "Ask the hub for the desired state and send everything that waits, now.")
+    return parser
+
+
+def command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Every command's own parser, by name, in order."""
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public way to ask
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - as above
+            return dict(action.choices)
+    return {}
+
+
+def _add(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text, formatter_class=_Formatter
+    )
+    _common(command, default=False)
+    return command
+
+
+def _common(parser: argparse.ArgumentParser, *, default: bool) -> None:
+    """Options that may stand before or after the command; only the first place sets their default."""
+    suppressed = argparse.SUPPRESS
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=False if default else suppressed,
+        help="print the answer as one JSON document",
+    )
+    parser.add_argument(
+        "--socket",
+        metavar="PATH",
+        default=default_socket() if default else suppressed,
+        help=f"the agent's control socket (default: $EDGEWARD_SOCKET, else {DEFAULT_SOCKET})",
+    )
+
+
+def _model(parser: argparse.ArgumentParser, *, option: bool) -> None:
+    if option:
+        parser.add_argument("--model", metavar="MODEL", default=None, help="only this model")
+    else:
+        parser.add_argument("model", metavar="MODEL", nargs="?", default=None, help="only this model")
+
+
+def _reason(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", metavar="TEXT", default=None, help="why, for the record and for the hub")
+
+
+def _limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        type=_bounded,
+        default=DEFAULT_LIMIT,
+        help=f"how many, 1-{MAX_LIMIT} (default: {DEFAULT_LIMIT})",
+    )
+
+
+def _bounded(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_LIMIT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1-{MAX_LIMIT}")
+    return int(text)
+
+
+def _version() -> str:
+    try:
+        return version("edgeward")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"

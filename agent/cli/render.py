@@ -1,0 +1,236 @@
+"""Answers for people, by rich. Whatever came from outside is printed as plain text, control characters replaced."""
+
+import sys
+from datetime import UTC, datetime
+from functools import singledispatch
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agent.cli.health import Finding, findings
+from agent.protocol.control import (
+    ControlResult,
+    Done,
+    DriftResult,
+    EventsResult,
+    ModelReport,
+    ModelsResult,
+    PlanResult,
+    SlotReport,
+    StatusResult,
+)
+from agent.protocol.drift import DriftWindow
+from agent.protocol.state import Reason, ServingReport
+
+PLAIN_WIDTH = 120
+"""Columns where the output is not a terminal."""
+
+_STYLES = {
+    "problem": "bold red",
+    "error": "red",
+    "drift": "red",
+    "notice": "yellow",
+    "warning": "yellow",
+    "ok": "green",
+}
+
+
+def render(result: ControlResult) -> None:
+    """Print one answer to standard output."""
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    _render(result, console)
+
+
+@singledispatch
+def _render(result: ControlResult, console: Console) -> None:
+    raise NotImplementedError(type(result).__name__)
+
+
+def plain(value: object, style: str = "") -> Text:
+    """``value`` as text without control characters (a release's words must not steer a terminal)."""
+    if value is None:
+        return Text("-")
+    shown = "".join(letter if letter.isprintable() else "�" for letter in str(value))
+    return Text(shown, style=style)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+@_render.register
+def _status(result: StatusResult, console: Console) -> None:
+    state, found = result.state, findings(result)
+    problems = [finding for finding in found if finding.severity == "problem"]
+    if problems:
+        many = "1 thing is wrong" if len(problems) == 1 else f"{len(problems)} things are wrong"
+        console.print(plain(f"{state.device}: {many}", _STYLES["problem"]))
+    else:
+        console.print(plain(f"{state.device}: all is well", _STYLES["ok"]))
+    for finding in found:
+        _finding(finding, console)
+    console.print()
+    if state.serving:
+        table = _table(
+            "MODEL", "RELEASE", "VARIANT", "READY", "REQUESTS", "FAILED", "P50 MS", "P99 MS", "MIB", "DRIFT"
+        )
+        for serving in state.serving:
+            table.add_row(*_serving_row(serving))
+        console.print(table)
+    outbox = state.outbox
+    console.print(
+        plain(
+            f"hub {'connected' if result.connected else 'not connected'}"
+            f" · telemetry {outbox.acknowledged} of {outbox.recorded} acknowledged, {outbox.pending} waiting"
+            f" · agent {state.agent_version} on {state.hardware_class} · {_time(state.time)}"
+        )
+    )
+
+
+def _finding(finding: Finding, console: Console) -> None:
+    console.print(Text.assemble("  ", plain(finding.text, _STYLES[finding.severity])))
+    console.print(Text.assemble("    → ", plain(finding.todo)))
+
+
+def _serving_row(serving: ServingReport) -> list[Text]:
+    drift = serving.drift or "not judged yet"
+    if serving.drift_rows is not None:
+        drift = f"{drift} ({serving.drift_rows} rows)"
+    return [
+        plain(serving.model),
+        plain(serving.release),
+        plain(serving.variant),
+        plain("yes", _STYLES["ok"]) if serving.ready else plain("no", _STYLES["problem"]),
+        plain(serving.requests),
+        plain(serving.failures, _STYLES["error"] if serving.failures else ""),
+        plain(_number(serving.p50_ms)),
+        plain(_number(serving.p99_ms)),
+        plain(_number(serving.memory_mib)),
+        plain(drift, _STYLES.get(serving.drift or "", "")),
+    ]
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3g}"
+
+
+@_render.register
+def _models(result: ModelsResult, console: Console) -> None:
+    if not result.models:
+        console.print(plain("no model is installed or assigned; see what the agent waits for: edgeward plan"))
+        return
+    table = _table("MODEL", "ACTIVE", "CANDIDATE", "PREVIOUS", "FLOOR", "NEWEST DEPLOYMENT", "WHY", "ADDRESS")
+    for model in result.models:
+        table.add_row(*_model_row(model))
+    console.print(table)
+
+
+def _model_row(model: ModelReport) -> list[Text]:
+    deployment, why = model.deployment, None
+    newest = None
+    if deployment is not None:
+        newest = f"{deployment.deployment} (release {deployment.release}): {deployment.phase.value}"
+        cause = deployment.waiting_for or deployment.reason
+        why = None if cause is None else cause.text
+    slots = (model.active, model.candidate, model.previous)
+    return [
+        plain(model.model),
+        *(plain(_slot(slot)) for slot in slots),
+        plain(model.floor),
+        plain(newest),
+        plain(why),
+        plain(model.address),
+    ]
+
+
+def _slot(slot: SlotReport | None) -> str | None:
+    return None if slot is None else f"{slot.release} {slot.variant}"
+
+
+@_render.register
+def _drift(result: DriftResult, console: Console) -> None:
+    if not result.windows:
+        console.print(plain("no drift window has closed yet: a window closes by its rows or by its age"))
+        return
+    newest: dict[str, DriftWindow] = {}
+    for window in result.windows:
+        newest.setdefault(window.model, window)
+    for model, window in sorted(newest.items()):
+        console.print(
+            Text.assemble(plain(model, "bold"), " ", _level(window), ": ", plain(window.verdict.reason))
+        )
+    console.print()
+    table = _table("CLOSED", "MODEL", "RELEASE", "VERDICT", "ROWS", "MOVED MOST (PSI, P)")
+    for window in result.windows:
+        table.add_row(
+            plain(_time(window.closed)),
+            plain(window.model),
+            plain(window.release),
+            _level(window),
+            plain(window.rows),
+            plain(_moved(window)),
+        )
+    console.print(table)
+
+
+def _level(window: DriftWindow) -> Text:
+    return plain(window.verdict.level, _STYLES.get(window.verdict.level, ""))
+
+
+def _moved(window: DriftWindow) -> str:
+    rows = []
+    for name in window.verdict.moved_most:
+        signal = window.verdict.signals.get(name)
+        rows.append(name if signal is None else f"{name} ({signal.psi:.2f}, {signal.p_value:.2g})")
+    return ", ".join(rows) or "nothing"
+
+
+@_render.register
+def _events(result: EventsResult, console: Console) -> None:
+    if not result.events:
+        console.print(plain("nothing is recorded yet"))
+        return
+    table = _table("TIME", "SEVERITY", "KIND", "MODEL", "RELEASE", "TEXT")
+    for event in result.events:
+        severity = plain(event.severity, _STYLES.get(event.severity, ""))
+        what = (plain(event.kind), plain(event.model), plain(event.release), plain(event.text))
+        table.add_row(plain(_time(event.time)), severity, *what)
+    console.print(table)
+
+
+@_render.register
+def _plan(result: PlanResult, console: Console) -> None:
+    if result.refusal is not None:
+        console.print(
+            plain(f"the newest desired state was not taken: {_why(result.refusal)}", _STYLES["problem"])
+        )
+    if not result.steps:
+        console.print(plain("nothing to do: no desired state names a model yet"))
+        return
+    table = _table("MODEL", "NEXT", "RELEASE", "DEPLOYMENT", "WHY")
+    for step in result.steps:
+        table.add_row(
+            plain(step.model),
+            plain(step.action, "" if step.action == "nothing" else "bold"),
+            plain(step.release),
+            plain(step.deployment),
+            plain(_why(step.reason)),
+        )
+    console.print(table)
+
+
+def _why(reason: Reason) -> str:
+    return f"{reason.text} ({reason.code})"
+
+
+@_render.register
+def _done(result: Done, console: Console) -> None:
+    console.print(plain(result.message))
