@@ -151,6 +151,7 @@ def _first(database: Database) -> None:
             "psi": float,
             "ks": float,
             "p_value": float,
+            "test": str,
             "missing_rate": float,
             "outside_rate": float,
         },
@@ -171,7 +172,7 @@ _VIEWS = {
                datetime(closed, 'unixepoch') AS closed_utc, deployment, artifact, id AS window
         FROM windows WHERE id IN (SELECT max(id) FROM windows GROUP BY model)""",
     "drift_signals_latest": """
-        SELECT windows.model, verdicts.signal, verdicts.level, verdicts.rows, psi, ks, p_value, missing_rate, outside_rate
+        SELECT windows.model, verdicts.signal, verdicts.level, verdicts.rows, psi, ks, p_value, test, missing_rate, outside_rate
         FROM verdicts JOIN windows ON windows.id = verdicts.window
         WHERE windows.id IN (SELECT max(id) FROM windows GROUP BY model) ORDER BY windows.model, psi DESC""",
     "drift_history": """

@@ -30,7 +30,8 @@ def insert_window(connection: sqlite3.Connection, window: DriftWindow) -> None:
     )
     identity = cursor.lastrowid or 0
     connection.executemany(
-        "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO verdicts (window, signal, level, rows, psi, ks, p_value, test, missing_rate, outside_rate) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 identity,
@@ -40,6 +41,7 @@ def insert_window(connection: sqlite3.Connection, window: DriftWindow) -> None:
                 one.psi,
                 one.ks,
                 one.p_value,
+                one.test,
                 one.missing_rate,
                 one.outside_rate,
             )

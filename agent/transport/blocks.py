@@ -16,7 +16,13 @@ from agent.protocol.limits import BLOCK_BYTES
 from agent.protocol.topics import Channel
 from agent.protocol.transfer import ArtifactSource, Block, BlockRequest, MetadataSource, TransferProblem
 from agent.transport.backoff import Backoff
-from agent.transport.errors import LinkDownError, NoAnswerError, NotFoundError, TransferError
+from agent.transport.errors import (
+    LinkDownError,
+    NoAnswerError,
+    NotFoundError,
+    PublishRefusedError,
+    TransferError,
+)
 from agent.transport.inbox import T
 
 log = logging.getLogger(__name__)
@@ -215,6 +221,8 @@ class BlockClient:
             except LinkDownError:
                 await asyncio.sleep(0)  # let the link notice that it is down
                 continue
+            except PublishRefusedError as error:
+                raise TransferError(f"{what}: can't be asked for: {error}") from error
             return
 
     async def _judge(self, response: Block | TransferProblem, what: str, patience: float) -> str:

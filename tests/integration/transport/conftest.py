@@ -107,7 +107,7 @@ class Peer:
         self._subscribed.get(timeout=10)
 
     def _take(self, message: MQTTMessage) -> None:
-        self.seen.put((message.topic, message.payload, message.retain))
+        self.seen.put((message.topic, bytes(message.payload), message.retain))
         if self._hook is not None:
             self._hook(self, message)
 

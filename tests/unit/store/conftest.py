@@ -1,0 +1,23 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.store.database import Database
+from agent.store.schema import migrate
+from agent.store.writer import Writer
+
+
+@pytest.fixture
+async def writer() -> AsyncIterator[Writer]:
+    one = Writer()
+    yield one
+    await one.close()
+
+
+@pytest.fixture
+async def database(tmp_path: Path, writer: Writer) -> AsyncIterator[Database]:
+    migrate(tmp_path)
+    one = await Database.open(tmp_path / "telemetry.db", writer)
+    yield one
+    await one.close()

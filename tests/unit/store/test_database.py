@@ -1,0 +1,60 @@
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from agent.store.database import Database
+from agent.store.errors import DamagedError, SchemaMissingError, StoreClosedError
+from agent.store.schema import migrate
+from agent.store.writer import Writer
+
+
+async def test_without_schema_it_is_refused_with_the_remedy(tmp_path: Path, writer: Writer) -> None:
+    path = tmp_path / "telemetry.db"
+    with pytest.raises(SchemaMissingError, match=r"run python -m agent\.store\.schema"):
+        await Database.open(path, writer)
+    sqlite3.connect(path).close()
+    path.touch()
+    with pytest.raises(SchemaMissingError, match="schema 0, this program needs 1"):
+        await Database.open(path, writer)
+
+
+async def test_a_newer_schema_is_opened(tmp_path: Path, writer: Writer) -> None:
+    migrate(tmp_path)
+    connection = sqlite3.connect(tmp_path / "telemetry.db")
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    await (await Database.open(tmp_path / "telemetry.db", writer)).close()
+
+
+async def test_what_is_no_database_is_damaged(tmp_path: Path, writer: Writer) -> None:
+    (tmp_path / "telemetry.db").write_bytes(b"nonsense" * 1000)
+    with pytest.raises(DamagedError, match="sets it aside"):
+        await Database.open(tmp_path / "telemetry.db", writer)
+
+
+async def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
+    def half(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO counters VALUES ('half', 1)")
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        await database.write(half)
+    assert await database.read(lambda c: c.execute("SELECT * FROM counters").fetchall()) == []
+    await database.write(lambda c: c.execute("INSERT INTO counters VALUES ('whole', 1)"))
+    assert await database.read(lambda c: c.execute("SELECT * FROM counters").fetchall()) == [("whole", 1)]
+
+
+async def test_it_is_durable_by_its_settings_and_reads_can_not_write(database: Database) -> None:
+    assert await database.write(lambda c: c.execute("PRAGMA synchronous").fetchone()) == (2,)
+    assert await database.write(lambda c: c.execute("PRAGMA journal_mode").fetchone()) == ("wal",)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await database.read(lambda c: c.execute("DELETE FROM counters"))
+
+
+async def test_closed(database: Database) -> None:
+    await database.close()
+    with pytest.raises(StoreClosedError):
+        await database.write(lambda c: c.execute("SELECT 1"))
+    with pytest.raises(StoreClosedError):
+        await database.read(lambda c: c.execute("SELECT 1"))

@@ -1,0 +1,216 @@
+import math
+import sqlite3
+
+import msgspec
+import pytest
+
+from agent.protocol.codec import encode_json
+from agent.protocol.drift import DriftWindow, SignalCounts, SignalVerdict, Verdict
+from agent.protocol.limits import MAX_MESSAGE_BYTES
+from agent.protocol.telemetry import Body, Event, Health, TelemetryAck, Window
+from agent.store.database import Database
+from agent.store.events import EventLog
+from agent.store.outbox import Outbox
+from agent.store.windows import WindowLog
+
+
+def event(text: str = "hello", model: str | None = None) -> Event:
+    return Event(time=5.0, severity="info", kind="test", text=text, model=model)
+
+
+HEALTH = Health(
+    time=1.0,
+    cpu_percent=1.0,
+    memory_available_mib=1.0,
+    disk_free_mib=1.0,
+    temperature_c=None,
+    supervisor_pss_mib=1.0,
+)
+
+
+def window(model: str = "digits", *, closed: float = 2.0, psi: float = 0.5) -> DriftWindow:
+    signal = SignalVerdict(
+        level="drift", rows=500, psi=psi, ks=0.3, p_value=0.001, missing_rate=0.0, outside_rate=0.1
+    )
+    verdict = Verdict(
+        level="drift",
+        rows=500,
+        correction="benjamini-hochberg",
+        alpha=0.01,
+        signals={"brightness": signal},
+        moved_most=("brightness",),
+        reason="brightness moved",
+    )
+    return DriftWindow(
+        model=model,
+        release=2,
+        deployment="d1",
+        artifact="ab" * 32,
+        opened=1.0,
+        closed=closed,
+        rows=500,
+        signals={"brightness": SignalCounts(counts=(0, 500, 0), missing=0)},
+        verdict=verdict,
+    )
+
+
+def outbox(database: Database, maximum: int = 1_000_000) -> Outbox:
+    return Outbox(database, device="cam-1", maximum_bytes=maximum)
+
+
+async def pending(box: Outbox) -> list[Body]:
+    batch = await box.next_batch()
+    return [] if batch is None else [record.body for record in batch.records]
+
+
+async def test_records_leave_only_when_acknowledged(database: Database) -> None:
+    box = outbox(database)
+    assert await box.next_batch() is None
+    assert [await box.append(event("a")), await box.append(HEALTH), await box.append(event("b"))] == [1, 2, 3]
+    batch = await box.next_batch()
+    assert batch is not None
+    assert (batch.device, [record.sequence for record in batch.records]) == ("cam-1", [1, 2, 3])
+    assert await box.next_batch() == batch
+    await box.acknowledge(TelemetryAck(epoch=batch.epoch, sequences=(1, 3)))
+    assert await pending(box) == [HEALTH]
+    report = await box.report()
+    assert (report.recorded, report.acknowledged, report.pending, report.dropped) == (3, 2, 1, {})
+
+
+async def test_another_epoch_and_a_repeated_acknowledgement_change_nothing(database: Database) -> None:
+    box = outbox(database)
+    await box.append(event())
+    batch = await box.next_batch()
+    assert batch is not None
+    await box.acknowledge(TelemetryAck(epoch="0000", sequences=(1,)))
+    assert (await box.report()).pending == 1
+    for _ in range(2):
+        await box.acknowledge(TelemetryAck(epoch=batch.epoch, sequences=(1, 77)))
+    assert (await box.report()).acknowledged == 1
+
+
+async def test_refused_by_the_hub_is_dropped_counted_and_kept_for_a_person(database: Database) -> None:
+    box = outbox(database)
+    await box.append(event())
+    epoch = (await box.report()).epoch
+    ack = TelemetryAck(epoch=epoch, sequences=(1,), refused={"1": "no such model", "x": "nonsense"})
+    await box.acknowledge(ack)
+    report = await box.report()
+    assert (report.acknowledged, report.pending, report.dropped) == (0, 0, {"refused": 1})
+    rows = await database.read(lambda c: c.execute("SELECT sequence, reason FROM quarantine").fetchall())
+    assert rows == [(1, "no such model")]
+
+
+async def test_over_the_bound_the_least_important_go_first_and_are_counted(database: Database) -> None:
+    size = len(encode_json(Window(window=window())))
+    box = outbox(database, maximum=size + 200)
+    await box.append(HEALTH)
+    await box.append(event("old"))
+    await box.append(event("new"))
+    await box.append(Window(window=window()))
+    bodies = await pending(outbox(database))
+    assert HEALTH not in bodies
+    assert Window(window=window()) in bodies
+    for number in range(20):
+        await box.append(event(str(number)))
+    bodies = await pending(outbox(database))
+    assert Window(window=window()) in bodies, "a verdict outlives any number of events"
+    assert bodies[-1] == event("19")
+    report = await box.report()
+    assert report.dropped["health"] == 1
+    assert report.recorded == 24 == report.acknowledged + report.pending + sum(report.dropped.values())
+
+
+async def test_what_is_on_its_way_to_the_hub_is_dropped_last(database: Database) -> None:
+    size = len(encode_json(event("0")))
+    box = outbox(database, maximum=3 * size)
+    await box.append(event("0"))
+    await box.next_batch()
+    for number in range(1, 5):
+        await box.append(event(str(number)))
+    assert await pending(box) == [event("0"), event("3"), event("4")]
+
+
+async def test_an_oversized_record_is_quarantined_and_the_others_go_on(database: Database) -> None:
+    box = outbox(database)
+    for text in ("x" * 40_000, "y" * 2 * MAX_MESSAGE_BYTES):
+        await box.append(event(text))
+    await box.append(event("fine"))
+    assert await pending(box) == [event("fine")]
+    report = await box.report()
+    assert (report.dropped, report.quarantined) == ({"oversized": 2}, 2)
+    assert (await EventLog(database).newest(10)) == [event("fine")]
+
+
+async def test_a_record_that_json_can_not_carry_is_quarantined(database: Database) -> None:
+    box = outbox(database)
+    await box.append(msgspec.structs.replace(HEALTH, cpu_percent=math.nan))
+    assert await pending(box) == []
+    assert (await box.report()).dropped == {"unreadable": 1}
+
+
+async def test_a_record_of_another_version_does_not_block_the_queue(database: Database) -> None:
+    box = outbox(database)
+    await box.append(event("first"))
+    await box.append(event("second"))
+    await database.write(
+        lambda c: c.execute("UPDATE outbox SET body = ? WHERE sequence = 1", (b'{"type":"?"}',))
+    )
+    assert await pending(box) == [event("second")]
+    report = await box.report()
+    assert (report.pending, report.dropped) == (1, {"unreadable": 1})
+
+
+async def test_a_batch_keeps_its_bounds(database: Database) -> None:
+    box = outbox(database, maximum=10_000_000)
+    for _ in range(20):
+        await box.append(event("x" * 10_000))
+    with pytest.raises(ValueError, match="maximum_bytes=1000"):
+        await box.next_batch(1000)
+    batch = await box.next_batch(64 * 1024)
+    assert batch is not None
+    assert len(batch.records) == 6
+    assert len(encode_json(batch)) <= 64 * 1024
+    for _ in range(300):
+        await box.append(event("s"))
+    await box.acknowledge(TelemetryAck(epoch=batch.epoch, sequences=tuple(range(1, 21))))
+    batch = await box.next_batch()
+    assert batch is not None
+    assert len(batch.records) == 256
+
+
+async def test_events_and_windows_are_read_back_by_model(database: Database) -> None:
+    box = outbox(database)
+    for body in (event("a", "digits"), event("b"), event("c", "faces")):
+        await box.append(body)
+    for one in (window("faces"), window("digits", psi=0.1), window("digits", closed=3.0)):
+        await box.append(Window(window=one))
+    events, windows = EventLog(database), WindowLog(database)
+    assert [one.text for one in await events.newest(2)] == ["c", "b"]
+    assert [one.text for one in await events.newest(9, model="digits")] == ["a"]
+    assert await windows.latest() == [window("digits", closed=3.0), window("faces")]
+    assert await windows.latest("faces") == [window("faces")]
+    assert await windows.history("digits", 9) == [window("digits", closed=3.0), window("digits", psi=0.1)]
+
+
+async def test_the_views_show_what_is_stored(database: Database) -> None:
+    box = outbox(database)
+    await box.append(event("a", "digits"))
+    await box.append(Window(window=window()))
+
+    def query(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+        return [
+            connection.execute("SELECT model, level, rows, closed_utc FROM drift_latest").fetchone(),
+            connection.execute("SELECT model, signal, psi FROM drift_signals_latest").fetchone(),
+            connection.execute("SELECT time_utc, text FROM events_readable").fetchone(),
+            connection.execute(
+                "SELECT recorded, acknowledged, pending, dropped FROM outbox_ledger"
+            ).fetchone(),
+        ]
+
+    assert await database.read(query) == [
+        ("digits", "drift", 500, "1970-01-01 00:00:02"),
+        ("digits", "brightness", 0.5),
+        ("1970-01-01 00:00:05", "a"),
+        (2, 0, 2, 0),
+    ]
