@@ -23,7 +23,7 @@ def check_tensor(spec: TensorSpec, datatype: str, shape: Sequence[int]) -> tuple
     if datatype != spec.datatype:
         raise RequestError(f"input {spec.name!r}: expected datatype {spec.datatype}, got {datatype}")
     fits = len(shape) == len(spec.shape) and all(
-        got == want or (want == -1 and 0 < got <= MAX_ELEMENTS)
+        (got == want and want != -1) or (want == -1 and 0 < got <= MAX_ELEMENTS)
         for want, got in zip(spec.shape, shape, strict=True)
     )
     if not fits:

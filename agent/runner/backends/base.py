@@ -54,22 +54,25 @@ def read_model(path: Path, sha256: str | None) -> bytes:
         UnreadableModelError: no regular file (links are not followed), too large, or of another digest.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(path, "rb", opener=_without_links) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableModelError(f"{path}: not a regular file")
+            if status.st_size > MAX_MODEL_BYTES:
+                raise UnreadableModelError(
+                    f"{path}: {status.st_size} bytes, at most {MAX_MODEL_BYTES} are allowed"
+                )
+            content = file.read(MAX_MODEL_BYTES)
     except OSError as error:
         raise UnreadableModelError(f"{path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableModelError(f"{path}: not a regular file")
-        if status.st_size > MAX_MODEL_BYTES:
-            raise UnreadableModelError(
-                f"{path}: {status.st_size} bytes, at most {MAX_MODEL_BYTES} are allowed"
-            )
-        content = file.read(MAX_MODEL_BYTES + 1)
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256:
         raise UnreadableModelError(f"{path}: SHA-256 is {found}, {sha256} was expected")
     return content
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def check_specs(specs: Sequence[TensorSpec], kind: str) -> None:

@@ -24,6 +24,7 @@ from agent.protocol.manifest import TensorSpec
 from agent.runner.backends.base import FileTensor, check_datatype, check_names, check_shape
 from agent.runner.backends.datatypes import DTYPES, Array, datatype_of
 from agent.runner.backends.errors import ContractMismatchError, InferenceError, UnreadableModelError
+from agent.runner.backends.tflite_file import check_tflite_file
 
 Convert = Callable[[Array], Array]
 
@@ -34,6 +35,7 @@ class TfliteBackend:
     def __init__(
         self, content: bytes, *, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], threads: int
     ) -> None:
+        check_tflite_file(content)
         try:
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
             self._interpreter.allocate_tensors()
