@@ -14,8 +14,16 @@ from agent.drift.binning import Binner, Floats
 from agent.drift.errors import BadReferenceError
 from agent.drift.signals import Extractor, Tensors, keyed
 from agent.protocol.codec import decode_json
-from agent.protocol.drift import DriftPolicy, DriftReference, SignalReference, SignalSource, Summary
-from agent.protocol.limits import MAX_MANIFEST_BYTES
+from agent.protocol.drift import (
+    DriftPolicy,
+    DriftReference,
+    SignalCounts,
+    SignalReference,
+    SignalSource,
+    SignalVerdict,
+    Summary,
+)
+from agent.protocol.limits import MAX_MANIFEST_BYTES, MAX_RECORD_BYTES
 
 SCHEMA = 1
 
@@ -58,7 +66,8 @@ def build_reference(
     Raises:
         SignalError: a tensor lacks a signal that is asked for.
         MalformedMessageError: a name, the digest or the policy breaks its rule; the text names the field.
-        BadReferenceError: too few rows, too many bins for the policy's window, or a spec that contradicts itself.
+        BadReferenceError: too few rows, too many bins for the policy's window, more signals than a telemetry record
+            holds, or a spec that contradicts itself.
     """
     tensors = keyed(inputs, outputs)
     # Edges are not known before the values are, and values need a signal: a draft of one bin carries it there.
@@ -66,21 +75,15 @@ def build_reference(
     values = Extractor(drafts).values(tensors)
     edges = [_edges(spec, values[:, column], tensors) for column, spec in enumerate(specs)]
     signals = [_with_edges(spec, found) for spec, found in zip(specs, edges, strict=True)]
-    binner = Binner(signals)
-    counted = binner.split(binner.count(values))
     reference = DriftReference(
         schema=SCHEMA,
         dataset_sha256=dataset_sha256,
         rows=len(values),
-        signals=tuple(
-            msgspec.structs.replace(
-                signal, counts=counted[signal.name].counts, missing=counted[signal.name].missing
-            )
-            for signal in signals
-        ),
+        signals=_counted(signals, values),
         policy=policy or DriftPolicy(),
     )
     _require_judgeable(reference)
+    _require_reportable(reference)
     # Through the decoder, so that names, digests and policy are checked by the same rules as on the device.
     return decode_reference(encode_reference(reference))
 
@@ -122,6 +125,15 @@ def signal_values(reference: DriftReference, inputs: Tensors, outputs: Tensors) 
 def required_rows(signal: SignalReference, policy: DriftPolicy) -> int:
     """Rows that a window needs, and that the reference needs, before this signal is judged."""
     return max(policy.minimum_rows, ROWS_PER_BIN * (len(signal.edges) - 1))
+
+
+def _counted(signals: Sequence[SignalReference], values: Floats) -> tuple[SignalReference, ...]:
+    binner = Binner(signals)
+    found = binner.split(binner.count(values))
+    return tuple(
+        msgspec.structs.replace(signal, counts=found[signal.name].counts, missing=found[signal.name].missing)
+        for signal in signals
+    )
 
 
 def _with_edges(spec: SignalSpec, edges: tuple[float, ...]) -> SignalReference:
@@ -212,3 +224,36 @@ def _require_judgeable(reference: DriftReference) -> None:
                 f"reference: signal {signal.name} with {bins} bins needs windows of {needed} rows, "
                 f"the policy closes them at {reference.policy.window_rows}"
             )
+
+
+ENVELOPE_BYTES = 2048
+"""Room for what a telemetry record holds beside the signals: identity, times, the sentence."""
+
+
+def _require_reportable(reference: DriftReference) -> None:
+    """A window over the record limit would be quarantined on every device, so its reference is not made."""
+    size = ENVELOPE_BYTES + sum(
+        _report_bytes(signal, reference.policy.window_rows) for signal in reference.signals
+    )
+    if size > MAX_RECORD_BYTES:
+        raise BadReferenceError(
+            f"reference: windows of {len(reference.signals)} signals would take up to {size} bytes, a telemetry record "
+            f"holds {MAX_RECORD_BYTES}; fewer signals or fewer bins are needed"
+        )
+
+
+def _report_bytes(signal: SignalReference, rows: int) -> int:
+    """Bytes of one signal in an encoded window, at most: every count and every number as long as it can be."""
+    counts = SignalCounts(counts=(rows,) * len(signal.counts), missing=rows)
+    longest = 1.2345678901234567e-100
+    verdict = SignalVerdict(
+        level="insufficient data",
+        rows=rows,
+        psi=longest,
+        ks=longest,
+        p_value=longest,
+        test="chi-squared",
+        missing_rate=longest,
+        outside_rate=longest,
+    )
+    return len(msgspec.json.encode({signal.name: counts})) + len(msgspec.json.encode({signal.name: verdict}))

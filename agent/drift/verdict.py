@@ -87,7 +87,6 @@ class Judge:
             outside,
             strict=True,
         )
-        whole = max(rows, 1)
         signals = {
             name: SignalVerdict(
                 level=level,
@@ -96,8 +95,8 @@ class Judge:
                 ks=distance,
                 p_value=p_value,
                 test=test,
-                missing_rate=absent / whole,
-                outside_rate=beyond / whole,
+                missing_rate=absent / max(rows, 1),
+                outside_rate=beyond / max(rows, 1),
             )
             for name, level, known, stability, distance, p_value, test, absent, beyond in columns
         }

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -32,6 +32,9 @@ SIGNALS: tuple[tuple[Summary, tuple[float, ...]], ...] = (
     ("argmax", (-0.5, 0.5, 1.5, 2.5, 3.5)),
     ("value", (0.0, 0.3, 0.4, 9.0)),
 )
+ANY_SPEED = settings(deadline=None)
+"""A busy machine is slow, not wrong."""
+
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 DTYPES = st.sampled_from([np.float64, np.float32, np.float16, np.int8, np.uint8, np.int32, np.bool_])
 
@@ -87,6 +90,7 @@ def closed(batches: list[Array], now: float = 0.0) -> DriftWindow:
     return window
 
 
+@ANY_SPEED
 @given(batch=tensors())
 def test_counts_always_sum_to_rows(batch: Array) -> None:
     window = closed([batch])
@@ -95,6 +99,7 @@ def test_counts_always_sum_to_rows(batch: Array) -> None:
         assert sum(counts.counts) + counts.missing == window.rows
 
 
+@ANY_SPEED
 @given(batch=tensors(), data=st.data())
 def test_how_rows_are_batched_changes_nothing(batch: Array, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(0, len(batch)), max_size=8)) | {0, len(batch)})
@@ -102,6 +107,7 @@ def test_how_rows_are_batched_changes_nothing(batch: Array, data: st.DataObject)
     assert closed(pieces) == closed([batch])
 
 
+@ANY_SPEED
 @given(parts=st.lists(windows(), min_size=1, max_size=5), data=st.data())
 def test_merging_is_exact_in_any_order_and_grouping(parts: list[DriftWindow], data: st.DataObject) -> None:
     whole = merge_windows(parts)
@@ -118,6 +124,7 @@ def test_merging_is_exact_in_any_order_and_grouping(parts: list[DriftWindow], da
             assert count == sum(part.signals[name].counts[place] for part in parts)
 
 
+@ANY_SPEED
 @given(
     batches=st.lists(hnp.arrays(np.float64, st.tuples(st.integers(1, 9), st.just(2), st.just(2))), min_size=1)
 )
@@ -139,6 +146,7 @@ def counted(draw: st.DrawFn) -> tuple[dict[str, SignalCounts], int]:
     return signals, rows
 
 
+@ANY_SPEED
 @given(known=counted(), found=counted(), minimum=st.sampled_from([1, 300]))
 def test_judging_never_fails_and_always_carries_its_sample_size(
     known: tuple[dict[str, SignalCounts], int], found: tuple[dict[str, SignalCounts], int], minimum: int
@@ -160,6 +168,7 @@ def test_judging_never_fails_and_always_carries_its_sample_size(
             assert signal.level == "insufficient data"
 
 
+@ANY_SPEED
 @given(found=counted())
 def test_nothing_drifts_from_itself(found: tuple[dict[str, SignalCounts], int]) -> None:
     verdict = judge(reference_of(*found), *found)
@@ -167,6 +176,7 @@ def test_nothing_drifts_from_itself(found: tuple[dict[str, SignalCounts], int]) 
     assert all(signal.psi == pytest.approx(0) and signal.ks == 0 for signal in verdict.signals.values())
 
 
+@ANY_SPEED
 @given(
     low=st.floats(-1e6, 1e6),
     width=st.floats(1e-3, 1e6),

@@ -86,6 +86,17 @@ def test_a_reference_that_could_never_judge_is_not_built(
         build(values, *specs, policy=policy)
 
 
+def test_more_signals_than_a_telemetry_record_holds_are_refused() -> None:
+    values = np.random.default_rng(0).normal(0, 1, (600, 200))
+    specs = [
+        SignalSpec(name=f"element-{index}", source="input", tensor="x", summary="value", index=index)
+        for index in range(200)
+    ]
+    assert len(build(values, *specs[:64]).signals) == 64
+    with pytest.raises(BadReferenceError, match="windows of 200 signals would take up to"):
+        build(values, *specs)
+
+
 def test_a_signal_without_any_value_is_refused() -> None:
     with pytest.raises(BadReferenceError, match="no row of the reference data has a finite value"):
         build(np.full((500, 1), np.nan))
