@@ -118,6 +118,7 @@ class Runner:
     async def serve(self) -> int:
         """Do what the supervisor says; gives the exit status."""
         reporting = asyncio.create_task(self._report_regularly())
+        accepted = False
         draining: asyncio.Task[None] | None = None
         try:
             while True:
@@ -127,7 +128,8 @@ class Runner:
                         return 0
                     case Probe():
                         self._probe(message)
-                    case Accept():
+                    case Accept() if not accepted and draining is None:
+                        accepted = True
                         self._accept()
                     case Drain() if draining is None:
                         draining = asyncio.create_task(self._drain(message.idle_seconds))

@@ -105,14 +105,11 @@ class Routes:
         return f"path {path!r} is not one of: {', '.join([*self._get, *self._post])}"
 
     def _infer(self, request: Request) -> Answer:
-        encoding = request.headers.get(b"content-encoding", b"identity")
-        if encoding.lower() != b"identity":
-            raise RequestError(
-                f"header Content-Encoding: {encoding.decode('latin-1')!r} is not supported; allowed: identity",
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            )
-        given = request.headers.get(b"inference-header-content-length")
-        length = None if given is None else header_length(given)
+        try:
+            length = _json_length(request.headers)
+        except RequestError:
+            self._service.statistics.refused()
+            raise
         parts, json_length = self._service.infer(request.body, length, request.arrived)
         return Answer(HTTPStatus.OK, parts, JSON if json_length is None else BINARY, json_length)
 
@@ -136,6 +133,17 @@ class Routes:
 
 def _yes(_: Request) -> Answer:
     return Answer(HTTPStatus.OK, [])
+
+
+def _json_length(headers: dict[bytes, bytes]) -> int | None:
+    encoding = headers.get(b"content-encoding", b"identity")
+    if encoding.lower() != b"identity":
+        raise RequestError(
+            f"header Content-Encoding: {encoding.decode('latin-1')!r} is not supported; allowed: identity",
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        )
+    given = headers.get(b"inference-header-content-length")
+    return None if given is None else header_length(given)
 
 
 def _described(spec: TensorSpec) -> dict[str, object]:

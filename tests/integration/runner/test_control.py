@@ -207,6 +207,13 @@ def test_a_runner_ends_when_its_supervisor_dies_before_the_first_frame(runner: R
     assert runner.process.wait(10) == 0
 
 
+def test_accepting_twice_breaks_the_contract(runner: RunnerUnderTest) -> None:
+    runner.load()
+    runner.send(Accept())
+    runner.send(Accept())
+    assert runner.process.wait(10) == 2
+
+
 @pytest.mark.parametrize("data", [frame(Accept()), b"\xff\xff\xff\xff", b"\x00\x00\x00\x03abc"])
 def test_a_supervisor_that_breaks_the_contract_is_left(runner: RunnerUnderTest, data: bytes) -> None:
     runner.send_raw(data)

@@ -123,12 +123,9 @@ def test_a_request_that_is_half_sent_at_the_deadline_is_still_answered(
         slow.recv(1000)
         slow.sendall(HEALTH[:30])
         serving.send(Drain(idle_seconds=0.1))
-        with socket.create_connection(tcp.getsockname(), timeout=5) as idle:
-            pass  # only so that something happens meanwhile; nobody accepts it
         time.sleep(0.3)  # past the idle deadline, which has no event of its own
         slow.sendall(HEALTH[30:])
         assert slow.recv(1000).startswith(b"HTTP/1.1 200 ")
-    assert idle.fileno() == -1
     assert serving.wait_for(Drained).closed_idle == 0
 
 
