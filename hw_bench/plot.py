@@ -80,13 +80,13 @@ def _throughput(axes: Axes, report: BenchReport, variants: list[str]) -> None:
 
 
 def _memory(axes: Axes, report: BenchReport, variants: list[str]) -> None:
-    _frame(axes, "Memory: loaded, and peak", "MiB (PSS)")
+    _frame(axes, "Memory: loaded → peak", "MiB (PSS)")
     entries = {entry.variant: entry for entry in report.memory}
     for row, name in enumerate(variants):
         entry = entries[name]
         axes.barh(row, entry.peak_pss_mib, height=BAR, color=_colour(row), alpha=0.3, zorder=2)
         axes.barh(row, entry.pss_mib, height=BAR, color=_colour(row), zorder=3)
-        _label(axes, entry.peak_pss_mib, row, f"{entry.pss_mib:.0f}, {entry.peak_pss_mib:.0f}")
+        _label(axes, entry.peak_pss_mib, row, f"{entry.pss_mib:.0f} → {entry.peak_pss_mib:.0f}")
     axes.set_xlim(0, max(entry.peak_pss_mib for entry in report.memory) * 1.28)
 
 

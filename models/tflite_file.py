@@ -18,6 +18,9 @@ from models.onnx_file import INPUT, OUTPUT
 SCHEMA_VERSION = 3
 INT8_LOW, INT8_HIGH = -128, 127
 WEIGHT_LIMIT = 127
+BIAS_LIMIT = 2**30
+"""Half of int32, so that the sum of products has room beside the bias."""
+SMALLEST_SPAN = 1e-9
 
 # Operator version that knows int8, from TFLite's op_version.cc.
 _VERSIONS = {
@@ -40,13 +43,17 @@ class Scale:
 def activation_scale(values: FloatArray) -> Scale:
     """int8 scale and zero point whose range holds ``values`` and, exactly, zero."""
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
-    scale = max(high - low, 1e-6) / (INT8_HIGH - INT8_LOW)
+    # A layer that is dead on all of the data still needs a scale that its neighbours can compute with.
+    span = high - low if high - low > SMALLEST_SPAN else 1.0
+    scale = span / (INT8_HIGH - INT8_LOW)
     return Scale(scale=scale, zero_point=round(INT8_LOW - low / scale))
 
 
-def weight_scale(weight: FloatArray) -> Scale:
-    """Symmetric int8 scale of a weight matrix."""
-    return Scale(scale=max(float(np.abs(weight).max()), 1e-6) / WEIGHT_LIMIT, zero_point=0)
+def weight_scale(layer: Dense, before: Scale) -> Scale:
+    """Symmetric int8 scale of a layer's weights, large enough that its bias fits int32 beside ``before``."""
+    for_weight = float(np.abs(layer.weight).max()) / WEIGHT_LIMIT
+    for_bias = float(np.abs(layer.bias).max()) / before.scale / BIAS_LIMIT
+    return Scale(scale=max(for_weight, for_bias, SMALLEST_SPAN), zero_point=0)
 
 
 def write_tflite(network: Network, *, side: int, calibration: FloatArray) -> bytes:
@@ -125,7 +132,7 @@ class _Graph:
         return result
 
     def dense(self, index: int, layer: Dense, value: int, before: Scale, after: Scale, *, relu: bool) -> int:
-        scale = weight_scale(layer.weight)
+        scale = weight_scale(layer, before)
         weight = np.clip(np.rint(layer.weight.T / scale.scale), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
         sums = Scale(scale=before.scale * scale.scale, zero_point=0)
         bias = np.rint(layer.bias.astype(np.float64) / sums.scale).astype("<i4")
