@@ -3,8 +3,10 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
+from scipy import stats
 
-from agent.drift import Identity, LayoutError, WindowBuilder, judge
+from agent.drift import Identity, LayoutError, WindowBuilder, judge, signal_values, statistics
+from agent.drift.binning import Binner
 from agent.drift.signals import Tensors
 from agent.protocol.drift import DriftReference, SignalCounts, Verdict
 
@@ -118,6 +120,45 @@ def test_a_large_change_that_may_be_chance_is_ok(reference: DriftReference) -> N
     assert verdict.signals["brightness"].psi > 1e-6
     assert verdict.level == "ok"
     assert "which may be chance" in verdict.reason
+
+
+def test_one_row_outside_is_chance_even_where_the_policy_allows_none(reference: DriftReference) -> None:
+    strict = msgspec.structs.replace(
+        reference, policy=msgspec.structs.replace(reference.policy, maximum_outside=0.001)
+    )
+
+    def level(outside: int) -> str:
+        counts = shares(reference, 0, 400)
+        known = list(counts["brightness"].counts)
+        known[int(np.argmax(known))] -= outside
+        known[-1] += outside
+        moved = counts | {"brightness": SignalCounts(counts=tuple(known), missing=0)}
+        return judge(strict, moved, 400).level
+
+    assert level(1) == "ok"
+    assert level(8) == "drift"
+
+
+def test_p_values_are_corrected_over_the_signals(reference: DriftReference, look: Look, batch: Batch) -> None:
+    inputs, outputs = batch(400, shift=0.05)
+    verdict = look(inputs, outputs)
+    values = signal_values(reference, inputs, outputs)
+    binner = Binner(reference.signals)
+    counts = binner.split(binner.count(values))
+    raw = []
+    for signal in reference.signals:
+        found, known = (
+            np.array([side], dtype=np.float64) for side in (counts[signal.name].counts, signal.counts)
+        )
+        distance = statistics.kolmogorov_smirnov(found, known)
+        raw.append(
+            statistics.chi_squared_p_value(found[0], known[0])
+            if signal.summary == "argmax"
+            else statistics.ks_p_values(distance, found.sum(axis=1), known.sum(axis=1))[0]
+        )
+    corrected = stats.false_discovery_control(raw)
+    assert [signal.p_value for signal in verdict.signals.values()] == pytest.approx(corrected)
+    assert list(corrected) != pytest.approx(raw)
 
 
 def test_false_alarms_stay_rare(reference: DriftReference, look: Look, batch: Batch) -> None:
