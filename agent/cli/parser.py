@@ -24,7 +24,7 @@ exit codes:
 """
 
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -127,7 +127,8 @@ _OPENING: dict[type[Event], Transition] = {
 _RESTING: tuple[Phase, ...] = (_P.COMMITTED, _P.ROLLED_BACK, _P.REFUSED, _P.SUPERSEDED)
 
 TRANSITIONS: dict[tuple[Phase | None, type[Event]], Transition] = {
-    **{(phase, event): row for phase in (None, *_RESTING) for event, row in _OPENING.items()},
+    **{(None, event): row for event, row in _OPENING.items() if event is not AlreadyActive},
+    **{(phase, event): row for phase in _RESTING for event, row in _OPENING.items()},
     **_RUNNING,
     **{
         (phase, RollbackRequested): _T(to=_P.ROLLING_BACK, effect=effects.swap_back, commands=_UNDO)

@@ -224,14 +224,17 @@ class Device(RuleBasedStateMachine):
 
     # --- the hub -------------------------------------------------------------------------------------------------
 
-    @initialize(releases=st.lists(st.integers(1, 5), max_size=3))
-    def earlier_releases(self, releases: list[int]) -> None:
-        for release in releases:
-            self.desire(release=release, hold=False, reconcile=True)
-            self.go_on(release=release, answers=[True] * 8)
+    @initialize(releases=st.integers(0, 3))
+    def earlier_releases(self, releases: int) -> None:
+        for _ in range(releases):
+            self.go_on(above=1, answers=[True] * 8)
 
-    @rule(release=st.integers(1, 5), hold=st.sampled_from([False, False, True]), reconcile=st.booleans())
-    def desire(self, release: int, hold: bool, reconcile: bool) -> None:  # noqa: FBT001 - passed by name
+    @rule(release=st.integers(1, 9), hold=st.sampled_from([False, False, True]), commands=st.integers(0, 5))
+    def desire_another(self, release: int, hold: bool, commands: int) -> None:  # noqa: FBT001 - passed by name
+        self.get_going(commands)
+        self.desire(release=release, hold=hold, reconcile=commands != 1)
+
+    def desire(self, *, release: int, hold: bool, reconcile: bool) -> None:
         self.assignments, self.refused = [assignment(release, self.new_id(), hold=hold)], []
         if reconcile:
             self.reconcile()
@@ -260,13 +263,11 @@ class Device(RuleBasedStateMachine):
         for event in events:
             self.world.apply(event)  # a planned event is legal, or this raises
 
-    @rule(
-        release=st.integers(1, 5),
-        answers=st.lists(st.sampled_from([True] * 5 + [False]), min_size=1, max_size=7),
-    )
-    def go_on(self, release: int, answers: list[bool]) -> None:
+    @rule(above=st.integers(-1, 1), answers=st.lists(st.sampled_from([True] * 5 + [False]), max_size=5))
+    def go_on(self, above: int, answers: list[bool]) -> None:
         """Run the next commands, each with its answer; a device at rest is given something to do first."""
         if not self.world.pending and not self.held:
+            release = max(1, self.world.state.slots.floor + above)
             self.desire(release=release, hold=False, reconcile=True)
         for good in answers:
             if self.world.pending:
@@ -277,8 +278,14 @@ class Device(RuleBasedStateMachine):
         while self.world.state.phase in (Phase.FETCHING, Phase.PROBING) and self.world.pending:
             self.world.run_next(good=not isinstance(self.world.pending[0], ProbeCandidate))
 
-    @rule(done=st.sampled_from([0, 0.5, 1]), lost_again=st.booleans())
-    def crash(self, done: float, lost_again: bool) -> None:  # noqa: FBT001 - passed by name
+    def get_going(self, commands: int) -> None:
+        """Bring the device into the middle of a run: one to four commands of a new or the present one."""
+        if commands:
+            self.go_on(above=1, answers=[True] * (commands - 1))
+
+    @rule(commands=st.integers(0, 5), done=st.sampled_from([0, 0.5, 1]), lost_again=st.booleans())
+    def crash(self, commands: int, done: float, lost_again: bool) -> None:  # noqa: FBT001 - passed by name
+        self.get_going(commands)
         self.world.crash(done=done, lost_again=lost_again)
 
     # --- people --------------------------------------------------------------------------------------------------
@@ -288,8 +295,9 @@ class Device(RuleBasedStateMachine):
         self.held = held
         self.reconcile()
 
-    @rule()
-    def technician_rolls_back(self) -> None:
+    @rule(commands=st.integers(0, 5))
+    def technician_rolls_back(self, commands: int) -> None:
+        self.get_going(commands)
         state = self.world.state
         try:
             event = request_rollback(state, "it squeaks")
@@ -395,8 +403,8 @@ class Device(RuleBasedStateMachine):
 
 
 Device.TestCase.settings = settings(
-    max_examples=300,
-    stateful_step_count=40,
+    max_examples=200,
+    stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
