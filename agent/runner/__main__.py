@@ -1,0 +1,29 @@
+"""``python -m agent.runner --control-fd N``: one inference process, started by the supervisor."""
+
+import argparse
+import logging
+import signal
+import sys
+
+import uvloop
+
+from agent.runner.process import run
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until the supervisor says stop or is gone."""
+    parser = argparse.ArgumentParser(prog="python -m agent.runner", description=__doc__)
+    parser.add_argument(
+        "--control-fd", type=int, required=True, help="descriptor of the control channel's socket"
+    )
+    options = parser.parse_args(arguments)
+    # Ctrl-C on a terminal reaches the whole process group; the supervisor decides when this process goes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    return uvloop.run(run(options.control_fd))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""What every backend is, and the checks that all of them share."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from agent.protocol.manifest import TensorSpec
+from agent.runner.backends.datatypes import DTYPES, Array
+from agent.runner.backends.errors import ContractMismatchError, UnreadableModelError
+
+MAX_MODEL_BYTES = 1 << 30
+"""A larger file is refused before it is read (protobuf itself ends at 2 GiB)."""
+
+
+class Backend(Protocol):
+    """One loaded model of one runtime; used from one thread."""
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model once.
+
+        Args:
+            inputs: one C-ordered array a declared input, with its declared dtype and shape.
+
+        Returns:
+            one array a declared output, with its declared dtype.
+
+        Raises:
+            InferenceError: the runtime failed.
+        """
+        ...
+
+    def describe(self) -> str:
+        """Library and version, for instance ``onnxruntime 1.22.0``."""
+        ...
+
+
+class FileTensor(NamedTuple):
+    """One tensor as the model file has it."""
+
+    name: str
+    datatype: str
+    """The protocol's name, or the runtime's own where the protocol has none."""
+    shape: tuple[int, ...]
+    """-1 where the file leaves the dimension open."""
+
+
+def read_model(path: Path, sha256: str | None) -> bytes:
+    """Read a model file once; what is checked here is what is loaded later.
+
+    Raises:
+        UnreadableModelError: no regular file (links are not followed), too large, or of another digest.
+    """
+    try:
+        with open(path, "rb", opener=_without_links) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableModelError(f"{path}: not a regular file")
+            if status.st_size > MAX_MODEL_BYTES:
+                raise UnreadableModelError(
+                    f"{path}: {status.st_size} bytes, at most {MAX_MODEL_BYTES} are allowed"
+                )
+            content = file.read(MAX_MODEL_BYTES)
+    except OSError as error:
+        raise UnreadableModelError(f"{path}: {error.strerror}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise UnreadableModelError(f"{path}: SHA-256 is {found}, {sha256} was expected")
+    return content
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def check_specs(specs: Sequence[TensorSpec], kind: str) -> None:
+    """Refuse a manifest that asks for a data type no backend has.
+
+    Raises:
+        ContractMismatchError: names the tensor.
+    """
+    for spec in specs:
+        if spec.datatype not in DTYPES:
+            raise ContractMismatchError(
+                f"{kind} {spec.name!r}: datatype {spec.datatype} is not supported; allowed: {', '.join(DTYPES)}"
+            )
+
+
+def check_names(kind: str, specs: Sequence[TensorSpec], found: Sequence[FileTensor]) -> None:
+    """Compare names.
+
+    Raises:
+        ContractMismatchError: the file lacks a tensor, or wants one that is not declared.
+    """
+    declared = sorted(spec.name for spec in specs)
+    names = sorted(tensor.name for tensor in found)
+    missing = [name for name in declared if name not in names]
+    extra = [name for name in names if name not in declared]
+    # An undeclared output is merely not asked for; an undeclared input could never be fed.
+    if missing or (extra and kind == "input"):
+        raise ContractMismatchError(
+            f"{kind}s: the manifest declares {', '.join(declared)}; the model file has {', '.join(names)}"
+        )
+
+
+def check_shape(kind: str, spec: TensorSpec, found: FileTensor) -> None:
+    """Compare rank and dimensions; a dimension that the file leaves open takes any declared one.
+
+    Raises:
+        ContractMismatchError: names the tensor, what is declared and what the file has.
+    """
+    fits = len(spec.shape) == len(found.shape) and all(
+        have in {-1, want} for want, have in zip(spec.shape, found.shape, strict=True)
+    )
+    if not fits:
+        raise ContractMismatchError(
+            f"{kind} {spec.name!r}: the manifest declares shape {list(spec.shape)}, "
+            f"the model file has {list(found.shape)}"
+        )
+
+
+def check_datatype(kind: str, spec: TensorSpec, found: FileTensor) -> None:
+    """Compare data types.
+
+    Raises:
+        ContractMismatchError: names the tensor, what is declared and what the file has.
+    """
+    if spec.datatype != found.datatype:
+        raise ContractMismatchError(
+            f"{kind} {spec.name!r}: the manifest declares {spec.datatype}, the model file has {found.datatype}"
+        )

@@ -1,0 +1,264 @@
+"""One HTTP/1.1 connection: httptools parses, the answer leaves in one write."""
+
+import asyncio
+import ipaddress
+import time
+from http import HTTPStatus
+from typing import Protocol, cast
+
+import httptools
+
+from agent.runner.routes import Answer, Request, error_answer
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Request line and headers together."""
+
+LINGER_SECONDS = 2.0
+"""How long a refused client may go on sending before it is cut; closing at once would destroy the answer on its way."""
+
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Owner(Protocol):
+    """What a connection needs from its server."""
+
+    maximum_body_bytes: int
+    draining: bool
+
+    def answer(self, request: Request) -> Answer:
+        """Answer one request; never raises for what a client sent."""
+        ...
+
+    def refuse(self) -> None:
+        """Count a request that was refused before it could be answered."""
+        ...
+
+    def opened(self, connection: "HttpConnection") -> None:
+        """A connection exists."""
+        ...
+
+    def closed(self, connection: "HttpConnection") -> None:
+        """It is gone."""
+        ...
+
+
+class HttpConnection(asyncio.Protocol):
+    """Requests are answered in order, each inline as soon as it is complete."""
+
+    def __init__(self, owner: Owner, *, over_tcp: bool) -> None:
+        self._owner = owner
+        self._over_tcp = over_tcp
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._allowed_hosts: frozenset[str] | None = None
+        self._lingering: asyncio.TimerHandle | None = None
+        self._arrived = 0.0
+        self._received = 0
+        self._busy = False
+        self._reset()
+
+    @property
+    def idle(self) -> bool:
+        """Between two requests, of which the next may still come."""
+        return not self._busy and self._lingering is None
+
+    def _reset(self) -> None:
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._in_head = True
+        self._keep_alive = True
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Set the transport up."""
+        self._transport = cast("asyncio.Transport", transport)
+        if self._over_tcp:
+            self._allowed_hosts = _LOOPBACK_NAMES | {_host_of(transport.get_extra_info("sockname"))}
+        self._owner.opened(self)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """Forget it."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self._transport = None
+        self._owner.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and answer what is complete."""
+        if self._lingering is not None or self._transport is None:
+            return
+        self._arrived = time.perf_counter()
+        self._busy = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, f"not an HTTP/1.1 request: {error}")
+        else:
+            # A line without an end shows in no callback.
+            self._received = self._received + len(data) if self._busy and self._in_head else 0
+            if self._received > MAX_HEAD_BYTES:
+                self._refuse_head()
+
+    def eof_received(self) -> bool:
+        """Close: a half request can't be answered any more."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Take no more requests from a client that does not read its answers."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        """A request starts."""
+        self._reset()
+        self._busy = True
+
+    def on_url(self, url: bytes) -> None:
+        """(A part of) the request's target."""
+        self._url += url
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._headers[name.lower()] = value
+        self._count_head(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        """Refuse early what would be refused later anyway."""
+        self._in_head = False
+        self._keep_alive = self._parser.should_keep_alive()
+        if self._parser.should_upgrade():
+            self._refuse(HTTPStatus.BAD_REQUEST, "header Upgrade: this server speaks HTTP/1.1 only")
+        if self._allowed_hosts is not None:
+            self._check_origin(self._allowed_hosts)
+        length = self._headers.get(b"content-length")
+        if length is not None and int(length) > self._owner.maximum_body_bytes:
+            self._refuse_size(int(length))
+        if self._headers.get(b"expect", b"").lower() == b"100-continue" and self._lingering is None:
+            self._write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        if self._lingering is not None:
+            return
+        self._body_bytes += len(body)
+        if self._body_bytes > self._owner.maximum_body_bytes:
+            self._body.clear()
+            self._refuse_size(self._body_bytes)
+            return
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """A whole request: answer it."""
+        if self._lingering is not None or self._transport is None or self._transport.is_closing():
+            return
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        path = self._url.partition(b"?")[0]
+        request = Request(self._parser.get_method(), path, self._headers, body, self._arrived)
+        answer = self._owner.answer(request)
+        self._body.clear()
+        keep = self._keep_alive and not self._owner.draining
+        self._write(_serialise(answer, keep_alive=keep))
+        self._busy = False
+        self._in_head = True
+        if not keep:
+            self._finish()
+
+    # closing
+
+    def close(self) -> None:
+        """Close after what is already answered has been sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _check_origin(self, allowed: frozenset[str]) -> None:
+        """A web page in a browser on this machine could otherwise reach the model (DNS rebinding, cross-site posts)."""
+        origin = self._headers.get(b"origin")
+        if origin is not None:
+            self._refuse(HTTPStatus.FORBIDDEN, "header Origin: web pages may not use this server")
+            return
+        host = self._headers.get(b"host", b"").decode("latin-1").lower()
+        name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+        if name not in allowed:
+            self._refuse(
+                HTTPStatus.FORBIDDEN,
+                f"header Host: {host!r} is not allowed; allowed: {', '.join(sorted(allowed))}",
+            )
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
+
+    def _refuse_head(self) -> None:
+        text = f"request line and headers: at most {MAX_HEAD_BYTES} bytes are allowed"
+        self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)
+
+    def _refuse_size(self, size: int) -> None:
+        self._refuse(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"body: {size} bytes or more, at most {self._owner.maximum_body_bytes} are allowed",
+        )
+
+    def _refuse(self, status: HTTPStatus, text: str) -> None:
+        """Answer, take no more requests, and let the client finish sending so that the answer reaches it."""
+        if self._lingering is not None:
+            return
+        self._owner.refuse()
+        self._write(_serialise(error_answer(text, status), keep_alive=False))
+        self._finish()
+
+    def _finish(self) -> None:
+        """Half-close; close when the client does, or after a while."""
+        transport = self._transport
+        if transport is None or self._lingering is not None:
+            return
+        self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
+        if transport.can_write_eof():
+            transport.write_eof()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+
+def _host_of(sockname: tuple[str, int] | tuple[str, int, int, int]) -> str:
+    address = ipaddress.ip_address(sockname[0])
+    return f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004 (IPv6)
+
+
+_STATUS_LINES = {
+    status: f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: ".encode() for status in HTTPStatus
+}
+
+
+def _serialise(answer: Answer, *, keep_alive: bool) -> bytes:
+    """Header and body as one piece of bytes."""
+    head = [
+        _STATUS_LINES[answer.status],
+        answer.content_type,
+        b"\r\nContent-Length: %d\r\n" % sum(map(len, answer.parts)),
+    ]
+    if answer.json_length is not None:
+        head.append(b"Inference-Header-Content-Length: %d\r\n" % answer.json_length)
+    if answer.allow is not None:
+        head.append(b"Allow: %b\r\n" % answer.allow)
+    head.append(b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
+    return b"".join([*head, *answer.parts])

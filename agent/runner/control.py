@@ -1,0 +1,81 @@
+"""The runner's end of the control channel."""
+
+import asyncio
+import contextlib
+import socket
+from typing import cast
+
+from agent.protocol.codec import FrameDecoder, decode_msgpack, frame
+from agent.protocol.errors import ProtocolError
+from agent.protocol.runner import FromRunner, ToRunner
+from agent.runner.errors import ControlError
+
+_FLUSH_SECONDS = 2.0
+
+
+class ControlChannel(asyncio.Protocol):
+    """Frames in both directions over a connected stream socket."""
+
+    def __init__(self) -> None:
+        self._decoder = FrameDecoder()
+        self._messages: asyncio.Queue[ToRunner | ControlError | None] = asyncio.Queue()
+        self._transport: asyncio.Transport | None = None
+        self._lost = asyncio.Event()
+
+    @classmethod
+    async def open(cls, fd: int) -> "ControlChannel":
+        """Take over the descriptor of a connected socket."""
+        end = socket.socket(fileno=fd)
+        end.setblocking(False)
+        loop = asyncio.get_running_loop()
+        _, channel = await loop.create_connection(cls, sock=end)
+        return channel
+
+    async def receive(self) -> ToRunner | None:
+        """The next message; None when the supervisor has closed its end or is gone.
+
+        Raises:
+            ControlError: a frame is too large or no message of the contract.
+        """
+        message = await self._messages.get()
+        if isinstance(message, ControlError):
+            raise message
+        return message
+
+    def send(self, message: FromRunner) -> None:
+        """Queue one message; nothing where nobody reads any more."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame(message))
+
+    def finish(self) -> None:
+        """Nothing more will be said or heard: :meth:`receive` gives None from here on."""
+        self._messages.put_nowait(None)
+
+    async def close(self) -> None:
+        """Close after everything queued has been read, or a moment later."""
+        if self._transport is None:
+            return
+        self._transport.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_SECONDS):
+                await self._lost.wait()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Queue every message that is complete."""
+        try:
+            for payload in self._decoder.feed(data):
+                self._messages.put_nowait(decode_msgpack(payload, ToRunner))
+        except ProtocolError as error:
+            self._messages.put_nowait(ControlError(f"control channel: {error}"))
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """The supervisor closed its end, or died."""
+        self._transport = None
+        self._lost.set()
+        self._messages.put_nowait(None)

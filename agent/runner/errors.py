@@ -1,0 +1,59 @@
+"""What can be wrong in an inference process.
+
+::
+
+    RunnerError
+    ├── RequestError               by the client's fault (4xx); ``status`` is the HTTP status
+    │   └── UnknownTargetError     404: no such path, model, version
+    ├── ServingError               by the model's fault (5xx)
+    │   └── DeadlineError          504: answered too late, or not begun in time
+    ├── ProbeError                 golden vectors that can't be used; ``code`` is stable
+    └── ControlError               the supervisor broke the control channel's contract
+
+Errors of model files and runs of them: :mod:`agent.runner.backends.errors`.
+"""
+
+from http import HTTPStatus
+
+
+class RunnerError(Exception):
+    """Something is wrong in an inference process; the text says what and where."""
+
+
+class RequestError(RunnerError):
+    """A request is refused; the text says what, where and what is allowed."""
+
+    def __init__(self, text: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class UnknownTargetError(RequestError):
+    """No such path, model or version."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, HTTPStatus.NOT_FOUND)
+
+
+class ServingError(RunnerError):
+    """The model failed on a good request."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+class DeadlineError(ServingError):
+    """The request's deadline has passed."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+
+
+class ProbeError(RunnerError):
+    """The model can't be probed."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class ControlError(RunnerError):
+    """The supervisor sent what the control channel does not allow."""

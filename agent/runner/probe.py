@@ -1,0 +1,172 @@
+"""Probe: golden outputs compared on this device, and the latency of single rows."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from agent.protocol.codec import decode_msgpack
+from agent.protocol.errors import ProtocolError
+from agent.protocol.golden import GoldenVectors, Tensor
+from agent.protocol.manifest import TensorSpec
+from agent.protocol.runner import Probe, ProbeReport
+from agent.runner.backends import Array, Backend, InferenceError
+from agent.runner.errors import ProbeError, RequestError
+from agent.runner.openinference import Contract
+from agent.runner.tensors import check_rows, check_tensor, from_binary
+
+MAX_GOLDEN_BYTES = 64 * 1024 * 1024
+
+_CLASS_RANK = 2
+"""Outputs of at least this rank are taken as (rows, classes)."""
+
+
+def run_probe(
+    probe: Probe,
+    *,
+    backend: Backend,
+    contract: Contract,
+    variant: str,
+    clock: Callable[[], float] = time.perf_counter,
+) -> ProbeReport:
+    """Compare with the golden vectors, then time single rows.
+
+    Raises:
+        ProbeError: ``golden-unreadable``, ``golden-malformed``, ``golden-variant-missing`` or ``inference-failed``.
+    """
+    golden = read_golden(Path(probe.golden_path))
+    inputs = golden_inputs(golden, contract)
+    if variant not in golden.expected:
+        known = ", ".join(sorted(golden.expected))
+        raise ProbeError(
+            "golden-variant-missing",
+            f"golden vectors have no outputs of variant {variant!r}; they have: {known}",
+        )
+    rows = _rows(inputs)
+    try:
+        answered = _infer_rows(backend, contract.inputs, inputs, rows)
+        error, agreement = compare(golden.expected[variant], answered)
+        p50, p99 = _time(probe, backend, inputs, rows, clock)
+    except InferenceError as failed:
+        raise ProbeError("inference-failed", str(failed)) from failed
+    return ProbeReport(
+        golden_max_error=error,
+        golden_class_agreement=agreement,
+        golden_rows=rows,
+        p50_ms=p50 * 1e3,
+        p99_ms=p99 * 1e3,
+        repetitions=probe.repetitions,
+    )
+
+
+def read_golden(path: Path) -> GoldenVectors:
+    """Read and decode a golden file.
+
+    Raises:
+        ProbeError: ``golden-unreadable`` or ``golden-malformed``.
+    """
+    try:
+        with path.open("rb") as file:
+            payload = file.read(MAX_GOLDEN_BYTES + 1)
+    except OSError as error:
+        raise ProbeError("golden-unreadable", f"golden vectors {path}: {error.strerror}") from error
+    try:
+        golden: GoldenVectors = decode_msgpack(payload, GoldenVectors, limit=MAX_GOLDEN_BYTES)
+    except ProtocolError as error:
+        raise ProbeError("golden-malformed", f"golden vectors {path}: {error}") from error
+    return golden
+
+
+def golden_inputs(golden: GoldenVectors, contract: Contract) -> dict[str, Array]:
+    """The inputs as arrays of the same number of rows (at least one).
+
+    Raises:
+        ProbeError: ``golden-malformed``: they are not the inputs that the manifest declares.
+    """
+    given = {tensor.name: tensor for tensor in golden.inputs}
+    if sorted(given) != sorted(contract.input_by_name):
+        raise ProbeError(
+            "golden-malformed",
+            f"golden vectors give {', '.join(sorted(given))}; the model takes {', '.join(sorted(contract.input_by_name))}",
+        )
+    # A model of a fixed batch of one is fed row by row, so its golden file may hold any number of rows.
+    batched = tuple(_batched(spec) for spec in contract.inputs)
+    try:
+        inputs = {spec.name: _array(spec, given[spec.name]) for spec in batched}
+        check_rows(batched, inputs)
+    except RequestError as error:
+        raise ProbeError("golden-malformed", f"golden vectors: {error}") from error
+    return inputs
+
+
+def compare(expected: Sequence[Tensor], answered: Mapping[str, Array]) -> tuple[float, float]:
+    """(largest |difference|, share of rows with the same arg-max).
+
+    The difference is ``inf`` where a value is not finite or a shape or data type differs. The arg-max is taken along
+    the last axis of each output of rank 2 or more, the smallest share counts, and a row with a value that is not
+    finite never agrees; without such an output it is 1 exactly if the shapes agree.
+    """
+    worst, agreement = 0.0, 1.0
+    for tensor in expected:
+        got = answered.get(tensor.name)
+        try:
+            want = _array(TensorSpec(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape), tensor)
+        except (RequestError, KeyError) as error:
+            raise ProbeError("golden-malformed", f"golden vectors: {error}") from error
+        if got is None or got.shape != want.shape or got.dtype != want.dtype:
+            return math.inf, 0.0
+        finite = np.isfinite(got) & np.isfinite(want)
+        if got.size:
+            difference = (
+                np.abs(got.astype(np.float64) - want.astype(np.float64)) if finite.all() else math.inf
+            )
+            worst = max(worst, float(np.max(difference)))
+        if got.ndim >= _CLASS_RANK and got.size:
+            same = (got.argmax(axis=-1) == want.argmax(axis=-1)) & finite.all(axis=-1)
+            agreement = min(agreement, float(same.mean()))
+    return worst, agreement
+
+
+def _batched(spec: TensorSpec) -> TensorSpec:
+    return TensorSpec(name=spec.name, datatype=spec.datatype, shape=(-1, *spec.shape[1:]))
+
+
+def _array(spec: TensorSpec, tensor: Tensor) -> Array:
+    shape = check_tensor(spec, tensor.datatype, tensor.shape)
+    return from_binary(spec, shape, memoryview(tensor.data))
+
+
+def _rows(inputs: Mapping[str, Array]) -> int:
+    return int(next(iter(inputs.values())).shape[0])
+
+
+def _row(inputs: Mapping[str, Array], index: int) -> dict[str, Array]:
+    return {name: array[index : index + 1] for name, array in inputs.items()}
+
+
+def _infer_rows(
+    backend: Backend, specs: Sequence[TensorSpec], inputs: dict[str, Array], rows: int
+) -> dict[str, Array]:
+    if all(spec.shape[0] == -1 for spec in specs):
+        return backend.infer(inputs)
+    answers = [backend.infer(_row(inputs, index)) for index in range(rows)]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _time(
+    probe: Probe, backend: Backend, inputs: dict[str, Array], rows: int, clock: Callable[[], float]
+) -> tuple[float, float]:
+    """(p50, p99) in seconds, by nearest rank."""
+    single = [_row(inputs, index) for index in range(rows)]
+    for index in range(probe.warmup):
+        backend.infer(single[index % rows])
+    durations = []
+    for index in range(max(1, probe.repetitions)):
+        row = single[index % rows]
+        begun = clock()
+        backend.infer(row)
+        durations.append(clock() - begun)
+    durations.sort()
+    return tuple(durations[math.ceil(share * len(durations)) - 1] for share in (0.50, 0.99))  # type: ignore[return-value]  # two shares, two values

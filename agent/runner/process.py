@@ -1,0 +1,227 @@
+"""The life of one inference process, told by its control channel."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from agent.drift import DriftError, Identity, WindowBuilder, check_tensors, decode_reference
+from agent.protocol.drift import DriftWindow
+from agent.protocol.errors import ProtocolError
+from agent.protocol.manifest import TensorSpec
+from agent.protocol.runner import (
+    Accept,
+    Accepting,
+    Drain,
+    Drained,
+    Loaded,
+    LoadFailed,
+    Probe,
+    ProbeFailed,
+    Start,
+    Stop,
+    WindowClosed,
+)
+from agent.runner.backends import DTYPES, Array, Backend, InferenceError, ModelRefusedError, open_backend
+from agent.runner.control import ControlChannel
+from agent.runner.drift_log import DriftLog
+from agent.runner.errors import ControlError, ProbeError
+from agent.runner.openinference import Contract
+from agent.runner.probe import run_probe
+from agent.runner.routes import Routes
+from agent.runner.server import Server
+from agent.runner.service import ModelService
+from agent.runner.statistics import ServingStatistics
+
+_log = logging.getLogger(__name__)
+
+STATISTICS_SECONDS = 1.0
+"""Between two reports, while anything changed."""
+
+WARM_UP_RUNS = 3
+
+
+class LoadError(Exception):
+    """The model is not served; ``code`` and text go to the supervisor."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+async def run(control_fd: int) -> int:
+    """Serve one model until the supervisor says stop or is gone; gives the exit status."""
+    channel = await ControlChannel.open(control_fd)
+    try:
+        return await _live(channel)
+    except ControlError:
+        _log.exception("the supervisor broke the contract")
+        return 2
+    finally:
+        await channel.close()
+
+
+async def _live(channel: ControlChannel) -> int:
+    start = await channel.receive()
+    if start is None:
+        return 0
+    if not isinstance(start, Start):
+        raise ControlError(f"control channel: expected start first, got {type(start).__name__}")
+    begun = time.perf_counter()
+    try:
+        runner = Runner(start, channel)
+    except LoadError as error:
+        channel.send(LoadFailed(code=error.code, text=str(error)))
+        return 1
+    runner.listen()
+    channel.send(Loaded(backend=runner.backend.describe(), load_ms=(time.perf_counter() - begun) * 1e3))
+    return await runner.serve()
+
+
+class Runner:
+    """A loaded model, its server, and what the supervisor may ask of it."""
+
+    def __init__(self, start: Start, channel: ControlChannel) -> None:
+        """Load and warm up.
+
+        Raises:
+            LoadError: the model is refused, can't be run, or its drift reference can't be used.
+        """
+        self._start = start
+        self._channel = channel
+        self.backend = _load(start)
+        self._contract = Contract(start.inputs, start.outputs)
+        self._drift = _drift(start, self._window_closed)
+        self._statistics = ServingStatistics()
+        self._server = Server(
+            Routes(self._service()), self._statistics, maximum_body_bytes=start.maximum_body_bytes
+        )
+
+    def _service(self) -> ModelService:
+        return ModelService(
+            model=self._start.model,
+            release=self._start.release,
+            backend=self.backend,
+            contract=self._contract,
+            default_deadline_s=self._start.default_deadline_ms / 1e3,
+            statistics=self._statistics,
+            drift=self._drift,
+        )
+
+    def listen(self) -> None:
+        """Accept on the private socket."""
+        self._server.listen(self._start.private_fd)
+
+    async def serve(self) -> int:
+        """Do what the supervisor says; gives the exit status."""
+        reporting = asyncio.create_task(self._report_regularly())
+        accepted = False
+        draining: asyncio.Task[None] | None = None
+        try:
+            while True:
+                message = await self._channel.receive()
+                match message:
+                    case None | Stop():
+                        return 0
+                    case Probe():
+                        self._probe(message)
+                    case Accept() if not accepted and draining is None:
+                        accepted = True
+                        self._accept()
+                    case Drain() if draining is None:
+                        draining = asyncio.create_task(self._drain(message.idle_seconds))
+                    case _:
+                        raise ControlError(f"control channel: {type(message).__name__} is not allowed now")
+        finally:
+            reporting.cancel()
+            if draining is not None:
+                draining.cancel()
+            self._server.abort()
+            self._say_goodbye()
+
+    def _probe(self, probe: Probe) -> None:
+        try:
+            report = run_probe(
+                probe, backend=self.backend, contract=self._contract, variant=self._start.variant
+            )
+        except ProbeError as error:
+            self._channel.send(ProbeFailed(code=error.code, text=str(error)))
+        else:
+            self._channel.send(report)
+
+    def _accept(self) -> None:
+        for fd in self._start.shared_fds:
+            self._server.listen(fd)
+        self._channel.send(Accepting())
+
+    async def _drain(self, idle_seconds: float) -> None:
+        closed_idle = await self._server.drain(idle_seconds)
+        self._say_goodbye()
+        self._channel.send(Drained(closed_idle=closed_idle))
+        self._channel.finish()
+
+    def _say_goodbye(self) -> None:
+        """The open window and the last counts; a second time there is nothing left to say."""
+        if self._drift is not None:
+            self._drift.close()
+        if self._statistics.changed():
+            self._channel.send(self._statistics.report())
+
+    def _window_closed(self, window: DriftWindow) -> None:
+        self._channel.send(WindowClosed(window=window))
+
+    async def _report_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(STATISTICS_SECONDS)
+            if self._drift is not None:
+                self._drift.tick()
+            if self._statistics.changed():
+                self._channel.send(self._statistics.report())
+
+
+def _load(start: Start) -> Backend:
+    try:
+        backend = open_backend(
+            start.runtime,
+            Path(start.artifact_path),
+            inputs=start.inputs,
+            outputs=start.outputs,
+            threads=start.threads,
+            sha256=start.artifact_sha256,
+        )
+    except ModelRefusedError as error:
+        raise LoadError(error.code, str(error)) from error
+    zeros = _zeros(start.inputs)
+    try:
+        for _ in range(WARM_UP_RUNS):
+            backend.infer(zeros)
+    except InferenceError as error:
+        raise LoadError("warm-up-failed", f"the model fails on zeros: {error}") from error
+    return backend
+
+
+def _zeros(specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    return {
+        spec.name: np.zeros([1 if size == -1 else size for size in spec.shape], DTYPES[spec.datatype])
+        for spec in specs
+    }
+
+
+def _drift(start: Start, closed: Callable[[DriftWindow], None]) -> DriftLog | None:
+    if start.reference_path is None:
+        return None
+    identity = Identity(
+        model=start.model,
+        release=start.release,
+        deployment=start.deployment,
+        artifact=start.artifact_sha256,
+    )
+    try:
+        reference = decode_reference(Path(start.reference_path).read_bytes())
+        check_tensors(reference.signals, start.inputs, start.outputs)
+        return DriftLog(WindowBuilder(identity, reference), time.time, closed)
+    except (OSError, ProtocolError, DriftError) as error:
+        raise LoadError("drift-reference", f"drift reference {start.reference_path}: {error}") from error

@@ -1,0 +1,179 @@
+"""Accepts connections on inherited sockets, and drains without losing a request.
+
+The listening sockets are shared with other processes, so this one only stops watching them and closes its own copy
+of the descriptor: ``asyncio``'s server would close, and on Python 3.13 unlink, what the successor is using.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+
+from agent.runner.connection import HttpConnection
+from agent.runner.routes import Answer, Request, Routes
+from agent.runner.statistics import ServingStatistics
+
+_log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 512
+"""Open at once; the others wait in the listen queue."""
+
+_ACCEPTS_A_TURN = 16
+"""Connections taken at once from one socket, so that open ones are answered in between."""
+
+_RETRY_SECONDS = 0.2
+_CLOSING_SECONDS = 5.0
+"""For clients that are in the middle of a request, or don't read their answer, when draining ends."""
+
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Server:
+    """HTTP for one model, on any number of listening sockets."""
+
+    def __init__(self, routes: Routes, statistics: ServingStatistics, *, maximum_body_bytes: int) -> None:
+        self.maximum_body_bytes = maximum_body_bytes
+        self.draining = False
+        self._routes = routes
+        self._statistics = statistics
+        self._listeners: list[socket.socket] = []
+        self._connections: set[HttpConnection] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._nobody_left = asyncio.Event()
+        self._nobody_left.set()
+        self._accepting = False
+        self._closing = False
+
+    # What a connection needs (agent.runner.connection.Owner).
+
+    def answer(self, request: Request) -> Answer:
+        """Answer one request."""
+        return self._routes.answer(request)
+
+    def refuse(self) -> None:
+        """Count a request that was refused before it could be answered."""
+        self._statistics.refused()
+
+    def opened(self, connection: HttpConnection) -> None:
+        """A connection exists."""
+        self._connections.add(connection)
+        if self._closing:
+            connection.close()
+
+    def closed(self, connection: HttpConnection) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+        self._watch()
+        self._tell_if_nobody_left()
+
+    # Listening.
+
+    def listen(self, fd: int) -> None:
+        """Accept on an inherited listening socket; this process's copy of the descriptor belongs to the server now."""
+        listener = socket.socket(fileno=fd)
+        listener.setblocking(False)
+        self._listeners.append(listener)
+        if self._accepting:
+            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Accept exactly while there is room and nobody has said stop."""
+        wanted = not self.draining and len(self._connections) + len(self._opening) < MAX_CONNECTIONS
+        if wanted == self._accepting:
+            return
+        self._accepting = wanted
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            if wanted:
+                loop.add_reader(listener.fileno(), self._accept, listener)
+            else:
+                loop.remove_reader(listener.fileno())
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTS_A_TURN):
+            try:
+                client, _address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause_accepting(error)
+                return
+            client.setblocking(False)
+            if client.family != socket.AF_UNIX:
+                # A large answer is several segments: the last one must not wait for an acknowledgement.
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._nobody_left.clear()
+            task = asyncio.get_running_loop().create_task(self._open(client))
+            self._opening.add(task)
+            task.add_done_callback(self._opening_done)
+        self._watch()
+
+    def _pause_accepting(self, error: OSError) -> None:
+        """Without descriptors or memory the socket stays readable; watching it would burn the core."""
+        if error.errno not in _OUT_OF_RESOURCES:
+            raise error
+        _log.warning("can't accept a connection", extra={"error": str(error)})
+        if self._accepting:
+            self._accepting = False
+            for listener in self._listeners:
+                asyncio.get_running_loop().remove_reader(listener.fileno())
+        asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._watch)
+
+    async def _open(self, client: socket.socket) -> None:
+        over_tcp = client.family != socket.AF_UNIX
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: HttpConnection(self, over_tcp=over_tcp), client
+            )
+        except OSError:
+            client.close()  # gone before it was looked at
+
+    def _opening_done(self, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
+        self._tell_if_nobody_left()
+
+    def _tell_if_nobody_left(self) -> None:
+        if not self._connections and not self._opening:
+            self._nobody_left.set()
+
+    # Leaving.
+
+    async def drain(self, idle_seconds: float) -> int:
+        """Stop accepting, say ``Connection: close`` with each further answer, and wait until every client has gone.
+
+        Returns:
+            how many clients were still idle after ``idle_seconds`` and had to be cut.
+        """
+        self._stop_listening()
+        if await self._nobody_left_within(idle_seconds):
+            return 0
+        self._closing = True
+        idle = [connection for connection in self._connections if connection.idle]
+        for connection in idle:
+            connection.close()
+        if not await self._nobody_left_within(_CLOSING_SECONDS):
+            _log.warning("cut clients in the middle of a request", extra={"clients": len(self._connections)})
+            self.abort()
+        return len(idle)
+
+    def abort(self) -> None:
+        """Stop accepting and cut every connection."""
+        self._stop_listening()
+        for connection in tuple(self._connections):
+            connection.abort()
+
+    def _stop_listening(self) -> None:
+        self.draining = True
+        self._watch()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+    async def _nobody_left_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._nobody_left.wait()
+        except TimeoutError:
+            return False
+        return True
