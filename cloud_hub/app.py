@@ -1,5 +1,6 @@
 """The REST API as an ASGI application."""
 
+from agent.protocol.errors import ProtocolError
 from litestar import Litestar, get
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -9,11 +10,11 @@ from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from msgspec import Struct
 
-from agent.protocol.errors import ProtocolError
 from cloud_hub import problems
 from cloud_hub.access.guard import HubPart, provide_caller, provide_hub
 from cloud_hub.approvals.routes import ApprovalController
 from cloud_hub.audit.routes import AuditController
+from cloud_hub.dashboard.routes import DashboardController
 from cloud_hub.devices.routes import DeviceController, EnrolmentController
 from cloud_hub.errors import HubError
 from cloud_hub.fleet.routes import FleetController
@@ -54,6 +55,7 @@ def create_app(hub: Hub) -> Litestar:
             RolloutController,
             TelemetryController,
             AuditController,
+            DashboardController,
         ],
         state=State({"hub": hub}, deep_copy=False),
         dependencies={

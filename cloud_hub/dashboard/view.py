@@ -1,0 +1,201 @@
+"""What the page shows, in the page's words; pure over what was read."""
+
+import datetime as dt
+from collections.abc import Sequence
+
+from agent.protocol.state import ReportedState, ServingReport
+from markupsafe import Markup
+from msgspec import Struct
+
+from cloud_hub.approvals.service import SignatureView
+from cloud_hub.audit.chain import AuditEntry
+from cloud_hub.dashboard.charts import comparison
+from cloud_hub.devices.service import DeviceView
+from cloud_hub.fleet.service import FleetFacts, FleetSummary, summarise
+from cloud_hub.rollouts.machine import DeviceState, RolloutState, Status
+from cloud_hub.rollouts.service import RolloutView
+from cloud_hub.telemetry.drift import ReleaseDrift
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+SIGNALS_SHOWN = 6
+ROLLOUTS_SHOWN = 8
+
+
+class RolloutCard(Struct, frozen=True, kw_only=True):
+    view: RolloutView
+    tone: str
+    stages: tuple[tuple[DeviceState, ...], ...]
+    done: int
+    total: int
+
+
+class DeviceRow(Struct, frozen=True, kw_only=True):
+    view: DeviceView
+    serving: tuple[ServingReport, ...]
+    tone: str
+    state: str
+    last: str
+    held_records: int
+    drift: str
+    drift_tone: str
+
+
+class ReleaseRow(Struct, frozen=True, kw_only=True):
+    model: str
+    release: int
+    state: str
+    tone: str
+    author: str
+    signatures: tuple[SignatureView, ...]
+    summary: str
+    when: str
+    devices: int
+
+
+class SignalChart(Struct, frozen=True, kw_only=True):
+    name: str
+    level: str
+    tone: str
+    psi: str
+    svg: Markup
+
+
+class DriftCard(Struct, frozen=True, kw_only=True):
+    drift: ReleaseDrift
+    level: str
+    tone: str
+    charts: tuple[SignalChart, ...]
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    title: str
+    time: str
+    summary: FleetSummary
+    rollouts: tuple[RolloutCard, ...]
+    devices: tuple[DeviceRow, ...]
+    releases: tuple[ReleaseRow, ...]
+    drift: tuple[DriftCard, ...]
+    audit: tuple[tuple[str, AuditEntry], ...]
+
+
+TONES = {"ok": "good", "warning": "warn", "drift": "bad", "insufficient data": "quiet", "": "quiet"}
+STATUS_TONES = {
+    Status.RUNNING: "busy",
+    Status.PAUSED: "bad",
+    Status.COMPLETED: "good",
+    Status.ABORTED: "quiet",
+    Status.ROLLING_BACK: "warn",
+    Status.ROLLED_BACK: "warn",
+}
+RELEASE_TONES = {"published": "good", "submitted": "busy", "draft": "quiet", "withdrawn": "quiet"}
+
+
+def build(
+    facts: FleetFacts,
+    *,
+    title: str,
+    signatures: dict[tuple[str, int], tuple[SignatureView, ...]],
+    summaries: dict[tuple[str, int], str],
+    audit: Sequence[AuditEntry],
+) -> Page:
+    """The whole page."""
+    summary = summarise(facts)
+    return Page(
+        title=title,
+        time=dt.datetime.fromtimestamp(facts.now, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        summary=summary,
+        rollouts=tuple(_rollout(view) for view in facts.rollouts[:ROLLOUTS_SHOWN]),
+        devices=tuple(_device(view, facts) for view in facts.devices),
+        releases=tuple(
+            ReleaseRow(
+                model=release.model,
+                release=release.release,
+                state=release.state.value,
+                tone=RELEASE_TONES[release.state.value],
+                author=release.author,
+                signatures=signatures.get((release.model, release.release), ()),
+                summary=summaries.get((release.model, release.release), ""),
+                when=ago(facts.now - (release.published or release.submitted or release.created)),
+                devices=summary.serving.get(release.model, {}).get(str(release.release), 0),
+            )
+            for release in facts.releases
+        ),
+        drift=tuple(_drift(drift) for drift in facts.drift),
+        audit=tuple((ago(facts.now - entry.time), entry) for entry in audit),
+    )
+
+
+def _rollout(view: RolloutView) -> RolloutCard:
+    state: RolloutState = view.state
+    return RolloutCard(
+        view=view,
+        tone=STATUS_TONES[state.status],
+        stages=tuple(state.in_stage(number) for number in range(state.stages)),
+        done=sum(device.outcome == "committed" for device in state.devices),
+        total=len(state.devices),
+    )
+
+
+def _device(view: DeviceView, facts: FleetFacts) -> DeviceRow:
+    reported = view.reported
+    level = _drift_level(reported)
+    return DeviceRow(
+        view=view,
+        serving=reported.serving if reported else (),
+        tone="good" if view.online else "warn",
+        state="online" if view.online else ("offline" if reported else "never seen"),
+        last=ago(facts.now - view.reported_at) if view.reported_at else "never",
+        held_records=sum(epoch.records for epoch in facts.counts.get(view.id, ())),
+        drift=level,
+        drift_tone=TONES.get(level, "quiet"),
+    )
+
+
+def _drift_level(reported: ReportedState | None) -> str:
+    levels = [serving.drift for serving in reported.serving if serving.drift] if reported else []
+    for level in ("drift", "warning", "ok", "insufficient data"):
+        if level in levels:
+            return level
+    return ""
+
+
+def _drift(drift: ReleaseDrift) -> DriftCard:
+    level = drift.verdict.level if drift.verdict else ""
+    return DriftCard(
+        drift=drift,
+        level=level or "not judged",
+        tone=TONES[level],
+        charts=_charts(drift),
+    )
+
+
+def _charts(drift: ReleaseDrift) -> tuple[SignalChart, ...]:
+    if drift.reference is None or drift.verdict is None:
+        return ()
+    references = {signal.name: signal for signal in drift.reference.signals}
+    by_psi = sorted(drift.verdict.signals.items(), key=lambda item: item[1].psi, reverse=True)
+    return tuple(
+        SignalChart(
+            name=name,
+            level=verdict.level,
+            tone=TONES[verdict.level],
+            psi=f"{verdict.psi:.2f}",
+            svg=comparison(
+                references[name].counts,
+                drift.signals[name].counts,
+                f"{name}: share of rows in each bin, when the model was made and now",
+            ),
+        )
+        for name, verdict in by_psi[:SIGNALS_SHOWN]
+    )
+
+
+def ago(seconds: float) -> str:
+    """A span of time as a person says it."""
+    if seconds < MINUTE:
+        return "just now" if seconds < 10 else f"{seconds:.0f} s ago"  # noqa: PLR2004 - seconds that nobody counts
+    if seconds < HOUR:
+        return f"{seconds / MINUTE:.0f} min ago"
+    if seconds < 2 * DAY:
+        return f"{seconds / HOUR:.0f} h ago"
+    return f"{seconds / DAY:.0f} days ago"
