@@ -1,5 +1,6 @@
 """The unmodified tritonclient against a real runner, and raw bytes where a client would be too polite."""
 
+import itertools
 import json
 import socket
 from collections.abc import Iterator
@@ -44,16 +45,16 @@ def test_health_and_metadata(serving: RunnerUnderTest, client: triton.InferenceS
     assert metadata["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}]
 
 
-@pytest.mark.parametrize("binary_in", [True, False])
-@pytest.mark.parametrize("binary_out", [True, False])
 def test_infer_binary_and_json_both_ways(
-    serving: RunnerUnderTest, client: triton.InferenceServerClient, *, binary_in: bool, binary_out: bool
+    serving: RunnerUnderTest, client: triton.InferenceServerClient, subtests: pytest.Subtests
 ) -> None:
-    asked = [triton.InferRequestedOutput("y", binary_data=binary_out)]
-    answer = client.infer("tiny", [tensor(binary=binary_in)], outputs=asked, request_id="r-7")
-    np.testing.assert_allclose(answer.as_numpy("y"), tiny.expected(X), rtol=1e-5)
-    assert answer.get_response()["id"] == "r-7"
-    assert answer.get_response()["model_version"] == "1"
+    for binary_in, binary_out in itertools.product((True, False), repeat=2):
+        with subtests.test(binary_in=binary_in, binary_out=binary_out):
+            asked = [triton.InferRequestedOutput("y", binary_data=binary_out)]
+            answer = client.infer("tiny", [tensor(binary=binary_in)], outputs=asked, request_id="r-7")
+            np.testing.assert_allclose(answer.as_numpy("y"), tiny.expected(X), rtol=1e-5)
+            assert answer.get_response()["id"] == "r-7"
+            assert answer.get_response()["model_version"] == "1"
 
 
 def test_infer_by_version_and_without_named_outputs(
@@ -217,32 +218,25 @@ def test_the_private_unix_socket_answers_before_the_shared_one_is_accepted_on(
     assert httpx.get(f"http://{address}/v2/health/ready").status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "headers", "status", "told"),
-    [
-        ("GET", "/v2/models/tiny/infer", {}, 405, "allowed: POST"),
-        ("POST", "/v2", {}, 405, "allowed: GET"),
-        ("GET", "/nothing", {}, 404, "path '/nothing' is not one of: /v2"),
-        ("GET", "/v2/models/tiny/versions/9", {}, 404, "has no version '9'; served: 1"),
-        ("GET", "/v2", {"Host": "evil.example"}, 403, "header Host: 'evil.example' is not allowed"),
-        ("GET", "/v2", {"Origin": "http://localhost"}, 403, "header Origin"),
-        ("GET", "/v2", {"Host": "localhost:1"}, 200, "edgeward"),
-        ("GET", "/v2/?a=b", {}, 200, "edgeward"),
-        ("POST", "/v2/models/tiny/infer", {"Content-Encoding": "gzip"}, 415, "allowed: identity"),
-        ("GET", "/v2", {"X-Long": "a" * 70_000}, 431, "at most 65536 bytes"),
-    ],
-)
-def test_http_itself(
-    serving: RunnerUnderTest,
-    address: str,
-    method: str,
-    path: str,
-    headers: dict[str, str],
-    status: int,
-    told: str,
-) -> None:
-    answer = httpx.request(method, f"http://{address}{path}", headers=headers)
-    assert (answer.status_code, told in answer.text) == (status, True), answer.text
+HTTP_CASES: list[tuple[str, str, dict[str, str], int, str]] = [
+    ("GET", "/v2/models/tiny/infer", {}, 405, "allowed: POST"),
+    ("POST", "/v2", {}, 405, "allowed: GET"),
+    ("GET", "/nothing", {}, 404, "path '/nothing' is not one of: /v2"),
+    ("GET", "/v2/models/tiny/versions/9", {}, 404, "has no version '9'; served: 1"),
+    ("GET", "/v2", {"Host": "evil.example"}, 403, "header Host: 'evil.example' is not allowed"),
+    ("GET", "/v2", {"Origin": "http://localhost"}, 403, "header Origin"),
+    ("GET", "/v2", {"Host": "localhost:1"}, 200, "edgeward"),
+    ("GET", "/v2/?a=b", {}, 200, "edgeward"),
+    ("POST", "/v2/models/tiny/infer", {"Content-Encoding": "gzip"}, 415, "allowed: identity"),
+    ("GET", "/v2", {"X-Long": "a" * 70_000}, 431, "at most 65536 bytes"),
+]
+
+
+def test_http_itself(serving: RunnerUnderTest, address: str, subtests: pytest.Subtests) -> None:
+    for method, path, headers, status, told in HTTP_CASES:
+        with subtests.test(method=method, path=path, headers=str(headers)[:40]):
+            answer = httpx.request(method, f"http://{address}{path}", headers=headers)
+            assert (answer.status_code, told in answer.text) == (status, True), answer.text
 
 
 def test_a_body_over_the_maximum_is_refused_while_it_is_still_sent(
