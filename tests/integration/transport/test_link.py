@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -223,3 +224,42 @@ async def test_a_download_resumes_after_the_hub_vanished_in_mid_file(
         assert min(later) >= 6 * 65536, "nothing that was here was asked for again"
         assert (await within(client.fetch_metadata("timestamp.json", 1000))) is None
     assert store.verify(digest)
+
+
+async def test_a_flood_that_is_not_taken_ends_the_connection_not_the_agent(
+    broker: BrokerLike, make_peer: MakePeer
+) -> None:
+    """The event loop stands still while messages arrive: counted, and the link is up again afterwards."""
+    peer = make_peer()
+    settings = LinkSettings(
+        host="127.0.0.1",
+        port=broker.port,
+        queue=2,
+        queue_seconds=0.1,
+        backoff=Backoff(minimum=0.05, maximum=0.1),
+    )
+    link = MqttLink(settings, device=DEVICE, boot="b1")
+    commands: asyncio.Queue[Command] = asyncio.Queue()
+    connects: asyncio.Queue[int] = asyncio.Queue()
+    stalls = [1.0]
+
+    async def connected() -> None:
+        connects.put_nowait(1)
+
+    def slow(command: Command) -> None:
+        if stalls:
+            time.sleep(stalls.pop())
+        commands.put_nowait(command)
+
+    link.on_connect(connected)
+    link.on(Command, slow)
+    async with link:
+        await within(connects.get())
+        for _ in range(10):
+            peer.publish(topic(DEVICE, Channel.COMMAND), encode_json(Command(command="sync")))
+        await within(connects.get())
+        assert link.errors["queue-overflow"] >= 1
+        while not commands.empty():
+            commands.get_nowait()
+        peer.publish(topic(DEVICE, Channel.COMMAND), encode_json(Command(command="sync")))
+        await within(commands.get())
