@@ -1,0 +1,199 @@
+"""The real command as a process, against a real control server on a real Unix socket."""
+
+import asyncio
+import json
+import socket
+import stat
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from agent.protocol.control import (
+    MAX_REQUEST_BYTES,
+    Done,
+    DriftResult,
+    EventsResult,
+    ModelsResult,
+    PlanResult,
+    StatusResult,
+)
+from agent.protocol.state import OutboxReport, ReportedState, ServingReport
+from agent.protocol.telemetry import Event
+from agent.service.control_server import ControlError, ControlServer
+
+SERVING = ServingReport(
+    model="digits", release=2, variant="onnx-int8", artifact="a" * 64, ready=True, requests=5, failures=0
+)
+STATE = ReportedState(
+    device="camera-1",
+    agent_version="0.1.0",
+    hardware_class="cpu",
+    boot="b1",
+    sequence=4,
+    time=1.7e9,
+    held=False,
+    inference_address=None,
+    serving=(SERVING,),
+    deployments=(),
+    outbox=OutboxReport(epoch="e", recorded=3, acknowledged=0, pending=3, dropped={}, quarantined=0),
+    errors={},
+)
+
+
+class Device:
+    def __init__(self) -> None:
+        self.answer = StatusResult(state=STATE, connected=True)
+        self.told: list[object] = []
+
+    async def status(self) -> StatusResult:
+        return self.answer
+
+    async def models(self, model: str | None) -> ModelsResult:
+        if model == "faces":
+            raise ControlError("unknown-model", "this device has no model 'faces'; it has: digits")
+        return ModelsResult(models=())
+
+    async def drift(self, model: str | None, limit: int) -> DriftResult:
+        self.told.append((model, limit))
+        return DriftResult(windows=())
+
+    async def events(self, limit: int) -> EventsResult:
+        text = "refused \x1b[31mby a release's own words"
+        return EventsResult(events=(Event(time=1.7e9, severity="warning", kind="deployment", text=text),))
+
+    async def plan(self) -> PlanResult:
+        return PlanResult(steps=())
+
+    async def hold(self, reason: str | None) -> Done:
+        self.told.append(reason)
+        return Done(message="held")
+
+    async def resume(self) -> Done:
+        raise ControlError("refused", "the device is not held")
+
+    async def rollback(self, model: str, reason: str | None) -> Done:
+        raise ControlError("nothing-to-roll-back", f"model {model}: no earlier release is kept")
+
+    async def sync(self) -> Done:
+        raise RuntimeError("a mistake in the agent")
+
+
+@pytest.fixture
+def device() -> Device:
+    return Device()
+
+
+@pytest.fixture
+def counted() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def path(tmp_path: Path, device: Device, counted: list[str]) -> AsyncIterator[Path]:
+    server = ControlServer(tmp_path / "control.sock", device, counted.append)
+    await server.start()
+    yield tmp_path / "control.sock"
+    await server.close()
+
+
+async def run(path: Path, *arguments: str) -> tuple[int | None, str, str]:
+    pipe = asyncio.subprocess.PIPE
+    command = (sys.executable, "-m", "agent.cli.main", "--socket", str(path), *arguments)
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode, out.decode(), err.decode()
+
+
+async def exchange(path: Path, *lines: bytes) -> list[Any]:
+    reader, writer = await asyncio.open_unix_connection(str(path), limit=2**20)
+    answers = []
+    for line in lines:
+        writer.write(line)
+        answers.append(json.loads(await asyncio.wait_for(reader.readline(), 10)))
+    writer.close()
+    await writer.wait_closed()
+    return answers
+
+
+async def test_status_says_first_whether_it_is_fine(path: Path, device: Device) -> None:
+    code, out, _ = await run(path, "status")
+    assert (code, out.splitlines()[0]) == (0, "camera-1: all is well")
+    device.answer = replace(device.answer, connected=False)
+    code, out, _ = await run(path, "status")
+    assert (code, out.splitlines()[0]) == (10, "camera-1: 1 thing is wrong")
+    assert "3 telemetry records wait" in out.splitlines()[1]
+    assert "edgeward sync" in out.splitlines()[2]
+
+
+async def test_options_reach_the_agent_and_json_is_the_typed_result(path: Path, device: Device) -> None:
+    assert (await run(path, "hold", "--reason", "lens is cleaned"))[0] == 0
+    code, out, _ = await run(path, "drift", "--model", "digits", "--limit", "7", "--json")
+    assert (code, json.loads(out)) == (0, {"type": "drift", "windows": []})
+    assert device.told == ["lens is cleaned", ("digits", 7)]
+
+
+async def test_words_from_outside_can_not_steer_the_terminal(path: Path) -> None:
+    _, out, _ = await run(path, "events")
+    assert "refused" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("models", "faces"), 5, "edgeward models"),
+        (("rollback", "digits"), 1, "no earlier release"),
+        (("resume",), 1, "not held"),
+        (("sync",), 1, "journalctl -u edgeward-agent"),
+        (("dance",), 2, "usage: edgeward"),
+        (("events", "--limit", "0"), 2, "usage: edgeward"),
+    ],
+)
+async def test_refusals_have_words_and_codes(
+    path: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    got, out, err = await run(path, *arguments)
+    assert (got, out) == (code, "")
+    assert words in err
+
+
+async def test_no_agent_says_what_to_try(tmp_path: Path) -> None:
+    code, _, err = await run(tmp_path / "absent.sock", "status")
+    assert code == 3
+    assert "systemctl status edgeward-agent" in err
+
+
+@pytest.mark.parametrize(
+    "line", [b"hello\n", b'{"method":"dance"}\n', b'{"method":"rollback"}\n', b"\xff\n", b"[" * 3000 + b"\n"]
+)
+async def test_a_malformed_line_is_answered_and_counted(path: Path, counted: list[str], line: bytes) -> None:
+    wrong, right = await exchange(path, line, b'{"method":"status"}\n')
+    assert wrong["error"]["code"] == "malformed"
+    assert right["result"]["type"] == "status"
+    assert counted == ["control-malformed"]
+
+
+async def test_an_oversized_line_is_answered_and_counted(path: Path, counted: list[str]) -> None:
+    (answer,) = await exchange(path, b"x" * (MAX_REQUEST_BYTES * 3) + b"\n")
+    assert answer["error"]["code"] == "too-large"
+    assert counted == ["control-oversized"]
+
+
+def test_mode_keeps_others_out(path: Path) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+
+async def test_stale_socket_is_replaced_and_a_live_one_is_not(
+    path: Path, tmp_path: Path, device: Device
+) -> None:
+    with pytest.raises(OSError, match="another agent"):
+        await ControlServer(path, device, lambda _: None).start()
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(tmp_path / "stale.sock"))
+    server = ControlServer(tmp_path / "stale.sock", device, lambda _: None)
+    await server.start()
+    await server.close()
