@@ -130,7 +130,11 @@ class ModelServer:
         await candidate.stop(timeout_seconds=self._settings.stop_seconds)
 
     async def deactivate(self, reason: str) -> None:
-        """Serve nothing from now on and answer 503 with ``reason``; the active runner drains in the background."""
+        """Serve nothing any more and answer 503 with ``reason``; the active runner drains in the background.
+
+        Until it has read that it is to drain (milliseconds), it can still take a new connection and answer it;
+        :meth:`drained` returns when it surely can't.
+        """
         async with self._lock:
             await self._stop_guard()
             old, self._active = self._active, None

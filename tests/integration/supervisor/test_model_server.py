@@ -286,11 +286,11 @@ async def test_discarding_the_active_one_does_nothing(serving: ModelServer) -> N
 
 async def test_deactivating_answers_503_with_the_reason(serving: ModelServer) -> None:
     await serving.deactivate("release 1 was rolled back and there is none before it")
+    await serving.drained()
+    assert psutil.Process().children() == []
     answer = await get(serving.listeners.unix_path, "/v2/health/ready")
     assert answer.status_code == 503
     assert "rolled back" in answer.json()["error"]
-    await serving.drained()
-    assert psutil.Process().children() == []
 
 
 async def test_stopping_leaves_nothing(serving: ModelServer, spec_of: SpecOf, tmp_path: Path) -> None:
