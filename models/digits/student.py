@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from agent.protocol.ids import MANIFEST_FILENAME
 from agent.protocol.manifest import Parent, decode_manifest
@@ -41,7 +42,8 @@ TFLITE = VariantFile(
 
 def train(teacher_logits: FloatArray, part: data.Part) -> Network:
     """Distil on ``part`` and fit the temperature on the calibration part."""
-    network = distil(rows_of(part.images), teacher_logits, part.labels, CONFIG)
+    with threadpool_limits(limits=1):  # as the teacher
+        network = distil(rows_of(part.images), teacher_logits, part.labels, CONFIG)
     calibration = data.load().calibration
     logits = network.logits(rows_of(calibration.images))
     return network.cooled(fit_temperature(logits, calibration.labels))

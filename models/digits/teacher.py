@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from models.description import Description, VariantFile
 from models.digits import data
@@ -34,7 +35,8 @@ def train() -> Network:
     digits = data.load()
     part = data.augmented(digits.train, copies=COPIES, seed=1)
     classifier = MLPClassifier(HIDDEN, alpha=1e-2, batch_size=256, max_iter=EPOCHS, random_state=0)
-    with warnings.catch_warnings():
+    # One thread: small products are slower on two, and their sums depend on how many there are.
+    with threadpool_limits(limits=1), warnings.catch_warnings():
         # A fixed number of epochs is the recipe; "not converged yet" is what it means to stop there.
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(rows_of(part.images), part.labels)

@@ -1,5 +1,6 @@
 """Any small dense network: what the written files answer is what the arrays answer, within the bits they have."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def networks(draw: st.DrawFn) -> Network:
                 weight=(gain * rng.normal(0, 1 / np.sqrt(before), (before, after))).astype(np.float32),
                 bias=(gain * rng.normal(0, 0.3, after)).astype(np.float32),
             )
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in itertools.pairwise(widths)
         )
     )
 

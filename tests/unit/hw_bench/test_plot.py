@@ -14,7 +14,7 @@ def _report(variants: int) -> BenchReport:
         machine="a machine",
         packages={"onnxruntime": "1"},
         model="digits",
-        artifacts={name: "0" * 64 for name in names},
+        artifacts=dict.fromkeys(names, "0" * 64),
         scenarios=tuple(
             ScenarioResult(
                 scenario=scenario,

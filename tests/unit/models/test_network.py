@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ def _network() -> Network:
                 weight=rng.normal(size=(before, after)).astype(np.float32),
                 bias=rng.normal(size=after).astype(np.float32),
             )
-            for before, after in zip(sizes, sizes[1:], strict=False)
+            for before, after in itertools.pairwise(sizes)
         )
     )
 

@@ -131,7 +131,7 @@ def test_the_teacher_has_no_denormal_weights(teacher_folder: Path) -> None:
 
 
 def test_a_student_needs_a_teacher(tmp_path: Path, student_folder: Path) -> None:
-    with pytest.raises(ReleaseFolderError, match="is not a release folder: it has no recipe.json"):
+    with pytest.raises(ReleaseFolderError, match=r"is not a release folder: it has no recipe\.json"):
         make_student(tmp_path, tmp_path / "out")
     with pytest.raises(ReleaseFolderError, match="holds no teacher of 'digits' in fp32"):
         make_student(student_folder, tmp_path / "out")
