@@ -179,6 +179,7 @@ def bad_release(world: World, name: str, release: int) -> Refusal:
     state = wait_for("the rollout to pause", paused, seconds=ROLLOUT_SECONDS)
     canary = next(device["device"] for device in state["devices"] if device["outcome"] == "failed")
     deployment = world.deployment(canary, release)
+    world.steer(rollout, "rollback")
     others = tuple(name for name in DEVICES if name != canary and world.deployment(name, release) is None)
     return Refusal(
         release=release,

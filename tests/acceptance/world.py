@@ -133,7 +133,7 @@ class World:
         """One approver checks and signs; returns what was shown to them."""
         pem = self.keys / "approvers" / f"{approver}.pem"
         trust = self.folder / "people" / f"{approver}-trust"
-        signing = ("--trust", str(trust), "--key", str(pem))
+        signing = ("--trust", str(trust), "--key", f"file2:{pem}")
         return run("edgeward-hub", "approve", *self.as_person(approver), *signing, MODEL, str(release), "--yes")
 
     def rollout(self, release: int, stages: str) -> int:
@@ -142,6 +142,10 @@ class World:
         newest = self.client("victor").get("/v1/rollouts")[0]
         assert newest["release"] == release
         return int(newest["id"])
+
+    def steer(self, rollout: int, action: str) -> None:
+        """What the operator does with a rollout: ``resume``, ``abort``, ``rollback``."""
+        run("edgeward-hub", "rollout", action, str(rollout), *self.as_person("olga"))
 
     def rollout_state(self, rollout: int) -> dict[str, Any]:
         state: dict[str, Any] = self.client("victor").get(f"/v1/rollouts/{rollout}")["state"]
