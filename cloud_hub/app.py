@@ -1,6 +1,5 @@
 """The REST API as an ASGI application."""
 
-from agent.protocol.errors import ProtocolError
 from litestar import Litestar, get
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -10,6 +9,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from msgspec import Struct
 
+from agent.protocol.errors import ProtocolError
 from cloud_hub import problems
 from cloud_hub.access.guard import HubPart, provide_caller, provide_hub
 from cloud_hub.approvals.routes import ApprovalController

@@ -2,11 +2,13 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from functools import partial
 
-from agent.protocol.state import ReportedState, ServingReport
 from markupsafe import Markup
 from msgspec import Struct
 
+from agent.protocol.drift import DriftReference, SignalCounts, Verdict
+from agent.protocol.state import ReportedState, ServingReport
 from cloud_hub.approvals.service import SignatureView
 from cloud_hub.audit.chain import AuditEntry
 from cloud_hub.dashboard.charts import comparison
@@ -18,6 +20,7 @@ from cloud_hub.telemetry.drift import ReleaseDrift
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 SIGNALS_SHOWN = 6
+DEVICES_SHOWN = 4
 ROLLOUTS_SHOWN = 8
 
 
@@ -54,6 +57,8 @@ class ReleaseRow(Struct, frozen=True, kw_only=True):
 
 class SignalChart(Struct, frozen=True, kw_only=True):
     name: str
+    who: str
+    """A device, or ``fleet``."""
     level: str
     tone: str
     psi: str
@@ -170,23 +175,42 @@ def _drift(drift: ReleaseDrift) -> DriftCard:
 
 
 def _charts(drift: ReleaseDrift) -> tuple[SignalChart, ...]:
+    """The fleet's signals, those that moved most first; before them what moved most on each device that drifts."""
     if drift.reference is None or drift.verdict is None:
         return ()
-    references = {signal.name: signal for signal in drift.reference.signals}
-    by_psi = sorted(drift.verdict.signals.items(), key=lambda item: item[1].psi, reverse=True)
-    return tuple(
-        SignalChart(
-            name=name,
-            level=verdict.level,
-            tone=TONES[verdict.level],
-            psi=f"{verdict.psi:.2f}",
-            svg=comparison(
-                references[name].counts,
-                drift.signals[name].counts,
-                f"{name}: share of rows in each bin, when the model was made and now",
-            ),
-        )
-        for name, verdict in by_psi[:SIGNALS_SHOWN]
+    sick = [device for device in drift.devices if device.verdict.level in ("warning", "drift")]
+    alone = [
+        _chart(drift.reference, device.verdict.moved_most[0], device.verdict, device.signals, device.device)
+        for device in sick[:DEVICES_SHOWN]
+        if device.verdict.moved_most
+    ]
+    names = sorted(drift.verdict.signals, key=partial(_psi, drift.verdict), reverse=True)
+    fleet = [
+        _chart(drift.reference, name, drift.verdict, drift.signals, "fleet") for name in names[:SIGNALS_SHOWN]
+    ]
+    return tuple(chart for chart in (*alone, *fleet) if chart is not None)
+
+
+def _psi(verdict: Verdict, name: str) -> float:
+    return verdict.signals[name].psi
+
+
+def _chart(
+    reference: DriftReference, name: str, verdict: Verdict, counts: dict[str, SignalCounts], who: str
+) -> SignalChart | None:
+    """None where a window's bins are not the reference's: a device may send anything."""
+    signal = next((signal for signal in reference.signals if signal.name == name), None)
+    found, judged = counts.get(name), verdict.signals.get(name)
+    if signal is None or found is None or judged is None or len(found.counts) != len(signal.counts):
+        return None
+    label = f"{name}, {who}: share of rows in each bin, when the model was made and now"
+    return SignalChart(
+        name=name,
+        who=who,
+        level=judged.level,
+        tone=TONES[judged.level],
+        psi=f"{judged.psi:.2f}",
+        svg=comparison(signal.counts, found.counts, label),
     )
 
 

@@ -25,6 +25,7 @@ class DeviceDrift(Struct, frozen=True, kw_only=True):
     closed: UnixTime
     rows: int
     verdict: Verdict
+    signals: dict[str, SignalCounts]
 
 
 class ReleaseDrift(Struct, frozen=True, kw_only=True):
@@ -93,6 +94,7 @@ def _release_drift(
                 closed=window.closed,
                 rows=window.rows,
                 verdict=window.verdict,
+                signals=window.signals,
             )
             for device, window in windows.items()
         ),

@@ -23,7 +23,7 @@ from cloud_hub.cli.ceremony import hold_ceremony
 from cloud_hub.config import load_config
 from tests.unit.cloud_hub.hub_world import APPROVERS, People
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def free_port() -> int:

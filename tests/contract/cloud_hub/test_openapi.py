@@ -1,0 +1,85 @@
+"""The API's description says what there is, and every error is a problem report."""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.cloud_hub.hub_world import People
+
+PATHS = {
+    "/health",
+    "/v1/enrolment-tokens",
+    "/v1/enrol",
+    "/v1/devices",
+    "/v1/devices/{device}",
+    "/v1/releases",
+    "/v1/releases/{model}/{release}",
+    "/v1/releases/{model}/{release}/files/{filename}",
+    "/v1/releases/{model}/{release}/submit",
+    "/v1/releases/{model}/{release}/withdraw",
+    "/v1/metadata/{name}",
+    "/v1/artifacts/{sha256}",
+    "/v1/models/{model}/draft",
+    "/v1/models/{model}/draft/signatures",
+    "/v1/rollouts",
+    "/v1/rollouts/{rollout}",
+    "/v1/rollouts/{rollout}/{action}",
+    "/v1/telemetry/counts",
+    "/v1/drift",
+    "/v1/audit",
+    "/v1/audit/export",
+    "/v1/fleet",
+}
+
+
+@pytest.fixture
+def schema(people: People) -> dict[str, Any]:
+    response = people.http.get("/schema/openapi.json")
+    assert response.status_code == 200
+    document: dict[str, Any] = response.json()
+    return document
+
+
+def test_every_endpoint_is_described_and_every_reference_resolves(schema: dict[str, Any]) -> None:
+    assert set(schema["paths"]) == PATHS
+    assert schema["openapi"].startswith("3.1")
+    found = references(schema)
+    assert found
+    for reference in found:
+        target: Any = schema
+        for part in reference.removeprefix("#/").split("/"):
+            target = target[part]
+
+
+def references(part: Any) -> list[str]:
+    if isinstance(part, dict):
+        own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
+        return own + [found for value in part.values() for found in references(value)]
+    if isinstance(part, list):
+        return [found for value in part for found in references(value)]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("who", "method", "path", "body", "status"),
+    [
+        (None, "GET", "/v1/fleet", None, 401),
+        ("viewer", "POST", "/v1/rollouts/1/pause", None, 403),
+        ("viewer", "GET", "/v1/devices/nobody", None, 404),
+        ("viewer", "GET", "/v1/metadata/..%2f..%2fhub.toml", None, 404),
+        ("viewer", "GET", "/v1/artifacts/xyz", None, 400),
+        ("viewer", "GET", "/v1/releases/digits/0", None, 400),
+        ("operator", "POST", "/v1/rollouts", {"model": 1}, 400),
+        ("viewer", "GET", "/nowhere", None, 404),
+        ("viewer", "DELETE", "/v1/devices", None, 405),
+    ],
+)
+def test_errors_are_problem_reports(
+    people: People, who: str | None, method: str, path: str, body: object, status: int
+) -> None:
+    response = people.call(who, method, path, **({"json": body} if body else {}))
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert set(problem) == {"type", "title", "status", "detail", "instance"}
+    assert problem["status"] == status
