@@ -1,6 +1,6 @@
 """The REST API as an ASGI application."""
 
-from litestar import Litestar, get
+from litestar import Litestar, Router, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -49,7 +49,11 @@ def create_app(hub: Hub) -> Litestar:
             FleetController,
             EnrolmentController,
             DeviceController,
-            ReleaseController,
+            Router(
+                path="/",
+                route_handlers=[ReleaseController],
+                request_max_body_size=hub.config.limits.artifact_mib * MIB,  # the others take JSON alone
+            ),
             ContentController,
             ApprovalController,
             RolloutController,

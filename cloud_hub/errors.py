@@ -9,8 +9,7 @@
     ├── AuthenticationError 401  no token, or one that is not valid
     ├── ForbiddenError    403  the role of the token does not allow it
     ├── NotFoundError     404
-    ├── ConflictError     409  not possible in the state the thing is in
-    └── TooLargeError     413  over a size limit
+    └── ConflictError     409  not possible in the state the thing is in
 """
 
 from typing import ClassVar
@@ -55,8 +54,3 @@ class NotFoundError(HubError):
 class ConflictError(HubError):
     status = 409
     title = "Not possible now"
-
-
-class TooLargeError(HubError):
-    status = 413
-    title = "Too large"

@@ -11,12 +11,11 @@ from agent.protocol.manifest import Manifest
 from cloud_hub.access.guard import CallerPart, HubPart
 from cloud_hub.access.service import Role
 from cloud_hub.approvals.service import SignatureView, signatures
-from cloud_hub.errors import NotFoundError, TooLargeError
+from cloud_hub.errors import NotFoundError
 from cloud_hub.hub import Hub
 from cloud_hub.registry import service
 from cloud_hub.registry.service import FileView, ReleaseView
 
-MIB = 1024 * 1024
 ReleaseNumber = Annotated[int, PathParameter(ge=1, le=2**53)]
 Filename = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Bytes = Response[bytes]
@@ -37,7 +36,7 @@ class ReleaseController(Controller):
     path = "/v1/releases"
     tags = ("releases",)
 
-    @put("/{model:str}/{release:int}/files/{filename:str}", sync_to_thread=True, request_max_body_size=None)
+    @put("/{model:str}/{release:int}/files/{filename:str}", sync_to_thread=True)
     def put_file(
         self,
         model: FromPath[str],
@@ -49,10 +48,6 @@ class ReleaseController(Controller):
     ) -> FileView:
         """Upload one file of a draft (raw body). The first one opens the draft; its uploader is the author."""
         caller.require(Role.AUTHOR)
-        if len(body) > hub.config.limits.artifact_mib * MIB:
-            raise TooLargeError(
-                f"{filename}: {len(body)} bytes; allowed: limits.artifact_mib = {hub.config.limits.artifact_mib}"
-            )
         stored, now = hub.artifacts.put(body), hub.now()
         return hub.database.write(
             lambda session: service.put_file(session, model, release, filename, stored, caller, now)

@@ -1,5 +1,7 @@
 """Any order of events: later stages wait, failures pause, an end is an end."""
 
+from typing import get_args
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from cloud_hub.rollouts.machine import (
     DeviceRestored,
     Event,
     IllegalEventError,
+    Outcome,
     Pause,
     RestoreDevices,
     Resume,
@@ -40,7 +43,7 @@ def happenings(draw: st.DrawFn) -> tuple[float, Event]:
     kind = draw(st.sampled_from(KINDS))
     event: Event
     if kind is DeviceReported or kind is DeviceRestored:
-        outcome = draw(st.sampled_from(["committed", "failed"]))
+        outcome: Outcome = draw(st.sampled_from(get_args(Outcome)))
         event = kind(now=0, device=draw(st.sampled_from(DEVICES)), outcome=outcome, reason="why")
     elif kind is Tick:
         event = Tick(now=0)

@@ -198,3 +198,17 @@ def test_every_deed_is_in_the_audit_log_and_the_export_verifies(fleet: People) -
     assert verify(lines).problem is None
     actions = [entry["action"] for entry in fleet.ok("auditor", "GET", "/v1/audit")]
     assert {"ceremony", "enrol", "submit", "approve", "publish", "rollout-start"} <= set(actions)
+
+
+def test_a_file_over_the_limit_is_413_and_leaves_nothing(people: People) -> None:
+    big = people.http.put(
+        "/v1/releases/digits/1/files/big.bin",
+        content=b"",
+        headers={
+            "Authorization": f"Bearer {people.tokens['author']}",
+            "Content-Length": str(513 * 1024 * 1024),
+        },
+    )
+    assert big.status_code == 413
+    assert big.headers["content-type"] == "application/problem+json"
+    assert people.ok("viewer", "GET", "/v1/releases") == []
