@@ -37,6 +37,8 @@ class Probe(Struct, frozen=True, kw_only=True, tag="probe"):
     golden_path: str
     warmup: int
     repetitions: int
+    p99_limit_ms: float | None = None
+    """Timing ends as soon as so many were slower that the p99 of all ``repetitions`` would be over it."""
 
 
 class Accept(Struct, frozen=True, kw_only=True, tag="accept"):

@@ -129,6 +129,7 @@ class ModelExecutor:
             self._around.artifacts.path(manifest.golden.artifact.sha256),
             warmup=probe.warmup,
             repetitions=probe.repetitions,
+            p99_limit_ms=manifest.budgets[self._around.config.device.hardware_class].p99_ms,
             timeout_seconds=probe.timeout_seconds,
         )
 

@@ -179,7 +179,13 @@ class RunnerProcess:
         return self._watch.peak_mib()
 
     async def probe(
-        self, golden_path: Path, *, warmup: int, repetitions: int, timeout_seconds: float
+        self,
+        golden_path: Path,
+        *,
+        warmup: int,
+        repetitions: int,
+        timeout_seconds: float,
+        p99_limit_ms: float | None = None,
     ) -> ProbeMeasurement:
         """Have it compare its golden outputs and time itself, and measure its memory meanwhile.
 
@@ -187,7 +193,9 @@ class RunnerProcess:
             ProbeFailedError: it says so, or takes longer than ``timeout_seconds`` (then it has been ended).
             RunnerDiedError: it died, for instance over its memory limit.
         """
-        request = Probe(golden_path=str(golden_path), warmup=warmup, repetitions=repetitions)
+        request = Probe(
+            golden_path=str(golden_path), warmup=warmup, repetitions=repetitions, p99_limit_ms=p99_limit_ms
+        )
         late = Reason(code="probe-timeout", text=f"the probe was not finished within {timeout_seconds:g} s")
         with self._watch.closely():
             answer: ProbeReport | ProbeFailed = await self._ask(

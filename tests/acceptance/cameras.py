@@ -30,7 +30,9 @@ class Tally:
 class Camera(threading.Thread):
     """One device's client: a persistent connection, one image a request, at a steady rate."""
 
-    def __init__(self, address: str, model: str, images: Images, labels: npt.NDArray[np.int64], rate: float) -> None:
+    def __init__(
+        self, address: str, model: str, images: Images, labels: npt.NDArray[np.int64], rate: float
+    ) -> None:
         super().__init__(name=f"camera-{address}", daemon=True)
         self._address = address
         self._model = model

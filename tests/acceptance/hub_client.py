@@ -32,5 +32,7 @@ class HubClient:
     @staticmethod
     def _checked(answer: httpx.Response) -> Any:
         if answer.is_error:
-            raise StepFailedError(f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}")
+            raise StepFailedError(
+                f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}"
+            )
         return answer.json() if answer.content else None

@@ -42,17 +42,19 @@ def wait_for(what: str, check: Callable[[], T | None], *, seconds: float, every:
         time.sleep(every)
 
 
-def run(name: str, *arguments: str, cwd: Path | None = None) -> str:
+def run(name: str, *arguments: str, cwd: Path | None = None, allowed: tuple[int, ...] = (0,)) -> str:
     """Run one of our console scripts, or ``python -m`` for ``python``, to its end and return what it printed.
 
     Raises:
-        StepFailedError: it exited non-zero; the text carries what it said.
+        StepFailedError: its exit code is not in ``allowed``; the text carries what it said.
     """
     argv = [sys.executable, *arguments] if name == "python" else [str(BIN / name), *arguments]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=cwd, timeout=170)
-    if done.returncode != 0:
+    if done.returncode not in allowed:
         shown = " ".join([name, *arguments])
-        raise StepFailedError(f"`{shown}` exited {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        raise StepFailedError(
+            f"`{shown}` exited {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        )
     return done.stdout
 
 

@@ -47,8 +47,10 @@ class Agent:
         return self.folder / "run" / "control.sock"
 
     def edgeward(self, *arguments: str) -> Any:
-        """What a technician reads: ``edgeward … --json``."""
-        return json.loads(run("edgeward", "--socket", str(self.socket), *arguments, "--json"))
+        """What a technician reads: ``edgeward … --json`` (exit code 10: it works, and something is wrong)."""
+        return json.loads(
+            run("edgeward", *arguments, "--json", "--socket", str(self.socket), allowed=(0, 10))
+        )
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Ask the device's telemetry database, from outside, while it runs."""
@@ -110,7 +112,12 @@ class World:
         approvers = [word for name in APPROVERS for word in ("--approver", name)]
         keys = ("--keys-dir", str(self.keys))
         run("edgeward-hub", "ceremony", "create", *keys, *approvers, "--model", MODEL, *config)
-        roles = {"anna": "author", "olga": "operator", "victor": "viewer", **dict.fromkeys(APPROVERS, "approver")}
+        roles = {
+            "anna": "author",
+            "olga": "operator",
+            "victor": "viewer",
+            **dict.fromkeys(APPROVERS, "approver"),
+        }
         self.token_file("anna").parent.mkdir()
         for name, role in roles.items():
             token = run("edgeward-hub", "token", "create", "--role", role, "--name", name, *config)
@@ -134,11 +141,22 @@ class World:
         pem = self.keys / "approvers" / f"{approver}.pem"
         trust = self.folder / "people" / f"{approver}-trust"
         signing = ("--trust", str(trust), "--key", f"file2:{pem}")
-        return run("edgeward-hub", "approve", *self.as_person(approver), *signing, MODEL, str(release), "--yes")
+        return run(
+            "edgeward-hub", "approve", *self.as_person(approver), *signing, MODEL, str(release), "--yes"
+        )
 
     def rollout(self, release: int, stages: str) -> int:
         """Start a rollout and return its number."""
-        run("edgeward-hub", "rollout", "start", MODEL, str(release), "--stages", stages, *self.as_person("olga"))
+        run(
+            "edgeward-hub",
+            "rollout",
+            "start",
+            MODEL,
+            str(release),
+            "--stages",
+            stages,
+            *self.as_person("olga"),
+        )
         newest = self.client("victor").get("/v1/rollouts")[0]
         assert newest["release"] == release
         return int(newest["id"])
@@ -172,7 +190,9 @@ class World:
 
     def _bench_and_package(self, folder: Path, release: int, summary: str, *more: str) -> None:
         bench = folder / f"bench-{HARDWARE_CLASS}.json"
-        python("hw_bench", "run", str(folder), "--hardware-class", HARDWARE_CLASS, "--out", str(bench), "--quick")
+        python(
+            "hw_bench", "run", str(folder), "--hardware-class", HARDWARE_CLASS, "--out", str(bench), "--quick"
+        )
         budget = ("--p99-ms", str(BUDGET_P99_MS), "--memory-mib", str(BUDGET_MEMORY_MIB))
         words = ("--author", "anna", "--summary", summary, "--probation-requests", str(PROBATION_REQUESTS))
         named = ("--release", str(release), "--hardware-class", HARDWARE_CLASS)
@@ -204,7 +224,7 @@ class World:
             f'[device]\nid = "{name}"\nhardware_class = "{HARDWARE_CLASS}"\n'
             f'state_dir = "{folder}/state"\nruntime_dir = "{folder}/run"\n\n'
             f'[serving]\ndrain_seconds = 10.0\n[serving.tcp]\n{MODEL} = "127.0.0.1:{port}"\n\n'
-            "[probe]\nrepetitions = 100\n\n"
+            "[probe]\nwarmup = 3\nrepetitions = 100\n\n"
             "[telemetry]\nsend_seconds = 1.0\nreport_seconds = 2.0\nhealth_seconds = 10.0\n"
         )
         token = folder / "enrolment.token"
