@@ -30,7 +30,8 @@ def enrol_device(config: AgentConfig, hub_url: str, token: str) -> None:
 
     files = IdentityFiles.within(config.state / IDENTITY_FOLDER)
     make_folder(config.state / IDENTITY_FOLDER)
-    with contextlib.suppress(IdentityExistsError):  # made by an earlier attempt, or a new certificate is asked for
+    # An earlier attempt made it, or a new certificate is asked for.
+    with contextlib.suppress(IdentityExistsError):
         create_key(files, create_durable)
     request = EnrolmentRequest(
         token=token,
