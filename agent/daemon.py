@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from agent.config import AgentConfig, load_config
-from agent.enrol import BROKER_FILE, IDENTITY_FOLDER, TRUST_FILE, enrol_device
+from agent.enrolled import BROKER_FILE, IDENTITY_FOLDER, TRUST_FILE
 from agent.errors import AgentError, NotEnrolledError
 from agent.log import configure
 from agent.protocol.enrolment import BrokerAddress
@@ -36,7 +36,7 @@ from agent.supervisor import health
 from agent.supervisor.errors import SupervisorError
 from agent.supervisor.verifier import verify
 from agent.transport.errors import TransportError
-from agent.transport.identity import IdentityFiles
+from agent.transport.identity_files import IdentityFiles
 from agent.transport.mqtt import MqttLink
 from agent.transport.settings import LinkSettings
 
@@ -107,6 +107,9 @@ def _check_config(config: AgentConfig, arguments: argparse.Namespace) -> int:
 
 
 def _enrol(config: AgentConfig, arguments: argparse.Namespace) -> int:
+    # Here, so that the service never loads what only enrolment needs.
+    from agent.enrol import enrol_device  # noqa: PLC0415
+
     enrol_device(config, arguments.hub, arguments.token_file.read_text(encoding="utf-8").strip())
     sys.stdout.write(f"enrolled as {config.device.id}; start it with: systemctl start edgeward-agent\n")
     return 0

@@ -1,20 +1,18 @@
 """Enrolment: a token and a key made here, against an identity and the root of trust. Once in a device's life."""
 
 import contextlib
-from pathlib import Path
 
 from agent.config import AgentConfig
+from agent.enrolled import BROKER_FILE, IDENTITY_FOLDER, TRUST_FILE
 from agent.protocol.codec import encode_json
 from agent.protocol.enrolment import EnrolmentRequest
 from agent.protocol.verification import Mark
 from agent.store.durable_file import create_durable, make_folder, write_durable
 from agent.store.trust_db import TrustDatabase
 from agent.transport.errors import IdentityExistsError
-from agent.transport.identity import IdentityFiles, create_key, signing_request, store_certificate
-
-IDENTITY_FOLDER = Path("identity")
-BROKER_FILE = Path("identity/broker.json")
-TRUST_FILE = Path("trust.db")
+from agent.transport.http import enrol
+from agent.transport.identity import create_key, signing_request, store_certificate
+from agent.transport.identity_files import IdentityFiles
 
 
 def enrol_device(config: AgentConfig, hub_url: str, token: str) -> None:
@@ -25,9 +23,6 @@ def enrol_device(config: AgentConfig, hub_url: str, token: str) -> None:
         IdentityError: the key can't be used, or the certificate does not fit it.
         StoreError: another root of trust is here already.
     """
-    # Here, so that the service never loads an HTTP client.
-    from agent.transport.http import enrol  # noqa: PLC0415
-
     files = IdentityFiles.within(config.state / IDENTITY_FOLDER)
     make_folder(config.state / IDENTITY_FOLDER)
     # An earlier attempt made it, or a new certificate is asked for.

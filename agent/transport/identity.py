@@ -1,16 +1,15 @@
 """The device's identity: an ECDSA P-256 key that never leaves the device, its CSR, and the certificate for it."""
 
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from msgspec import Struct
 
 from agent.transport.errors import IdentityError, IdentityExistsError, IdentityMissingError
-from agent.transport.settings import TlsFiles
+from agent.transport.identity_files import IdentityFiles
 
 SECRET = 0o600
 PUBLIC = 0o644
@@ -20,35 +19,6 @@ class WriteFile(Protocol):
     """A durable write (``agent.store.durable_file.write_durable``, given by whoever wires the rooms together)."""
 
     def __call__(self, path: Path, data: bytes, *, mode: int) -> None: ...
-
-
-class IdentityFiles(Struct, frozen=True, kw_only=True):
-    """Where an identity is kept (PEM)."""
-
-    key: Path
-    certificate: Path
-    authority: Path
-
-    @classmethod
-    def within(cls, folder: Path) -> Self:
-        return cls(
-            key=folder / "device.key", certificate=folder / "device.crt", authority=folder / "authority.crt"
-        )
-
-    @property
-    def complete(self) -> bool:
-        """Whether the device has been enrolled."""
-        return self.key.exists() and self.certificate.exists() and self.authority.exists()
-
-    def tls(self) -> TlsFiles:
-        """For the link.
-
-        Raises:
-            IdentityMissingError: the device has not been enrolled.
-        """
-        if not self.complete:
-            raise IdentityMissingError(f"{self.certificate}: this device has no identity yet; enrol it")
-        return TlsFiles(certificate=self.certificate, key=self.key, authority=self.authority)
 
 
 def create_key(files: IdentityFiles, create: WriteFile) -> None:

@@ -139,27 +139,33 @@ def staged_rollout(world: World) -> dict[str, Tally]:
 
 
 def dirty_lens(world: World) -> tuple[dict[str, Any], dict[str, Any]]:
-    """6: one camera's lens gets dirty; returns the verdict on the device (from SQLite) and on the hub."""
+    """6: one camera's lens gets dirty, and stays so; the verdict on the device (from SQLite) and on the hub.
+
+    Only windows count that began after it.
+    """
     agent = next(agent for agent in world.agents if agent.name == DIRTY)
     assert agent.camera is not None
     agent.camera.lens = data.dirty_lens
-    on_device = wait_for(f"{DIRTY} to see drift", lambda: _device_verdict(agent), seconds=60)
-    on_hub = wait_for("the hub to see it", lambda: _hub_verdict(world), seconds=30)
-    agent.camera.lens = None
+    since = time.time()
+    on_device = wait_for(f"{DIRTY} to see drift", lambda: _device_verdict(agent, since), seconds=60)
+    on_hub = wait_for("the hub to see it", lambda: _hub_verdict(world, since), seconds=30)
     return on_device, on_hub
 
 
-def _device_verdict(agent: Agent) -> dict[str, Any] | None:
-    rows = agent.query("SELECT level, rows, reason FROM drift_latest WHERE model = 'digits'")
+def _device_verdict(agent: Agent, since: float) -> dict[str, Any] | None:
+    rows = agent.query(
+        f"SELECT level, rows, reason FROM windows WHERE opened > {since} ORDER BY id DESC LIMIT 1"
+    )
     if not rows or rows[0][0] != "drift":
         return None
     return {"level": rows[0][0], "rows": rows[0][1], "reason": rows[0][2]}
 
 
-def _hub_verdict(world: World) -> dict[str, Any] | None:
+def _hub_verdict(world: World, since: float) -> dict[str, Any] | None:
     for release in world.client("victor").get("/v1/drift"):
         for device in release["devices"]:
-            if device["device"] == DIRTY and device["verdict"]["level"] == "drift":
+            seen = (device["device"], device["verdict"]["level"])
+            if seen == (DIRTY, "drift") and device["opened"] > since:
                 return dict(device["verdict"])
     return None
 

@@ -21,7 +21,8 @@ from agent.protocol.topics import Channel
 from agent.store.durable_file import create_durable, write_durable
 from agent.transport.backoff import Backoff
 from agent.transport.errors import PublishRefusedError
-from agent.transport.identity import IdentityFiles, create_key, signing_request, store_certificate
+from agent.transport.identity import create_key, signing_request, store_certificate
+from agent.transport.identity_files import IdentityFiles
 from agent.transport.mqtt import MqttLink
 from agent.transport.settings import LinkSettings, TlsFiles
 

@@ -1,7 +1,7 @@
 """Timing ends early exactly where the p99 can't be kept any more."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 import numpy as np
@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.protocol.runner import Probe
+from agent.runner.backends import Array
 from agent.runner.probe import _nearest_rank, _time
 
 
 class Instant:
     """A model that answers at once; the clock says how long it took."""
 
-    def infer(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return inputs
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(inputs)
 
     def describe(self) -> str:
         return "instant"

@@ -11,7 +11,8 @@ from cryptography.x509.oid import NameOID
 
 from agent.store.durable_file import create_durable, write_durable
 from agent.transport.errors import IdentityError, IdentityExistsError, IdentityMissingError
-from agent.transport.identity import IdentityFiles, create_key, signing_request, store_certificate
+from agent.transport.identity import create_key, signing_request, store_certificate
+from agent.transport.identity_files import IdentityFiles
 
 
 class Authority:
