@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from cloud_hub.access.service import Role
 from cloud_hub.audit.chain import verify
 from cloud_hub.cli.ceremony import hold_ceremony
 from cloud_hub.config import load_config
+from cloud_hub.devices.authority import DeviceAuthority
 from cloud_hub.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ def add_commands(commands: Commands) -> None:
     _add_init(commands)
     _add_serve(commands)
     _add_token(commands)
+    _add_broker_files(commands)
     _add_ceremony(commands)
     _add_audit(commands)
 
@@ -101,6 +104,34 @@ def _add_token(commands: Commands) -> None:
 def _token(arguments: argparse.Namespace) -> None:
     _config, paths = load_config(arguments.config)
     print(setup.new_token(paths.database, name=arguments.name, role=Role(arguments.role)))
+
+
+def _add_broker_files(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "broker-files",
+        help="make the certificates of an external broker and of the hub on it",
+        description="Have the hub's authority, which devices trust, sign a server certificate for an external broker and "
+        "the hub's own client certificate. See packaging/mosquitto/README.md.",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the five files")
+    parser.add_argument(
+        "--address",
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="DNS name or IP address of the broker; once for each under which the hub or devices reach it",
+    )
+    parser.add_argument("--days", type=int, default=365, metavar="N", help="lifetime, 1-3650 (default: 365)")
+    add_config_option(parser)
+    parser.set_defaults(run=_broker_files)
+
+
+def _broker_files(arguments: argparse.Namespace) -> None:
+    _config, paths = load_config(arguments.config)
+    authority = DeviceAuthority(paths.authority)
+    authority.issue_broker_files(arguments.out, arguments.address, arguments.days, time.time())
+    print(f"For the broker: {arguments.out}/ca.pem, broker.pem, broker.key")
+    print(f"For [broker.tls] in hub.toml: {arguments.out}/ca.pem, hub.pem, hub.key")
 
 
 def _add_ceremony(commands: Commands) -> None:

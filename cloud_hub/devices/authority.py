@@ -1,7 +1,10 @@
-"""The authority that gives devices their client certificates (ECDSA P-256, X.509)."""
+"""The authority that gives devices, the hub and its broker their certificates (ECDSA P-256, X.509)."""
 
 import datetime as dt
+import ipaddress
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -10,9 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
-from cloud_hub.errors import InputError
+from cloud_hub.errors import ConflictError, InputError
 
 CA_DAYS = 3650
+HUB_NAME = "Edgeward-Hub"
+"""Common name of the hub's own client certificate, to which ``packaging/mosquitto/acl`` gives every topic. Its
+capitals keep it out of reach of a device id."""
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
+"""At most 64 characters: it becomes a common name too."""
 CLOCK_SKEW = dt.timedelta(minutes=5)
 
 
@@ -42,20 +50,10 @@ class DeviceAuthority:
         Raises:
             InputError: not a CSR, its signature does not hold, or its common name is not ``device``.
         """
-        request = _checked_request(csr_pem, device)
-        start = dt.datetime.fromtimestamp(now, dt.UTC)
-        end = start + dt.timedelta(days=days)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)]))
-            .issuer_name(self._certificate.subject)
-            .public_key(request.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(start - CLOCK_SKEW)
-            .not_valid_after(end)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .sign(self._key, hashes.SHA256())
+        key = _checked_key(csr_pem, device)
+        end = dt.datetime.fromtimestamp(now, dt.UTC) + dt.timedelta(days=days)
+        certificate = self._builder(device, key, now, end, ExtendedKeyUsageOID.CLIENT_AUTH).sign(
+            self._key, hashes.SHA256()
         )
         return Certificate(
             pem=certificate.public_bytes(serialization.Encoding.PEM).decode("ascii"),
@@ -63,20 +61,96 @@ class DeviceAuthority:
             expires=end.timestamp(),
         )
 
+    def issue_broker_files(self, folder: Path, addresses: Sequence[str], days: int, now: float) -> None:
+        """Write what an external broker and the hub on it need: ``ca.pem``, ``broker.pem``, ``hub.pem`` and their keys.
 
-def _checked_request(csr_pem: str, device: str) -> x509.CertificateSigningRequest:
+        Args:
+            folder: a new one, or one without these files.
+            addresses: DNS names and IP addresses under which the hub and the devices reach the broker.
+            days: lifetime of both certificates.
+            now: Unix seconds.
+
+        Raises:
+            InputError: an address is neither, or the lifetime is over the authority's own; nothing was written.
+            ConflictError: the folder holds one of the files already; nothing was written.
+        """
+        alternatives = x509.SubjectAlternativeName([_general_name(address) for address in addresses])
+        if not 1 <= days <= CA_DAYS:
+            raise InputError(f"days: {days}, 1-{CA_DAYS} are allowed")
+        names = ("ca.pem", "broker.pem", "broker.key", "hub.pem", "hub.key")
+        found = [name for name in names if (folder / name).exists()]
+        if found:
+            raise ConflictError(f"{folder}: {', '.join(found)} is there already; name a new folder")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        end = dt.datetime.fromtimestamp(now, dt.UTC) + dt.timedelta(days=days)
+        key = ec.generate_private_key(ec.SECP256R1())
+        broker = self._builder(addresses[0], key.public_key(), now, end, ExtendedKeyUsageOID.SERVER_AUTH)
+        _write_pair(folder, "broker", key, broker.add_extension(alternatives, critical=False), self._key)
+        key = ec.generate_private_key(ec.SECP256R1())
+        hub = self._builder(HUB_NAME, key.public_key(), now, end, ExtendedKeyUsageOID.CLIENT_AUTH)
+        _write_pair(folder, "hub", key, hub, self._key)
+        (folder / "ca.pem").write_text(self.pem, encoding="ascii")
+
+    def _builder(
+        self,
+        name: str,
+        key: ec.EllipticCurvePublicKey,
+        now: float,
+        end: dt.datetime,
+        usage: x509.ObjectIdentifier,
+    ) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(self._certificate.subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(dt.datetime.fromtimestamp(now, dt.UTC) - CLOCK_SKEW)
+            .not_valid_after(end)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            # Python 3.13's default TLS context refuses a certificate without it.
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
+        )
+
+
+def _general_name(address: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        if not _HOST.fullmatch(address):
+            raise InputError(f"address {address!r}: neither a DNS name nor an IP address") from None
+        return x509.DNSName(address)
+
+
+def _write_pair(
+    folder: Path,
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    certificate: x509.CertificateBuilder,
+    authority: ec.EllipticCurvePrivateKey,
+) -> None:
+    write_private(folder / f"{name}.key", _private_pem(key))
+    signed = certificate.sign(authority, hashes.SHA256())
+    (folder / f"{name}.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+
+
+def _checked_key(csr_pem: str, device: str) -> ec.EllipticCurvePublicKey:
     try:
         request = x509.load_pem_x509_csr(csr_pem.encode())
     except ValueError as error:
         raise InputError(f"csr: not a PEM certificate signing request: {error}") from error
     if not request.is_signature_valid:
         raise InputError("csr: its signature does not hold")
-    if not isinstance(request.public_key(), ec.EllipticCurvePublicKey):
+    key = request.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
         raise InputError("csr: its key must be an elliptic curve key (P-256)")
     names = [str(entry.value) for entry in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if names != [device]:
         raise InputError(f"csr: its common name is {names}, it must be the device id {device!r}")
-    return request
+    return key
 
 
 def create_authority(folder: Path, now: float) -> None:
@@ -99,13 +173,17 @@ def create_authority(folder: Path, now: float) -> None:
         .not_valid_after(start + dt.timedelta(days=CA_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_ca_usage(), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    private = key.private_bytes(
+    write_private(folder / "ca.key", _private_pem(key))
+    (folder / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    write_private(folder / "ca.key", private)
-    (folder / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _ca_usage() -> x509.KeyUsage:
