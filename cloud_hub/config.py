@@ -3,19 +3,19 @@
 A setting that is unknown or not allowed is refused with its name, its value and what is allowed.
 """
 
-import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from agent.protocol.ids import Name
+from agent.protocol.settings import wrong_setting
 from cloud_hub.errors import ConfigError
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
-PositiveSeconds = Annotated[float, Meta(gt=0)]
+PositiveSeconds = Annotated[float, Meta(gt=0, le=1e9)]
 Days = Annotated[int, Meta(ge=1, le=3650)]
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -24,7 +24,9 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``[server]``: where the REST API and the page are served."""
 
     host: str = "127.0.0.1"
+    """A loopback address; put a TLS proxy before it to serve others."""
     port: Port = 8500
+    """TCP port of the API and the page."""
 
 
 class BrokerTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,11 +44,15 @@ class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``[broker]``: the MQTT broker, embedded (loopback only) or external."""
 
     embedded: bool = True
+    """Start a broker in the hub's process; false: connect to one that runs elsewhere."""
     host: str = "127.0.0.1"
+    """Where the broker is; loopback for the embedded one, which knows no identities."""
     port: Port = 8510
+    """TCP port of the broker."""
     device_host: str | None = None
     """The address devices are told at enrolment; default: ``host``."""
     tls: BrokerTls | None = None
+    """Only for an external broker."""
 
 
 class TrustSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,10 +63,11 @@ class TrustSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     director_days: Annotated[int, Meta(ge=1, le=90)] = 30
     """Expiry of a device's desired state; renewed when half of it has passed."""
     timestamp_refresh_seconds: PositiveSeconds = 3600.0
+    """How often the timestamp role is signed anew, so that devices can tell a frozen hub."""
 
 
 class EnrolmentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[enrolment]``."""
+    """``[enrolment]``: what a device is given when it enrols."""
 
     certificate_days: Days = 365
     """Lifetime of a device's client certificate."""
@@ -70,43 +77,48 @@ class RolloutSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """``[rollouts]``: defaults of a rollout that names none, and the engine's pace."""
 
     tick_seconds: PositiveSeconds = 1.0
+    """How often the engine looks at the rollouts."""
     stage_timeout_seconds: PositiveSeconds = 3600.0
     """A stage whose devices have not all reported by then pauses the rollout."""
 
 
 class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[telemetry]``."""
+    """``[telemetry]``: what is made of the devices' records."""
 
     drift_hours: PositiveSeconds = 24.0
     """Only windows that closed within this time count for the fleet's drift."""
 
 
 class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[limits]``."""
+    """``[limits]``: what an upload may cost."""
 
     artifact_mib: Annotated[int, Meta(ge=1, le=16_384)] = 512
     """Largest file of a release."""
 
 
 class DashboardSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[dashboard]``."""
+    """``[dashboard]``: the page for people."""
 
     title: Annotated[str, Meta(min_length=1, max_length=80)] = "Edgeward"
+    """Shown at the top of the page."""
     open_on_loopback: bool = False
     """Show the page without a token to a browser on this machine."""
 
 
 class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[log]``."""
+    """``[log]``: logs go to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is less important is not written."""
     format: Literal["json", "text"] = "json"
+    """JSON lines for a service manager, or text."""
 
 
 class HubConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file. Paths in it start at the folder it stands in."""
 
     name: Name = "hub"
+    """Names the hub to the broker and in its certificates."""
     data: str = "."
     """Folder of database, artifacts, metadata and keys."""
     server: ServerSettings = ServerSettings()
@@ -173,12 +185,12 @@ def parse_config(text: str, source: str = "hub.toml") -> HubConfig:
     """Check TOML text; raises like :func:`load_config`."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: not TOML: {error}") from error
-    try:
-        config = msgspec.convert(raw, HubConfig)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(raw, str(error))}") from error
+    problem = wrong_setting(raw, HubConfig)
+    if problem:
+        raise ConfigError(f"{source}: {problem}")
+    config = msgspec.convert(raw, HubConfig)
     _check(config, source)
     return config
 
@@ -198,30 +210,6 @@ def _check(config: HubConfig, source: str) -> None:
             f"{source}: server.host = {config.server.host!r}: the API speaks plain HTTP, so it listens on loopback "
             f"only (put a TLS proxy before it); allowed: {', '.join(sorted(LOOPBACK))}"
         )
-
-
-def _explain(raw: dict[str, Any], message: str) -> str:
-    """Put the setting's name and value before msgspec's rule."""
-    rule, _, where = message.partition(" - at `$")
-    path = where.rstrip("`").lstrip(".")
-    unknown = re.search(r"unknown field `([^`]+)`", rule)
-    if unknown:
-        name = f"{path}.{unknown[1]}" if path else unknown[1]
-        return f"{name}: there is no such setting; allowed here: {', '.join(_known(path))}"
-    if not path:
-        return rule
-    value: Any = raw
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return f"{path} = {value!r}: {rule}"
-
-
-def _known(path: str) -> list[str]:
-    kind: Any = HubConfig
-    for part in filter(None, path.split(".")):
-        kind = next(field.type for field in msgspec.structs.fields(kind) if field.name == part)
-        kind = next((arm for arm in getattr(kind, "__args__", ()) if arm is not type(None)), kind)
-    return [field.name for field in msgspec.structs.fields(kind)]
 
 
 def _absolute(config: HubConfig, folder: Path) -> HubConfig:

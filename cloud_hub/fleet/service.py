@@ -20,6 +20,9 @@ _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 SECONDS_A_DAY = 86_400
 CERTIFICATE_DAYS_LEFT = 30
 
+UNTRUSTED = frozenset({"not-approved", "bad-signature", "rollback-attack", "mix-and-match"})
+"""Reasons of a device that point at the hub, not at the device."""
+
 
 class Finding(Struct, frozen=True, kw_only=True):
     """One thing that someone should know."""
@@ -199,7 +202,7 @@ def _report_findings(state: ReportedState) -> list[tuple[Severity, str, str]]:
                 (
                     "error",
                     f"{report.model} {report.release} was {report.phase.value.replace('-', ' ')}: {why}",
-                    "Read the reason; withdraw the release or fix the device. It serves what it had.",
+                    _what_to_do(report),
                 )
             )
         elif report.waiting_for is not None:
@@ -223,6 +226,16 @@ def _report_findings(state: ReportedState) -> list[tuple[Severity, str, str]]:
             ("warning", f"{lost} telemetry records were dropped: {kinds}.", "Give it network or space.")
         )
     return found
+
+
+def _what_to_do(report: DeploymentReport) -> str:
+    """A release that no approver signed is never the device's fault."""
+    if report.reason is not None and report.reason.code in UNTRUSTED:
+        return (
+            "It serves what it had. No device takes it. If this hub calls it approved, someone has changed the hub: "
+            "compare the audit log with a copy kept elsewhere."
+        )
+    return "Read the reason; fix the release, or the device. It serves what it had."
 
 
 def _newest_by_model(state: ReportedState) -> list[DeploymentReport]:
