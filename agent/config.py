@@ -1,23 +1,24 @@
 """The agent's configuration: one TOML file, typed, with a default for every setting that can have one.
 
-``docs/configuration.md`` lists the settings; a test keeps it complete.
+``docs/configuration.md`` is made from these structs: the docstring below a field is its meaning there.
 """
 
-import re
+import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
 
 from agent.errors import ConfigError
 from agent.protocol.ids import Name
+from agent.protocol.settings import wrong_setting
 
-Address = Annotated[str, Meta(pattern=r"^[^:\s]+:[0-9]{1,5}$", description="host:port")]
-PositiveInt = Annotated[int, Meta(gt=0)]
-Positive = Annotated[float, Meta(gt=0)]
-
-T = TypeVar("T")
+MAX_PORT = 65_535
+Address = Annotated[str, Meta(pattern=r"^[^:\s]+:[0-9]{1,5}$(?!\n)", description="host:port")]
+PositiveInt = Annotated[int, Meta(ge=1, le=2**53)]
+Positive = Annotated[float, Meta(gt=0, le=1e9)]
+"""Bounded, so that neither ``inf`` nor ``nan`` becomes a time to wait."""
 
 
 class DeviceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +81,7 @@ class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Logs go to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is less important is not written."""
     format: Literal["auto", "json", "text"] = "auto"
     """``auto``: JSON, unless standard error is a terminal."""
 
@@ -123,30 +125,27 @@ def load_config(path: Path) -> AgentConfig:
 def parse_config(text: str, *, source: str) -> AgentConfig:
     """Check the text of a configuration file; raises like :func:`load_config`."""
     try:
-        raw = msgspec.toml.decode(text)
-    except msgspec.DecodeError as error:
+        raw = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: not TOML: {error}") from error
-    try:
-        config = msgspec.convert(raw, AgentConfig)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {_with_value(str(error), raw)}") from error
-    for model, address in config.serving.tcp.items():
-        port = int(address.rpartition(":")[2])
-        if not 1 <= port <= 65_535:  # noqa: PLR2004 - TCP's own bounds
-            raise ConfigError(f"{source}: serving.tcp.{model} = {address!r}: the port must be 1-65535")
+    problem = wrong_setting(raw, AgentConfig)
+    if problem:
+        raise ConfigError(f"{source}: {problem}")
+    config = msgspec.convert(raw, AgentConfig)
+    _check_ports(config, source)
     return config
 
 
-def _with_value(message: str, raw: object) -> str:
-    """Put the setting's name and value before msgspec's words (`… - at `$.a.b``)."""
-    match = re.search(r" - at `(?:key in )?\$\.?([^`]*)`$", message)
-    if match is None:
-        return message
-    path, what = match.group(1), message[: match.start()]
-    value = raw
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    if not path:
-        return what
-    shown = "" if isinstance(value, dict) or value is None else f" = {value!r}"
-    return f"{path}{shown}: {what}"
+def _check_ports(config: AgentConfig, source: str) -> None:
+    """No port out of TCP's bounds, and none given to two models."""
+    taken: dict[int, str] = {}
+    for model, address in config.serving.tcp.items():
+        port = int(address.rpartition(":")[2])
+        where = f"{source}: serving.tcp.{model} = {address!r}"
+        if not 1 <= port <= MAX_PORT:
+            raise ConfigError(f"{where}: the port must be 1-{MAX_PORT}")
+        if port in taken:
+            raise ConfigError(
+                f"{where}: the port is that of serving.tcp.{taken[port]}; each model needs its own"
+            )
+        taken[port] = model

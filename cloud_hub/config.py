@@ -118,7 +118,7 @@ class HubConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file. Paths in it start at the folder it stands in."""
 
     name: Name = "hub"
-    """Names the hub to the broker and in its certificates."""
+    """Names the hub to the broker: its MQTT client id is ``edgeward-<name>``."""
     data: str = "."
     """Folder of database, artifacts, metadata and keys."""
     server: ServerSettings = ServerSettings()

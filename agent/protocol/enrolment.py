@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from agent.protocol.ids import Name
 
-TOKEN_PATTERN = r"^ew1\.[A-Za-z0-9_-]{22,64}\.[0-9a-f]{64}$"  # noqa: S105 - a pattern, not a secret
+TOKEN_PATTERN = r"^ew1\.[A-Za-z0-9_-]{22,64}\.[0-9a-f]{64}$(?!\n)"  # noqa: S105 - a pattern, not a secret
 """``ew1.<secret>.<SHA-256 of the trusted root.json>``: the digest lets a device check the root it is handed."""
 
 

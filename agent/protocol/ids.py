@@ -5,8 +5,9 @@ from typing import Annotated, NewType
 
 from msgspec import Meta
 
-NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$"
-DIGEST_PATTERN = r"^[0-9a-f]{64}$"
+# ``$`` alone also matches before a line end, which would let "name\n" through; ``\Z`` is not JSON Schema's.
+NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$(?!\n)"
+DIGEST_PATTERN = r"^[0-9a-f]{64}$(?!\n)"
 
 DeviceId = NewType("DeviceId", str)
 ModelName = NewType("ModelName", str)

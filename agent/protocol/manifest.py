@@ -34,7 +34,7 @@ Datatype = Literal[
 
 Runtime = Literal["onnx", "tflite"]
 Precision = Literal["fp32", "fp16", "int8"]
-Filename = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Filename = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)")]
 Positive = Annotated[float, Meta(gt=0)]
 PositiveInt = Annotated[int, Meta(gt=0, le=2**53)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]

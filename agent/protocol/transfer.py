@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from agent.protocol.ids import Count, Sha256
 from agent.protocol.limits import BLOCK_BYTES
 
-MetadataName = Annotated[str, Meta(pattern=r"^(?:[1-9][0-9]{0,9}\.)?[a-z0-9][a-z0-9._-]{0,63}\.json$")]
+MetadataName = Annotated[str, Meta(pattern=r"^(?:[1-9][0-9]{0,9}\.)?[a-z0-9][a-z0-9._-]{0,63}\.json$(?!\n)")]
 """``timestamp.json``, ``3.root.json``, ``7.digits.json``, …"""
 
 

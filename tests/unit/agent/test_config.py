@@ -1,0 +1,86 @@
+"""Every wrong setting is refused with its full name, its value and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import AgentConfig, load_config, parse_config
+from agent.errors import ConfigError
+
+DEVICE = '[device]\nid = "camera-1"\nhardware_class = "cpu"\n'
+
+
+def refusal_of(text: str) -> str:
+    with pytest.raises(ConfigError) as refusal:
+        parse_config(text, source="agent.toml")
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            DEVICE + '[serving]\ncolour = "red"\n',
+            ["serving.colour = 'red'", "no such setting", "tcp", "threads"],
+        ),
+        (
+            DEVICE + "[severing]\n",
+            ["severing = {}", "no such setting", "device, serving, probe, telemetry, log"],
+        ),
+        (DEVICE + "[serving]\nthreads = 0\n", ["serving.threads = 0", "a whole number ≥ 1"]),
+        (DEVICE + '[serving]\nthreads = "two"\n', ["serving.threads = 'two'", "a whole number ≥ 1"]),
+        (DEVICE + "[serving]\ndrain_seconds = inf\n", ["serving.drain_seconds = inf", "> 0, ≤ 1000000000"]),
+        (DEVICE + "[serving]\ndrain_seconds = nan\n", ["serving.drain_seconds = nan", "a number > 0"]),
+        (DEVICE + "[probe]\nwarmup = 1.5\n", ["probe.warmup = 1.5", "a whole number ≥ 1"]),
+        (DEVICE + '[log]\nlevel = "loud"\n', ["log.level = 'loud'", '"debug", "error", "info", "warning"']),
+        (DEVICE + "log = 3\n", ["device.log = 3", "no such setting", "id, hardware_class"]),
+        ("log = 3\n" + DEVICE, ["log = 3", "a table, [log]"]),
+        (DEVICE + '[serving.tcp]\ndigits = "8600"\n', ["serving.tcp.digits = '8600'", "host:port"]),
+        (
+            DEVICE + '[serving.tcp]\ndigits = "h:1\\n"\n',
+            ["serving.tcp.digits = 'h:1\\n'", "host:port"],
+        ),
+        (DEVICE + '[serving.tcp]\n"My Model" = "h:1"\n', ["serving.tcp: 'My Model'", "1-64 of a-z 0-9"]),
+        (DEVICE + '[serving.tcp]\ndigits = "h:0"\n', ["serving.tcp.digits = 'h:0'", "1-65535"]),
+        (DEVICE + '[serving.tcp]\ndigits = "h:70000"\n', ["serving.tcp.digits = 'h:70000'", "1-65535"]),
+        (
+            DEVICE + '[serving.tcp]\na = "h:1"\nb = "h:1"\n',
+            ["serving.tcp.b = 'h:1'", "serving.tcp.a", "its own"],
+        ),
+        (
+            '[device]\nid = "Camera 1"\nhardware_class = "cpu"\n',
+            ["device.id = 'Camera 1'", "1-64 of a-z 0-9"],
+        ),
+        ('[device]\nid = "camera\\n"\nhardware_class = "cpu"\n', ["device.id = 'camera\\n'"]),
+        ('[device]\nid = "camera-1"\n', ["device.hardware_class: is missing", "1-64 of a-z 0-9"]),
+        ("", ["device.id: is missing and has no default"]),
+        ("device\n", ["not TOML", "line 1"]),
+        ("a = " + "[" * 3_000, ["not TOML"]),
+        ("a = " + "1" * 5_000, ["not TOML"]),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(text: str, said: list[str]) -> None:
+    message = refusal_of(text)
+    assert message.startswith("agent.toml: ")
+    for part in said:
+        assert part in message
+
+
+def test_the_smallest_file_has_a_default_for_everything_else() -> None:
+    config = parse_config(DEVICE, source="agent.toml")
+    assert config == AgentConfig(device=config.device)
+    assert config.control_socket == Path("/run/edgeward/control.sock")
+
+
+def test_a_setting_overrides_its_default_and_no_other() -> None:
+    config = parse_config(DEVICE + "[telemetry]\nsend_seconds = 2\n", source="agent.toml")
+    assert config.telemetry.send_seconds == 2.0
+    assert config.telemetry.report_seconds == 60.0
+
+
+def test_a_file_that_cant_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml: can't be read: .*No such file"):
+        load_config(tmp_path / "absent.toml")
+    (tmp_path / "latin.toml").write_bytes(b'a = "\xff"')
+    with pytest.raises(ConfigError, match=r"latin\.toml: can't be read"):
+        load_config(tmp_path / "latin.toml")
