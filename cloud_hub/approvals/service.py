@@ -136,7 +136,11 @@ def _publish(session: Session, release: Release, draft: bytes, repository: Repos
 
 def signatures(session: Session, model: str, release: int) -> tuple[SignatureView, ...]:
     """Who signed a release, in order of time."""
-    query = select(Approval).where(Approval.model == model, Approval.release == release).order_by(Approval.at)
+    query = (
+        select(Approval)
+        .where(Approval.model == model, Approval.release == release)
+        .order_by(Approval.at, Approval.approver)
+    )
     return tuple(
         SignatureView(approver=row.approver, keyid=row.keyid, at=row.at) for row in session.scalars(query)
     )
