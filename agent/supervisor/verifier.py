@@ -77,7 +77,7 @@ async def _converse(child: Child[FromVerifier], request: VerifyRequest, fetch: F
 
 
 async def _fetch(asked: FetchMetadata, fetch: Fetch) -> FetchedMetadata:
-    if _METADATA_NAME.match(asked.name) is None:
+    if _METADATA_NAME.fullmatch(asked.name) is None:
         raise ChannelProtocolError(f"it asked for {asked.name!r}, which is not the name of a metadata file")
     if asked.maximum_bytes < 1:
         raise ChannelProtocolError(f"it asked for {asked.maximum_bytes} bytes of {asked.name}")

@@ -70,8 +70,8 @@ def test_a_full_disk_is_no_verdict_on_the_hub() -> None:
 
 
 def test_patterns_are_the_wire_contracts() -> None:
-    assert pattern_of(transfer.MetadataName) == f"^{fetcher._NAME.pattern}$"
-    assert pattern_of(manifest.Filename) == f"^{releases.FILENAME_PATTERN}$"
+    assert pattern_of(transfer.MetadataName) == rf"^{fetcher._NAME.pattern}$(?!\n)"
+    assert pattern_of(manifest.Filename) == rf"^{releases.FILENAME_PATTERN}$(?!\n)"
 
 
 def pattern_of(annotated: object) -> str | None:
