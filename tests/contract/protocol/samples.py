@@ -1,0 +1,534 @@
+"""One sample for every message of the wire; ``golden/`` holds the bytes each had when it was taken.
+
+``python -m tests.contract.protocol.samples`` writes the files that are missing. It never writes over one: what the
+bytes of a released message are is not this program's to change. A message that changes on purpose gets a new sample
+beside the old one, and the old one must go on decoding.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from agent.protocol import (
+    control,
+    enrolment,
+    evidence,
+    golden,
+    runner,
+    state,
+    telemetry,
+    transfer,
+    verification,
+)
+from agent.protocol.drift import (
+    DriftPolicy,
+    DriftReference,
+    DriftWindow,
+    SignalCounts,
+    SignalReference,
+    SignalVerdict,
+    Verdict,
+)
+from agent.protocol.manifest import (
+    ArtifactRef,
+    Budget,
+    Evidence,
+    GoldenRef,
+    Lineage,
+    Manifest,
+    Parent,
+    Probation,
+    TensorSpec,
+    Variant,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+Format = Literal["json", "hex"]
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    """One message, and what its receiver decodes it as."""
+
+    name: str
+    message: Any
+    kind: Any
+    """The message's struct, or the union of a stream."""
+    format: Format
+    """JSON, or msgpack written as hexadecimal digits."""
+
+    @property
+    def path(self) -> Path:
+        return GOLDEN / f"{self.name}.{self.format}"
+
+
+def _digest(digit: str) -> str:
+    return digit * 64
+
+
+REASON = state.Reason(code="golden-mismatch", text="an output differs by 0.5, allowed are 0.01")
+ASSIGNMENT = state.Assignment(
+    deployment="rollout-7.camera-1", variant_policy=state.VariantPolicy.SMALLEST, hold=True
+)
+MEASUREMENT = state.Measurement(
+    variant="onnx-int8",
+    artifact=_digest("a"),
+    size_bytes=4096,
+    p50_ms=0.25,
+    p99_ms=0.5,
+    peak_memory_mib=64.5,
+    golden_max_error=0.001,
+    golden_class_agreement=1.0,
+    budget_p99_ms=50.0,
+    budget_memory_mib=256.0,
+)
+DEPLOYMENT = state.DeploymentReport(
+    deployment="rollout-7.camera-1",
+    model="digits",
+    release=2,
+    phase=state.Phase.FETCHING,
+    since=1_700_000_000.5,
+    reason=REASON,
+    waiting_for=state.Reason(code="held-on-device", text="a technician holds this device"),
+    measurement=MEASUREMENT,
+    progress=0.5,
+)
+SERVING = state.ServingReport(
+    model="digits",
+    release=1,
+    variant="onnx-fp32",
+    artifact=_digest("b"),
+    ready=True,
+    requests=120,
+    failures=1,
+    p50_ms=0.25,
+    p99_ms=0.75,
+    memory_mib=48.0,
+    drift="warning",
+    drift_rows=500,
+)
+REPORTED = state.ReportedState(
+    device="camera-1",
+    agent_version="0.1.0",
+    hardware_class="cpu-x86-64",
+    boot="5f1c2d3e4f5a6b7c",
+    sequence=9,
+    time=1_700_000_100.0,
+    held=True,
+    inference_address="127.0.0.1:8600",
+    serving=(SERVING,),
+    deployments=(DEPLOYMENT,),
+    outbox=state.OutboxReport(
+        epoch="e1", recorded=30, acknowledged=20, pending=9, dropped={"window": 1}, quarantined=1
+    ),
+    errors={"malformed": 2},
+    refusal=state.Reason(code="expired", text="timestamp.json has expired"),
+)
+VERDICT = Verdict(
+    level="drift",
+    rows=500,
+    correction="benjamini-hochberg",
+    alpha=0.01,
+    signals={
+        "brightness": SignalVerdict(
+            level="drift",
+            rows=490,
+            psi=0.5,
+            ks=0.25,
+            p_value=0.001,
+            test="chi-squared",
+            missing_rate=0.02,
+            outside_rate=0.125,
+        )
+    },
+    moved_most=("brightness",),
+    reason="brightness moved: PSI 0.50 over 490 rows",
+)
+WINDOW = DriftWindow(
+    model="digits",
+    release=2,
+    deployment="rollout-7.camera-1",
+    artifact=_digest("a"),
+    opened=1_700_000_000.0,
+    closed=1_700_000_060.0,
+    rows=500,
+    signals={"brightness": SignalCounts(counts=(10, 200, 240, 40), missing=10)},
+    verdict=VERDICT,
+)
+EVENT = telemetry.Event(
+    time=1_700_000_000.0,
+    severity="warning",
+    kind="deployment-outcome",
+    text="release 2 rolled-back: an output differs",
+    model="digits",
+    release=2,
+    deployment="rollout-7.camera-1",
+)
+HEALTH = telemetry.Health(
+    time=1_700_000_001.0,
+    cpu_percent=12.5,
+    memory_available_mib=900.0,
+    disk_free_mib=2048.0,
+    temperature_c=51.5,
+    supervisor_pss_mib=25.25,
+)
+
+
+def _batch(body: telemetry.Body) -> telemetry.TelemetryBatch:
+    return telemetry.TelemetryBatch(
+        device="camera-1", epoch="e1", records=(telemetry.Record(sequence=7, body=body),)
+    )
+
+
+def _file(filename: str, digit: str) -> ArtifactRef:
+    return ArtifactRef(filename=filename, sha256=_digest(digit), size=1024)
+
+
+IMAGE = TensorSpec(name="image", datatype="FP32", shape=(-1, 1, 8, 8))
+SCORES = TensorSpec(name="scores", datatype="FP32", shape=(-1, 10))
+MANIFEST = Manifest(
+    schema=1,
+    model="digits",
+    release=2,
+    created=1_700_000_000.0,
+    author="Ada",
+    summary="Distilled, int8.",
+    task="classification",
+    labels=("0", "1"),
+    inputs=(IMAGE,),
+    outputs=(SCORES,),
+    preprocessing="Divide grey values 0-16 by 16.",
+    variants=(
+        Variant(
+            name="onnx-int8",
+            runtime="onnx",
+            precision="int8",
+            artifact=_file("student.onnx", "1"),
+            opset=17,
+            minimum_runtime="1.22",
+            accuracy=0.97,
+        ),
+    ),
+    budgets={"cpu-x86-64": Budget(p99_ms=50.0, peak_memory_mib=256.0)},
+    golden=GoldenRef(
+        artifact=_file("golden.msgpack", "2"), absolute_tolerance=0.01, minimum_class_agreement=1.0
+    ),
+    drift_reference=_file("reference.json", "3"),
+    probation=Probation(requests=20, maximum_failure_rate=0.01, maximum_seconds=600.0),
+    evidence=Evidence(
+        card=_file("card.md", "4"),
+        evaluation=_file("evaluation.json", "5"),
+        bench=(_file("bench.json", "6"),),
+    ),
+    lineage=Lineage(
+        parent=Parent(model="digits", release=1),
+        distilled_from=Parent(model="digits", release=1),
+        quantized_from=_digest("7"),
+        datasets={"load_digits": _digest("8")},
+        recipe="python -m models digits --release 2",
+        code_version="abc123",
+        packages={"scikit-learn": "1.6.0"},
+    ),
+)
+REFERENCE = DriftReference(
+    schema=1,
+    dataset_sha256=_digest("8"),
+    rows=1000,
+    signals=(
+        SignalReference(
+            name="brightness",
+            source="input",
+            tensor="image",
+            summary="value",
+            index=0,
+            edges=(0.0, 0.25, 1.0),
+            counts=(0, 400, 590, 0),
+            missing=10,
+        ),
+    ),
+    policy=DriftPolicy(
+        window_rows=400,
+        window_seconds=60.0,
+        minimum_rows=200,
+        alpha=0.05,
+        psi_warning=0.2,
+        psi_drift=0.3,
+        maximum_outside=0.1,
+    ),
+)
+EVALUATION = evidence.Evaluation(
+    dataset="load_digits, held out",
+    dataset_sha256=_digest("8"),
+    variants=(
+        evidence.VariantEvaluation(
+            variant="onnx-int8",
+            rows=360,
+            accuracy=0.97,
+            slices=(evidence.SliceResult(name="3", rows=36, accuracy=0.94),),
+            calibration=evidence.Calibration(
+                bins=10, expected_calibration_error=0.02, maximum_calibration_error=0.1
+            ),
+            robustness={"blur": 0.75},
+        ),
+    ),
+)
+BENCH = evidence.BenchReport(
+    hardware_class="cpu-x86-64",
+    machine="2 cores",
+    packages={"onnxruntime": "1.22.0"},
+    model="digits",
+    artifacts={"onnx-int8": _digest("1")},
+    scenarios=(
+        evidence.ScenarioResult(
+            scenario="single-stream",
+            variant="onnx-int8",
+            queries=1000,
+            rows_per_query=1,
+            p50_us=6.0,
+            p90_us=7.0,
+            p95_us=8.0,
+            p99_us=9.5,
+            rows_per_second=150_000.0,
+        ),
+    ),
+    memory=(evidence.VariantMemory(variant="onnx-int8", pss_mib=40.0, peak_pss_mib=44.0),),
+)
+GOLDEN_VECTORS = golden.GoldenVectors(
+    inputs=(golden.Tensor(name="image", datatype="UINT8", shape=(1, 2), data=b"\x01\x02"),),
+    expected={"onnx-int8": (golden.Tensor(name="scores", datatype="INT8", shape=(1, 2), data=b"\x00\xff"),)},
+)
+START = runner.Start(
+    model="digits",
+    release=2,
+    deployment="rollout-7.camera-1",
+    variant="onnx-int8",
+    runtime="onnx",
+    artifact_path="/var/lib/edgeward/artifacts/sha256/11/11",
+    artifact_sha256=_digest("1"),
+    inputs=(IMAGE,),
+    outputs=(SCORES,),
+    labels=("0", "1"),
+    reference_path="/var/lib/edgeward/artifacts/sha256/33/33",
+    private_fd=5,
+    shared_fds=(6, 7),
+    threads=1,
+    default_deadline_ms=1000.0,
+    maximum_body_bytes=1_048_576,
+)
+RELEASE_FILE = verification.ReleaseFile(filename="manifest.json", sha256=_digest("9"), size=2048)
+MARK = verification.Mark(role="snapshot", keys="1:" + _digest("c"), version=4)
+VERIFIED = verification.VerifyResult(
+    assignments=(
+        verification.VerifiedAssignment(
+            model="digits", release=2, assignment=ASSIGNMENT, manifest=RELEASE_FILE, files=(RELEASE_FILE,)
+        ),
+    ),
+    refused=(
+        verification.RefusedAssignment(
+            model="digits", release=3, deployment="rollout-8.camera-1", reason=REASON
+        ),
+    ),
+    refusal=state.Reason(code="no-network", text="the hub does not answer"),
+    metadata={"snapshot.json": b"{}"},
+    marks=(MARK,),
+    hub_time=1_700_000_000.0,
+)
+SLOT = control.SlotReport(
+    release=2, variant="onnx-int8", artifact=_digest("1"), deployment="rollout-7.camera-1"
+)
+RESULTS: tuple[control.ControlResult, ...] = (
+    control.StatusResult(state=REPORTED, connected=True, hold=REASON, desired_at=1_700_000_000.0),
+    control.ModelsResult(
+        models=(
+            control.ModelReport(
+                model="digits",
+                address="127.0.0.1:8600",
+                active=SLOT,
+                candidate=SLOT,
+                previous=SLOT,
+                floor=2,
+                deployment=DEPLOYMENT,
+                serving=SERVING,
+            ),
+        )
+    ),
+    control.DriftResult(windows=(WINDOW,)),
+    control.EventsResult(events=(EVENT,)),
+    control.PlanResult(
+        steps=(
+            control.PlanStep(
+                action="start", model="digits", deployment="rollout-7.camera-1", release=2, reason=REASON
+            ),
+        ),
+        refusal=REASON,
+    ),
+    control.Done(message="resumed"),
+)
+
+
+def _json(name: str, message: Any) -> Sample:
+    return Sample(name=name, message=message, kind=type(message), format="json")
+
+
+def _hex(name: str, message: Any, kind: Any = None) -> Sample:
+    return Sample(name=name, message=message, kind=kind or type(message), format="hex")
+
+
+def _named(message: Any) -> str:
+    """``LoadFailed`` → ``load-failed``."""
+    return "".join(f"-{c.lower()}" if c.isupper() else c for c in type(message).__name__).lstrip("-")
+
+
+SAMPLES: tuple[Sample, ...] = (
+    # state, over MQTT
+    _json("desired-state", state.DesiredState(device="camera-1", director='{"signed":{},"signatures":[]}')),
+    _json("assignment", ASSIGNMENT),
+    _json("reported-state", REPORTED),
+    _json("presence", state.Presence(online=True, boot="5f1c2d3e4f5a6b7c")),
+    _json("command", state.Command(command="sync")),
+    # telemetry, over MQTT
+    _json("telemetry-event", _batch(EVENT)),
+    _json("telemetry-health", _batch(HEALTH)),
+    _json("telemetry-window", _batch(telemetry.Window(window=WINDOW))),
+    _json(
+        "telemetry-ack",
+        telemetry.TelemetryAck(epoch="e1", sequences=(7, 8), refused={"9": "it is of no known kind"}),
+    ),
+    _json("telemetry-counts", telemetry.TelemetryCounts(epoch="e1", records=3, by_kind={"event": 3})),
+    # block transfer, over MQTT
+    _hex(
+        "request-metadata",
+        transfer.BlockRequest(
+            id=1, source=transfer.MetadataSource(name="3.root.json"), offset=0, length=65_536
+        ),
+    ),
+    _hex(
+        "request-artifact",
+        transfer.BlockRequest(
+            id=2, source=transfer.ArtifactSource(sha256=_digest("1")), offset=65_536, length=100
+        ),
+    ),
+    _hex(
+        "response-block",
+        transfer.Block(id=2, offset=65_536, total=65_636, data=b"\x00\x01"),
+        transfer.BlockResponse,
+    ),
+    _hex(
+        "response-problem",
+        transfer.TransferProblem(id=2, code="out-of-range", text="offset 9 is beyond the end"),
+        transfer.BlockResponse,
+    ),
+    # enrolment, over HTTP
+    _json(
+        "enrolment-request",
+        enrolment.EnrolmentRequest(
+            token=f"ew1.{'A' * 22}.{_digest('d')}",
+            device="camera-1",
+            hardware_class="cpu-x86-64",
+            csr="-----BEGIN CERTIFICATE REQUEST-----",
+        ),
+    ),
+    _json(
+        "enrolment-response",
+        enrolment.EnrolmentResponse(
+            device="camera-1",
+            certificate="-----BEGIN CERTIFICATE-----",
+            authority="-----BEGIN CERTIFICATE-----",
+            broker=enrolment.BrokerAddress(host="127.0.0.1", port=8883, tls=True),
+            root='{"signed":{}}',
+            minimum_versions={"timestamp": 4},
+        ),
+    ),
+    # files of a release
+    _json("manifest", MANIFEST),
+    _json("drift-reference", REFERENCE),
+    _json("evaluation", EVALUATION),
+    _json("bench-report", BENCH),
+    _hex("golden-vectors", GOLDEN_VECTORS),
+    # supervisor and runner
+    *(
+        _hex(f"to-runner-{_named(message)}", message, runner.ToRunner)
+        for message in (
+            START,
+            runner.Probe(
+                golden_path="/var/lib/edgeward/golden", warmup=10, repetitions=200, p99_limit_ms=50.0
+            ),
+            runner.Accept(),
+            runner.Drain(idle_seconds=30.0),
+            runner.Stop(),
+        )
+    ),
+    *(
+        _hex(f"from-runner-{_named(message)}", message, runner.FromRunner)
+        for message in (
+            runner.Loaded(backend="onnxruntime 1.22.0", load_ms=12.5),
+            runner.LoadFailed(code="unknown-operator", text="operator Foo is not known"),
+            runner.ProbeReport(
+                golden_max_error=0.001,
+                golden_class_agreement=1.0,
+                golden_rows=16,
+                p50_ms=0.25,
+                p99_ms=0.5,
+                repetitions=200,
+            ),
+            runner.ProbeFailed(code="inference-failed", text="shape [2] was expected"),
+            runner.Accepting(),
+            runner.Drained(closed_idle=2),
+            runner.Statistics(requests=10, failures=1, refused=2, p50_ms=0.25, p95_ms=0.5, p99_ms=0.75),
+            runner.WindowClosed(window=WINDOW),
+        )
+    ),
+    # supervisor and verifier
+    _hex(
+        "to-verifier-verify-request",
+        verification.VerifyRequest(
+            device="camera-1",
+            root=b"{}",
+            metadata={"timestamp.json": b"{}"},
+            marks=(MARK,),
+            now=1_700_000_000.0,
+            director=b"{}",
+        ),
+        verification.ToVerifier,
+    ),
+    _hex(
+        "to-verifier-fetched-metadata",
+        verification.FetchedMetadata(data=b"{}", error="timed out"),
+        verification.ToVerifier,
+    ),
+    _hex(
+        "from-verifier-fetch-metadata",
+        verification.FetchMetadata(name="timestamp.json", maximum_bytes=16_384),
+        verification.FromVerifier,
+    ),
+    _hex("from-verifier-verify-result", VERIFIED, verification.FromVerifier),
+    # technician and agent
+    _json(
+        "control-request",
+        control.ControlRequest(method="rollback", model="digits", limit=20, reason="it is slow"),
+    ),
+    *(
+        _json(f"control-response-{_named(result)}", control.ControlResponse(result=result))
+        for result in RESULTS
+    ),
+    _json(
+        "control-response-error",
+        control.ControlResponse(error=control.ControlProblem(code="unknown-model", text="no model faces")),
+    ),
+)
+
+
+def write_missing() -> list[Path]:
+    """Write the golden files that are not there yet; returns their paths."""
+    from tests.contract.protocol.wire import encode
+
+    GOLDEN.mkdir(exist_ok=True)
+    missing = [sample for sample in SAMPLES if not sample.path.exists()]
+    for sample in missing:
+        sample.path.write_bytes(encode(sample.message, sample.format) + b"\n")
+    return [sample.path for sample in missing]
+
+
+if __name__ == "__main__":
+    for path in write_missing():
+        print(path)  # noqa: T201 - a command of the test suite
