@@ -3,18 +3,34 @@
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from agent.protocol.state import DesiredState, Reason
 from agent.protocol.verification import FetchedMetadata, VerifyRequest, VerifyResult
+from agent.store.errors import StoreError
 from agent.store.trust_db import TrustState
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 NO_NETWORK = "no-network"
+NOT_STORED = "trust-not-stored"
+SLOW_RETRY_SECONDS = 60.0
+TRANSIENT = frozenset(
+    {
+        "expired",
+        "missing-metadata",
+        "verifier-error",
+        "verifier-died",
+        "verifier-timeout",
+        "verifier-not-started",
+        NOT_STORED,
+    }
+)
+"""Refusals that may be over by themselves: the hub signs anew, a file arrives, the device has room again."""
 BUILD_TIME = 1_795_478_400.0
 """When this agent was written, Unix seconds: no clock is right that says less (2026-11-24)."""
 
@@ -35,7 +51,8 @@ def trusted_time(system: float, hub: float) -> float:
 class DesiredKeeper:
     """Takes desired states, one at a time, the newest one only; what it verified is kept until a newer one is.
 
-    Without a network the check is tried again; whatever serves goes on serving.
+    Without a network the check is tried again soon, and a refusal that may be over by itself is checked again slowly;
+    whatever serves goes on serving.
     """
 
     def __init__(
@@ -85,17 +102,47 @@ class DesiredKeeper:
             director = self._newest
             if director is None:
                 continue
-            if await self._check(director):
+            refusal = await self._check(director)
+            code = None if refusal is None else refusal.code
+            if code == NO_NETWORK:
+                wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+                attempt += 1
+            elif code in TRANSIENT:
+                wait, attempt = SLOW_RETRY_SECONDS, 0
+            else:
                 attempt = 0
                 continue
-            wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
-            attempt += 1
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), wait)
+                async with asyncio.timeout(wait):  # not wait_for: before 3.12 it may swallow a cancellation
+                    await self._arrived.wait()
             self._arrived.set()
 
-    async def _check(self, director: str) -> bool:
-        """Whether the check came to an end, good or bad; False: the network was away."""
+    async def _check(self, director: str) -> Reason | None:
+        """Verify and keep the outcome; a refusal, which is returned, changes nothing but :attr:`refusal`."""
+        try:
+            result = await self._ask(director)
+        except (StoreError, sqlite3.Error, OSError) as error:
+            # What can't be remembered is not taken: a mark that is lost would let an older document in later.
+            result = VerifyResult(refusal=Reason(code=NOT_STORED, text=f"the trust database failed: {error}"))
+        if result.refusal is not None and result.refusal.code == NO_NETWORK:
+            self.refusal = result.refusal
+            self._changed()
+            return self.refusal
+        if result.refusal is not None:
+            self._refuse(result.refusal)
+            return result.refusal
+        self.verified, self.verified_at, self.refusal = result, time.time(), None
+        for refused in result.refused:
+            self._count(f"refused-{refused.reason.code}")
+        log.info(
+            "desired state verified",
+            extra={"assignments": len(result.assignments), "refused": len(result.refused)},
+        )
+        self._changed()
+        return None
+
+    async def _ask(self, director: str) -> VerifyResult:
+        """Have the verifier check ``director``; what it verified is stored when this returns."""
         state = await self._trust.load()
         request = VerifyRequest(
             device=self._device,
@@ -107,22 +154,7 @@ class DesiredKeeper:
         )
         result = await self._verify(request, self._fetch)
         await self._trust.apply(result)
-        if result.refusal is not None and result.refusal.code == NO_NETWORK:
-            self.refusal = result.refusal
-            self._changed()
-            return False
-        if result.refusal is not None:
-            self._refuse(result.refusal)
-            return True
-        self.verified, self.verified_at, self.refusal = result, time.time(), None
-        for refused in result.refused:
-            self._count(f"refused-{refused.reason.code}")
-        log.info(
-            "desired state verified",
-            extra={"assignments": len(result.assignments), "refused": len(result.refused)},
-        )
-        self._changed()
-        return True
+        return result
 
     def _refuse(self, reason: Reason) -> None:
         self.refusal = reason

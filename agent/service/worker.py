@@ -4,7 +4,6 @@ Each model has a worker of its own, so a stuck deployment never blocks another m
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -25,9 +24,10 @@ from agent.core.commands import (
     WatchProbation,
 )
 from agent.core.errors import IllegalEventError, StaleEventError
-from agent.core.events import Event
+from agent.core.events import ActivationFailed, Event, FetchFailed, ProbationFailed, ProbeFailed
 from agent.core.model_state import ModelState
 from agent.core.update_machine import recover, step
+from agent.protocol.state import Reason
 from agent.service.ports import Executor, StatePort
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class ModelWorker:
         self._clock = clock
         self._decide = decide
         self._changed = changed
-        self._inbox: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
         self._running: asyncio.Task[None] | None = None
 
     def reconsider(self) -> None:
@@ -81,13 +81,20 @@ class ModelWorker:
         self._inbox.put_nowait(event)
 
     async def run(self) -> None:
-        """Recover, then take events until cancelled."""
+        """Recover, then take events until cancelled.
+
+        Raises:
+            Exception: the state could not be persisted, or a command broke that has no way to fail; whoever starts
+                the agent anew recovers from what is persisted.
+        """
         try:
             state, commands = recover(self.state, self._clock())
             await self._take(state, commands)
             self.reconsider()
             while True:
                 event = await self._inbox.get()
+                if isinstance(event, Exception):
+                    raise event
                 if event is None:
                     event = self._decide(self.state)
                 if event is not None:
@@ -127,11 +134,18 @@ class ModelWorker:
         if task is None or task is asyncio.current_task():
             return
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        # Not `await task`: its cancellation could not be told from the worker's own, which must get through.
+        await asyncio.wait({task})
 
     async def _answer(self, command: Command) -> None:
-        answer = await self._call(command)
+        try:
+            answer: Event | Exception | None = await self._call(command)
+        except Exception as error:
+            # A deployment must end whatever breaks, never stand still.
+            log.exception(
+                "command broke", extra={"model": self.state.model, "command": type(command).__name__}
+            )
+            answer = _broken(command, error)
         if answer is not None:
             self._inbox.put_nowait(answer)
 
@@ -142,6 +156,22 @@ class ModelWorker:
         )
         return call(command)
 
+
+def _broken(command: Command, error: Exception) -> Event | Exception:
+    """The failure that answers a command whose executor raised; the exception itself where it has none."""
+    fail = _FAILURES.get(type(command))
+    if fail is None or isinstance(command, ServeActive):
+        return error
+    text = f"the agent failed at it: {type(error).__name__}: {error}"
+    return fail(deployment=command.deployment, reason=Reason(code="internal-error", text=text))
+
+
+_FAILURES: dict[type[Command], Callable[..., Event]] = {
+    FetchRelease: FetchFailed,
+    ProbeCandidate: ProbeFailed,
+    ActivateCandidate: ActivationFailed,
+    WatchProbation: ProbationFailed,
+}
 
 _METHODS: dict[type[Command], str] = {
     FetchRelease: "fetch",
