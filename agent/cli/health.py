@@ -74,6 +74,9 @@ def _serving(serving: ServingReport) -> list[Finding]:
         todo = f"see edgeward events; go back to the release before: edgeward rollback {serving.model}"
         often = serving.failures >= FAILURE_RATE * serving.requests
         found.append(_problem(text, todo) if often else _notice(text, todo))
+    if serving.refused:
+        text = f"{name} refused {serving.refused} requests for their shape, datatype or form"
+        found.append(_notice(text, "look at what the client sends; the answer it got names the field"))
     if serving.drift == "drift":
         found.append(
             _problem(

@@ -104,6 +104,9 @@ class ServingReport(Struct, frozen=True, kw_only=True):
     ready: bool
     requests: Count
     failures: Count
+    """The model's own."""
+    refused: Count = 0
+    """Requests of a wrong shape, datatype or form: the client's fault, not in ``requests``."""
     p50_ms: float | None = None
     p99_ms: float | None = None
     memory_mib: float | None = None

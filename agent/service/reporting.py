@@ -42,6 +42,7 @@ def serving_report(view: ModelView) -> ServingReport | None:
         ready=view.ready,
         requests=statistics.requests if statistics else 0,
         failures=statistics.failures if statistics else 0,
+        refused=statistics.refused if statistics else 0,
         p50_ms=statistics.p50_ms if statistics else None,
         p99_ms=statistics.p99_ms if statistics else None,
         memory_mib=runner.memory_mib(),

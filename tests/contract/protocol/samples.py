@@ -101,6 +101,7 @@ SERVING = state.ServingReport(
     ready=True,
     requests=120,
     failures=1,
+    refused=3,
     p50_ms=0.25,
     p99_ms=0.75,
     memory_mib=48.0,
