@@ -17,6 +17,11 @@ class HubClient:
     def get(self, path: str) -> Any:
         return self._checked(self._http.get(path))
 
+    def download(self, path: str) -> bytes:
+        answer = self._http.get(path)
+        answer.raise_for_status()
+        return answer.content
+
     def post(self, path: str, body: object | None = None) -> Any:
         return self._checked(self._http.post(path, json=body))
 

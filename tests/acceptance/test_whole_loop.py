@@ -1,13 +1,16 @@
 """The demo's nine points, each asserted, with real processes. One world; the points build on each other, in order."""
 
+import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.acceptance import scenario
+from tests.acceptance.processes import StepFailedError, run, wait_for
 from tests.acceptance.scenario import Serving
-from tests.acceptance.world import DEVICES, World
+from tests.acceptance.world import DEVICES, Agent, World
 
 pytestmark = [pytest.mark.timeout(240)]
 
@@ -133,3 +136,59 @@ def test_9_a_killed_hub_loses_no_telemetry(world: World) -> None:
         assert ledger.held == ledger.recorded - ledger.dropped, ledger.device
         assert ledger.dropped == 0, ledger.device
     assert all(tally.failed == 0 for tally in served.values()), "devices must serve while the hub is away"
+
+
+def test_the_technician_reads_holds_and_goes_back(world: World) -> None:
+    agent = world.agents[0]
+    world.steer(int(world.client("victor").get("/v1/rollouts")[0]["id"]), "rollback")
+    wait_for("camera-1 to be well again", lambda: _newest_phase(agent) == (2, "committed"), seconds=30)
+
+    assert [step["action"] for step in agent.edgeward("plan")["steps"]] == ["nothing"]
+    assert agent.edgeward("drift", "digits")["windows"][0]["verdict"]["level"] == "ok"
+    assert any(event["kind"] == "deployment-outcome" for event in agent.edgeward("events")["events"])
+
+    agent.edgeward("hold", "--reason", "lens cleaning")
+    assert "lens cleaning" in agent.edgeward("status")["hold"]["text"]
+    wait_for("the hub to know of the hold", lambda: world.devices()["camera-1"]["held"], seconds=20)
+    agent.edgeward("resume")
+    assert agent.edgeward("status").get("hold") is None
+
+    scenario.tallies(world, reset=True)
+    agent.edgeward("rollback", "digits", "--reason", "a complaint")
+    wait_for("camera-1 to serve release 1 again", lambda: _active(agent) == 1, seconds=40)
+    agent.edgeward("sync")
+    outcome = wait_for("the hub to hear of it", lambda: world.deployment("camera-1", 2), seconds=20)
+    assert outcome["phase"] == "rolled-back"
+    assert "a complaint" in outcome["reason"]["text"]
+    assert scenario.tallies(world)["camera-1"].failed == 0
+
+
+def test_the_operator_takes_the_whole_fleet_back_to_an_earlier_release(world: World) -> None:
+    scenario.tallies(world, reset=True)
+    scenario.finish_rollout(world, world.rollout(1, "100%"))
+
+    assert {_active(agent) for agent in world.agents} == {1}
+    assert all(tally.failed == 0 for tally in scenario.tallies(world).values())
+
+
+def test_the_audit_log_of_it_all_verifies_offline(world: World, tmp_path: Path) -> None:
+    whole = world.client("ines").download("/v1/audit/export")
+    log = tmp_path / "audit.jsonl"
+    log.write_bytes(whole)
+    run("edgeward-hub", "audit", "verify", str(log))
+
+    actions = {json.loads(line)["action"] for line in whole.splitlines()}
+    assert {"ceremony", "enrol", "submit", "approve", "publish", "rollout-start"} <= actions
+    log.write_bytes(whole.replace(b"olga", b"eve."))
+    with pytest.raises(StepFailedError):
+        run("edgeward-hub", "audit", "verify", str(log))
+
+
+def _active(agent: Agent) -> int | None:
+    (model,) = agent.edgeward("models", "digits")["models"]
+    return model["serving"]["release"] if model["serving"]["ready"] else None
+
+
+def _newest_phase(agent: Agent) -> tuple[int, str]:
+    (model,) = agent.edgeward("models", "digits")["models"]
+    return model["deployment"]["release"], model["deployment"]["phase"]
