@@ -5,6 +5,7 @@ Each model has a worker of its own, so a stuck deployment never blocks another m
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -24,13 +25,24 @@ from agent.core.commands import (
     WatchProbation,
 )
 from agent.core.errors import IllegalEventError, StaleEventError
-from agent.core.events import ActivationFailed, Event, FetchFailed, ProbationFailed, ProbeFailed
+from agent.core.events import (
+    ActivationFailed,
+    Event,
+    FetchFailed,
+    ProbationFailed,
+    ProbeFailed,
+    RollbackRequested,
+    RolledBack,
+)
 from agent.core.model_state import ModelState
 from agent.core.update_machine import recover, step
 from agent.protocol.state import Reason
 from agent.service.ports import Executor, StatePort
 
 log = logging.getLogger(__name__)
+
+RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Waits between attempts at what must succeed before the model can go on; the last one repeats."""
 
 
 def state_key(model: str) -> str:
@@ -69,8 +81,10 @@ class ModelWorker:
         self._clock = clock
         self._decide = decide
         self._changed = changed
-        self._inbox: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Event | None] = asyncio.Queue()
         self._running: asyncio.Task[None] | None = None
+        self._postponed: RollbackRequested | None = None
+        """Asked for while an outcome was being recorded: carried out once it is."""
 
     def reconsider(self) -> None:
         """The desired state, a hold or the world may have changed: decide anew."""
@@ -81,20 +95,13 @@ class ModelWorker:
         self._inbox.put_nowait(event)
 
     async def run(self) -> None:
-        """Recover, then take events until cancelled.
-
-        Raises:
-            Exception: the state could not be persisted, or a command broke that has no way to fail; whoever starts
-                the agent anew recovers from what is persisted.
-        """
+        """Recover, then take events until cancelled."""
         try:
             state, commands = recover(self.state, self._clock())
             await self._take(state, commands)
             self.reconsider()
             while True:
                 event = await self._inbox.get()
-                if isinstance(event, Exception):
-                    raise event
                 if event is None:
                     event = self._decide(self.state)
                 if event is not None:
@@ -103,6 +110,11 @@ class ModelWorker:
             await self._interrupt()
 
     async def _apply(self, event: Event) -> None:
+        deployment = self.state.deployment
+        if isinstance(event, RollbackRequested) and deployment is not None and deployment.report_pending:
+            # It was accepted while the run was ending; the table refuses it until the outcome is recorded.
+            self._postponed = event
+            return
         try:
             state, commands = step(self.state, event, self._clock())
         except StaleEventError as error:
@@ -116,38 +128,73 @@ class ModelWorker:
 
     async def _take(self, state: ModelState, commands: tuple[Command, ...]) -> None:
         if state != self.state or not commands:
-            await self._store.put(state_key(state.model), msgspec.json.encode(state))
+            await self._persist(state)
         self.state = state
         self._changed()
         for command in commands:
             if isinstance(command, ServeActive | CommitRelease | DiscardCandidate):
                 # No answer comes and nothing may cut it short, so it is run to its end here.
-                await self._call(command)
+                await self._tidy(command)
             else:
                 self._running = asyncio.create_task(self._answer(command), name=f"command-{state.model}")
         if state.deployment is None or state.deployment.final:
-            self.reconsider()
+            self._rest(state)
+
+    def _rest(self, state: ModelState) -> None:
+        reporting = state.deployment is not None and state.deployment.report_pending
+        if self._postponed is not None and not reporting:
+            self.post(self._postponed)
+            self._postponed = None
+        self.reconsider()
+
+    async def _persist(self, state: ModelState) -> None:
+        """Returns when the state is on the disk. One that is full holds up this model's updates, not the device."""
+        data, attempt = msgspec.json.encode(state), 0
+        while True:
+            try:
+                await self._store.put(state_key(state.model), data)
+            except (OSError, sqlite3.Error):
+                log.exception("state not persisted; tried again", extra={"model": state.model})
+                await _pause(attempt)
+                attempt += 1
+            else:
+                return
 
     async def _interrupt(self) -> None:
         """Stop the command under way: what it was for has been decided otherwise, or it has ended."""
-        task, self._running = self._running, None
-        if task is None or task is asyncio.current_task():
+        task = self._running
+        if task is None:
             return
         task.cancel()
         # Not `await task`: its cancellation could not be told from the worker's own, which must get through.
         await asyncio.wait({task})
+        self._running = None  # not earlier: a stop that cuts this wait short has to wait for it again
+
+    async def _tidy(self, command: Command) -> None:
+        try:
+            await self._call(command)
+        except Exception:  # what was decided holds; the next command of its kind tidies up what this one left
+            log.exception("command broke", extra=self._described(command))
 
     async def _answer(self, command: Command) -> None:
-        try:
-            answer: Event | Exception | None = await self._call(command)
-        except Exception as error:
-            # A deployment must end whatever breaks, never stand still.
-            log.exception(
-                "command broke", extra={"model": self.state.model, "command": type(command).__name__}
-            )
-            answer = _broken(command, error)
-        if answer is not None:
-            self._inbox.put_nowait(answer)
+        """A deployment must end whatever breaks, never stand still: a command that raises is answered for."""
+        attempt = 0
+        while True:
+            try:
+                answer = await self._call(command)
+            except Exception as error:
+                log.exception("command broke", extra=self._described(command))
+                answer = _broken(command, error)
+                if answer is None:  # a report, which has no way to fail: the hub must hear of the outcome
+                    await _pause(attempt)
+                    attempt += 1
+                    continue
+            if answer is not None:
+                self._inbox.put_nowait(answer)
+            return
+
+    def _described(self, command: Command) -> dict[str, str]:
+        return {"model": self.state.model, "command": type(command).__name__}
 
     def _call(self, command: Command) -> Coroutine[Any, Any, Event | None]:
         executor: Any = self._executor
@@ -157,11 +204,19 @@ class ModelWorker:
         return call(command)
 
 
-def _broken(command: Command, error: Exception) -> Event | Exception:
-    """The failure that answers a command whose executor raised; the exception itself where it has none."""
+async def _pause(attempt: int) -> None:
+    await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+
+
+def _broken(command: Command, error: Exception) -> Event | None:
+    """What answers a command whose executor raised; None where only its success is an answer."""
+    if isinstance(command, RestorePrevious):
+        return RolledBack(
+            deployment=command.deployment
+        )  # in every case: to break again after a restart helps nobody
     fail = _FAILURES.get(type(command))
     if fail is None or isinstance(command, ServeActive):
-        return error
+        return None
     text = f"the agent failed at it: {type(error).__name__}: {error}"
     return fail(deployment=command.deployment, reason=Reason(code="internal-error", text=text))
 
