@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from agent.protocol.codec import encode_json
 from agent.protocol.telemetry import TelemetryAck, TelemetryBatch
 from agent.protocol.topics import Channel
+from agent.store.errors import StoreError
 from agent.transport.errors import TransportError
 
 log = logging.getLogger(__name__)
@@ -55,9 +57,17 @@ class TelemetrySync:
         """Send until cancelled; ``on_sent`` is awaited when the outbox has become empty after sending."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._interval)
+                async with asyncio.timeout(
+                    self._interval
+                ):  # not wait_for: before 3.12 it may swallow a cancellation
+                    await self._wake.wait()
             self._wake.clear()
-            if self._link.is_connected and await self._send_all():
+            try:
+                sent = self._link.is_connected and await self._send_all()
+            except (StoreError, sqlite3.Error, OSError):
+                log.exception("telemetry not sent: the outbox can't be read")  # models serve on
+                continue
+            if sent:
                 await on_sent()
 
     async def _send_all(self) -> bool:
@@ -66,7 +76,8 @@ class TelemetrySync:
             self._acknowledged.clear()
             try:
                 await self._link.publish(Channel.TELEMETRY, encode_json(batch))
-                await asyncio.wait_for(self._acknowledged.wait(), ACK_SECONDS)
+                async with asyncio.timeout(ACK_SECONDS):
+                    await self._acknowledged.wait()
             except (TimeoutError, TransportError) as error:
                 log.info(
                     "telemetry waits: no acknowledgement",
