@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from agent.config import AgentConfig
 from agent.core.commands import (
@@ -69,6 +69,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     recorder: Recorder
     collect: Callable[[], Awaitable[None]]
     """Garbage collection over all models."""
+    collecting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while artifacts are collected; a fetch waits for it, so that nothing it counts on is taken from under it."""
     clock: Callable[[], float]
 
 
@@ -95,6 +97,8 @@ class ModelExecutor:
         await self._give_up_serving()
 
     async def fetch(self, command: FetchRelease) -> Event:
+        async with self._around.collecting:
+            pass  # what was begun before this model said that it fetches; a later one knows of it and takes nothing
         try:
             candidate = await self._installer.install(command.assignment, command.tried, self._fetched)
         except ReleaseError as error:

@@ -23,6 +23,7 @@ from agent.service.recorder import TelemetryRecorder
 from agent.service.reporting import ModelView, referenced
 from agent.service.worker import ModelWorker, load_state
 from agent.store.artifacts import ArtifactStore
+from agent.supervisor.errors import AddressError
 from agent.supervisor.listeners import ModelListeners
 from agent.supervisor.model_server import ModelServer, RunnerEvent, ServerSettings
 from agent.supervisor.runner_process import RunnerCallbacks
@@ -46,7 +47,7 @@ class _Model(Struct, kw_only=True):
     server: ModelServer
     executor: ModelExecutor
     worker: ModelWorker
-    task: asyncio.Task[None]
+    task: asyncio.Task[None] | None = None
     window: DriftWindow | None = None
     phase: Phase | None = None
 
@@ -89,12 +90,22 @@ class Models:
         """Open the sockets of each new model and start its worker.
 
         Raises:
-            AddressError: an address can't be listened on.
+            AddressError: addresses can't be listened on (the first one's); every other model has been added.
         """
+        problems: list[AddressError] = []
         for name in sorted(set(names) - set(self._models)):
-            await self._add(name, supervise)
+            try:
+                await self._open(name)
+            except AddressError as error:
+                problems.append(error)
+        # Only now: a worker may collect artifacts at once, and must know by then what every other model needs.
+        for model in self._models.values():
+            if model.task is None:
+                model.task = supervise(model.worker.run())
+        if problems:
+            raise problems[0]
 
-    async def _add(self, name: str, supervise: Supervise) -> None:
+    async def _open(self, name: str) -> None:
         runtime = self._config.runtime
         address = self._config.serving.tcp.get(name)
         listeners = await ModelListeners.open(
@@ -123,15 +134,7 @@ class Models:
             changed=lambda: self._moved(name),
         )
         phase = worker.state.phase
-        started = asyncio.Event()
-
-        async def run() -> None:
-            await started.wait()
-            await worker.run()
-
-        task = supervise(run())
-        self._models[name] = _Model(server=server, executor=executor, worker=worker, task=task, phase=phase)
-        started.set()
+        self._models[name] = _Model(server=server, executor=executor, worker=worker, phase=phase)
 
     def reconsider(self) -> None:
         """Something that decisions depend on has changed."""
@@ -194,11 +197,17 @@ class Models:
         return next((step.event for step in plan.steps if step.event is not None), None)
 
     async def _collect(self) -> None:
-        keep = referenced(self.states())
-        if keep is not None:
-            removed = await asyncio.to_thread(self._artifacts.remove_unreferenced, keep)
-            if removed:
-                log.info("artifacts collected", extra={"artifacts": removed})
+        async with self._around.collecting:
+            keep = referenced(self.states())
+            if keep is None:
+                return
+            try:
+                removed = await asyncio.to_thread(self._artifacts.remove_unreferenced, keep)
+            except OSError:
+                log.exception("artifacts not collected; the next collection tries again")
+                return
+        if removed:
+            log.info("artifacts collected", extra={"artifacts": removed})
 
     def _moved(self, name: str) -> None:
         """A model's state was persisted: say where its deployment stands, once a phase."""
