@@ -116,6 +116,7 @@ class World:
             "anna": "author",
             "olga": "operator",
             "victor": "viewer",
+            "ines": "auditor",
             **dict.fromkeys(APPROVERS, "approver"),
         }
         self.token_file("anna").parent.mkdir()
