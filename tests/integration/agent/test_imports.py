@@ -14,6 +14,7 @@ FORBIDDEN = (
     "securesystemslib",
     "sqlite_utils",
     "httpx",
+    "cryptography",
     "agent.trust",
     "agent.runner",
     "agent.drift",
