@@ -33,6 +33,7 @@ from agent.store.events import EventLog
 from agent.store.outbox import Outbox
 from agent.store.state import StateStore
 from agent.store.windows import WindowLog
+from agent.supervisor.errors import AddressError
 from agent.transport.blocks import BlockClient
 from agent.transport.errors import TransferError, TransportError
 from agent.transport.mqtt import MqttLink
@@ -128,6 +129,7 @@ class Device:
         """
         self._take_messages()
         await self._control.start()
+        recording = asyncio.create_task(self._recorder.run())
         try:
             async with asyncio.TaskGroup() as group:
                 self._start = group.create_task
@@ -138,11 +140,15 @@ class Device:
                 await self._parts.link.start()
                 await stop.wait()
                 log.info("stopping")
-                await self._models.stop()
                 for task in (*tasks, *self._workers):
                     task.cancel()
         finally:
+            # In this order, also after a failure: nobody decides any more (a worker would take the end of its runner
+            # for the release's fault), runners hand over their open windows, what is left is recorded.
             await self._control.close()
+            await self._models.stop()
+            recording.cancel()
+            await asyncio.wait((recording,))
             await self._parts.link.stop()
 
     def _supervise(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -153,7 +159,6 @@ class Device:
 
     def _loops(self) -> list[Coroutine[Any, Any, None]]:
         return [
-            self._recorder.run(),
             self._desired.run(),
             self._sync.run(self._settled),
             self._keep_models(),
@@ -190,8 +195,15 @@ class Device:
         self._desired.again()
 
     def _acknowledge(self, ack: TelemetryAck) -> None:
-        task = self._supervise(self._sync.acknowledge(ack))
+        task = self._supervise(self._take_acknowledgement(ack))
         task.add_done_callback(self._workers.remove)
+
+    async def _take_acknowledgement(self, ack: TelemetryAck) -> None:
+        try:
+            await self._sync.acknowledge(ack)
+        except Exception:  # the records stay and are sent again; serving does not depend on it
+            self._count("acknowledgement-failed")
+            log.exception("acknowledgement not taken", extra={"epoch": ack.epoch})
 
     def _sync_now(self) -> None:
         self._desired.again()
@@ -216,7 +228,11 @@ class Device:
                 named = {each.model for each in verified.assignments} | {
                     each.model for each in verified.refused
                 }
-                await self._models.add(named, self._supervise)
+                try:
+                    await self._models.add(named, self._supervise)
+                except AddressError as error:
+                    self._count("model-not-added")
+                    log.error("a model can't be added", extra={"why": str(error)})  # noqa: TRY400 - its text says all
             self._models.reconsider()
 
     async def _keep_reporting(self) -> None:
@@ -224,7 +240,10 @@ class Device:
             longest = self._parts.config.telemetry.report_seconds
             interval = min(PROGRESS_SECONDS, longest) if self._models.fetching else longest
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), interval)
+                async with asyncio.timeout(
+                    interval
+                ):  # not wait_for: before 3.12 it may swallow a cancellation
+                    await self._changed.wait()
             await asyncio.sleep(SETTLE_SECONDS)
             self._changed.clear()
             if self._parts.link.is_connected:
@@ -232,10 +251,19 @@ class Device:
                     await self._publish_report()
                 except TransportError as error:
                     log.info("report not published", extra={"why": str(error)})
+                except (
+                    Exception
+                ):  # too large, or a store that fails: the next one may be better, and models serve on
+                    self._count("report-failed")
+                    log.exception("report not made")
 
     async def _keep_sampling_health(self) -> None:
         while True:
-            await self._recorder.record(await asyncio.to_thread(self._parts.health))
+            try:
+                await self._recorder.record(await asyncio.to_thread(self._parts.health))
+            except Exception:  # a sensor or a mount that went away is no reason to stop serving
+                self._count("health-not-sampled")
+                log.exception("health not sampled")
             await asyncio.sleep(self._parts.config.telemetry.health_seconds)
 
     async def _publish_report(self) -> None:
