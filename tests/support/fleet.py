@@ -178,10 +178,18 @@ def deployment(agent: Agent) -> DeploymentReport | None:
     return models.models[0].deployment if models.models else None
 
 
-def family(agent: Agent) -> set[int]:
-    """Process ids of the agent and of its children."""
-    process = psutil.Process(agent.service.pid)
-    return {process.pid, *(child.pid for child in process.children(recursive=True))}
+def lasting_processes(fleet: Fleet) -> set[tuple[str, int]]:
+    """Hub, broker, agents and runners with their process ids (verifiers come and go)."""
+    found = {("hub", fleet.hub.pid)}
+    found |= {("of the hub", child.pid) for child in psutil.Process(fleet.hub.pid).children(recursive=True)}
+    for agent in fleet.agents:
+        children = psutil.Process(agent.service.pid).children(recursive=True)
+        runners = [child for child in children if "agent.runner" in child.cmdline()]
+        found |= {
+            (agent.name, agent.service.pid),
+            *((f"runner of {agent.name}", each.pid) for each in runners),
+        }
+    return found
 
 
 def _package(folder: Path, release: int) -> Path:

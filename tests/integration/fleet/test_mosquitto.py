@@ -6,6 +6,7 @@ import signal
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def test_a_broker_that_was_killed_costs_nothing_but_time(fleet: MosquittoFleet) 
         agent.edgeward("resume")
     fleet.broker.start()
     for agent in fleet.agents:
-        held = wait_for(f"{agent.name}'s records to arrive", lambda a=agent: fleet.held(a), seconds=60)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        held = wait_for(f"{agent.name}'s records to arrive", partial(fleet.held, agent), seconds=60)
         assert held > 0
     wait_for("both to be online", lambda: fleet.online() == {"camera-1", "camera-2"}, seconds=30)
     after = wait_for("new reports", lambda: _newer(before, fleet), seconds=30)
