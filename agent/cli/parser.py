@@ -49,11 +49,11 @@ def build_parser() -> argparse.ArgumentParser:
     _common(parser, default=True)
     commands = parser.add_subparsers(dest="method", metavar="COMMAND", required=True)
     _add(commands, "status", "Is the device fine? If not: what is wrong, and what to do.")
-    _model(_add(commands, "models", "Slots, newest deployment and figures of each model."), option=False)
+    _model(_add(commands, "models", "Slots, newest deployment and figures of each model."))
     drift = _add(
         commands, "drift", "Closed drift windows with their verdicts and sample sizes, the newest first."
     )
-    _model(drift, option=True)
+    _model(drift)
     _limit(drift)
     _limit(_add(commands, "events", "What happened on the device, the newest first."))
     _add(commands, "plan", "What the agent means to do next, and why.")
@@ -101,11 +101,8 @@ def _common(parser: argparse.ArgumentParser, *, default: bool) -> None:
     )
 
 
-def _model(parser: argparse.ArgumentParser, *, option: bool) -> None:
-    if option:
-        parser.add_argument("--model", metavar="MODEL", default=None, help="only this model")
-    else:
-        parser.add_argument("model", metavar="MODEL", nargs="?", default=None, help="only this model")
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", nargs="?", default=None, help="only this model")
 
 
 def _reason(parser: argparse.ArgumentParser) -> None:

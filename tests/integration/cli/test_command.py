@@ -131,7 +131,7 @@ async def test_status_says_first_whether_it_is_fine(path: Path, device: Device) 
 
 async def test_options_reach_the_agent_and_json_is_the_typed_result(path: Path, device: Device) -> None:
     assert (await run(path, "hold", "--reason", "lens is cleaned"))[0] == 0
-    code, out, _ = await run(path, "drift", "--model", "digits", "--limit", "7", "--json")
+    code, out, _ = await run(path, "drift", "digits", "--limit", "7", "--json")
     assert (code, json.loads(out)) == (0, {"type": "drift", "windows": []})
     assert device.told == ["lens is cleaned", ("digits", 7)]
 
