@@ -82,14 +82,14 @@ def _serving(serving: ServingReport) -> list[Finding]:
             _problem(
                 f"{serving.model}: the input has drifted from what the model was made with "
                 f"({serving.drift_rows} rows seen)",
-                f"check the sensor (lens, light, mounting), then: edgeward drift --model {serving.model}",
+                f"check the sensor (lens, light, mounting), then: edgeward drift {serving.model}",
             )
         )
     elif serving.drift == "warning":
         found.append(
             _notice(
                 f"{serving.model}: the input begins to drift ({serving.drift_rows} rows seen)",
-                f"watch it: edgeward drift --model {serving.model}",
+                f"watch it: edgeward drift {serving.model}",
             )
         )
     return found
