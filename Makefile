@@ -46,5 +46,11 @@ lock: $(STAMP) ## Pin the dependencies anew (uv pip compile; names no index host
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
 	  --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
+docs: $(STAMP) ## Make the pages that come from the code anew
+	$(BIN)/python -m agent.cli.document > docs/cli.md
+	$(BIN)/python -m agent.cli.document_config > docs/configuration.md
+	$(BIN)/python -m cloud_hub.cli.document_config > docs/hub-configuration.md
+	$(BIN)/python -c 'from agent.core.diagram import page; print(page(), end="")' > docs/update-machine.md
+
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
