@@ -298,3 +298,17 @@ def test_an_event_belongs_to_the_model_it_is_planned_for(make: Any) -> None:
 def _reported(state: ModelState) -> Reported:
     assert state.deployment is not None
     return Reported(deployment=state.deployment.deployment)
+
+
+def test_a_run_is_known_by_its_deployment_not_by_its_release(make: Any) -> None:
+    state = make.at(Phase.PROBING, deployment="d1", release=2)
+    planned = plan(make.assigned(2, "d9"), states=(state,))
+    assert [each.action for each in planned.steps] == [Action.SUPERSEDE, Action.WAIT]
+
+
+def test_an_older_failure_is_not_told_with_a_newer_ones_reason(make: Any) -> None:
+    state = make.at(Phase.REFUSED, deployment="d3", release=3, ended=("d2", "d3"))
+    told = only(
+        plan(make.assigned(2), states=(replace(state, deployment=replace(state.deployment, reason=WHY)),))
+    )
+    assert WHY.text not in told.reason.text

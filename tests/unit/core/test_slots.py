@@ -64,3 +64,7 @@ def test_every_slots_files_are_referenced(make: Any) -> None:
     slots = Slots(active=three[1], candidate=three[2], previous=three[0])
     assert slots.referenced() == {digest for release in three for digest in release.files}
     assert Slots().referenced() == frozenset()
+
+
+def test_the_floor_itself_is_allowed_though_its_commit_is_forgotten() -> None:
+    assert Slots(floor=5, committed=()).allows(5)
