@@ -44,7 +44,7 @@ def render(result: ControlResult) -> None:
 
 @singledispatch
 def _render(result: ControlResult, console: Console) -> None:
-    raise TypeError(f"no picture of a {type(result).__name__}")
+    raise NotImplementedError(type(result).__name__)
 
 
 def plain(value: object, style: str = "") -> Text:
