@@ -110,7 +110,12 @@ def _enrol(config: AgentConfig, arguments: argparse.Namespace) -> int:
     # Here, so that the service never loads what only enrolment needs.
     from agent.enrol import enrol_device  # noqa: PLC0415
 
-    enrol_device(config, arguments.hub, arguments.token_file.read_text(encoding="utf-8").strip())
+    try:
+        token = arguments.token_file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        sys.stderr.write(f"edgeward-agent: token file {arguments.token_file} can't be read: {error}\n")
+        return 1
+    enrol_device(config, arguments.hub, token)
     sys.stdout.write(f"enrolled as {config.device.id}; start it with: systemctl start edgeward-agent\n")
     return 0
 

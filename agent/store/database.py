@@ -98,15 +98,14 @@ def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:
         raise SchemaMissingError(
             f"{path}: there is no database; run python -m agent.store.schema {path.parent}"
         )
+    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
     try:
-        connection = sqlite3.connect(
-            path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
-        )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA query_only = {int(read_only)}")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:
+        connection.close()
         raise _in_words(path, error) from error
     if version < SCHEMA_VERSION:
         connection.close()

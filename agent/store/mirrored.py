@@ -206,5 +206,9 @@ class MirroredStore:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-    connection.execute("PRAGMA synchronous = EXTRA")  # syncs the folder too when the journal goes
+    try:
+        connection.execute("PRAGMA synchronous = EXTRA")  # syncs the folder too when the journal goes
+    except BaseException:
+        connection.close()
+        raise
     return connection

@@ -78,7 +78,7 @@ def check_director(
     if meant_for != device:
         raise RefusedError(WRONG_DEVICE, f"the director's document is for {meant_for!r}, this is {device!r}")
     marks.check(mark_role(device), keys, signed.version)
-    _check_repeated(document, previous)
+    _check_repeated(document, previous, targets)
     if signed.is_expired(now):
         raise RefusedError(EXPIRED, f"the director's document expired at {signed.expires:%Y-%m-%d %H:%M} UTC")
     if signed.delegations is not None:
@@ -122,12 +122,14 @@ def _parse(data: bytes) -> Metadata[Targets]:
     return document
 
 
-def _check_repeated(document: Metadata[Targets], previous: bytes | None) -> None:
+def _check_repeated(document: Metadata[Targets], previous: bytes | None, targets: Targets) -> None:
+    """What lies on the disk is evidence only if the director signed it: a damaged file must not accuse an honest hub."""
     if previous is None:
         return
     try:
         last = Metadata[Targets].from_bytes(previous)
-    except RepositoryError:
+        targets.verify_delegate(ROLE, last.signed_bytes, last.signatures)
+    except (RepositoryError, ValueError):
         return  # the mark still stands; only the comparison of equal versions is lost
     same_version = last.signed.version == document.signed.version
     same_device = (

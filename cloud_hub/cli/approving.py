@@ -50,7 +50,13 @@ def add_commands(commands: Commands) -> None:
 def _approve(arguments: argparse.Namespace) -> int:
     def confirm(text: str) -> bool:
         print(text)
-        return arguments.yes or input("Sign this? [y/N] ").strip().lower() in {"y", "yes"}
+        if arguments.yes:
+            return True
+        try:
+            answer = input("Sign this? [y/N] ")
+        except EOFError:  # nobody is there to answer
+            return False
+        return answer.strip().lower() in {"y", "yes"}
 
     outcome = approve(
         hub_url=arguments.hub,

@@ -23,6 +23,8 @@ from tests.acceptance.processes import StepFailedError
 from tests.acceptance.world import APPROVERS, ROOT, World
 
 T = TypeVar("T")
+WIDTH = 108
+"""Of the summary, columns."""
 PAGE = ROOT / "build" / "demo" / "page.html"
 
 
@@ -163,7 +165,7 @@ def _summary(
     refused: dict[str, str],
     ledgers: list[scenario.Ledger],
 ) -> Group:
-    table = Table(title="What this machine has just shown", title_style="bold", show_lines=True, width=108)
+    table = Table(title="What this machine has just shown", title_style="bold", show_lines=True, width=WIDTH)
     table.add_column("", style="bold", width=22)
     table.add_column("Release 1 (teacher, fp32)")
     table.add_column("Release 2 (student, int8)")
@@ -175,7 +177,7 @@ def _summary(
     for name, words in rows:
         table.add_row(name, words(before[0]), words(after[0]))
     table.add_row("accuracy, 4 cameras", f"{_mean(before):.1%}", f"{_mean(after):.1%}")
-    points = Table(show_header=False, show_lines=True, width=108)
+    points = Table(show_header=False, show_lines=True, width=WIDTH)
     points.add_column("", style="bold", width=22)
     points.add_column("")
     points.add_row("requests in the swap", _failures(during))
@@ -210,6 +212,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave it running, with its page, until Ctrl-C")
     keep = parser.parse_args().keep
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH + 2)
     signal.signal(signal.SIGTERM, _terminated)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="edgeward-demo-", ignore_cleanup_errors=True) as folder:
@@ -220,6 +224,7 @@ def main() -> int:
                 live.update(screen)
                 summary = run(world, screen)
             _save_page(world)
+            console.print()
             console.print(summary)
             console.print(
                 f"\nDone in {time.monotonic() - began:.0f} s. The hub's page, as it stood: file://{PAGE}"

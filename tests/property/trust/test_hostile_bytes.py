@@ -1,5 +1,6 @@
 """Whatever bytes the hub, the line or the disk make of the metadata: a reason comes back, or exactly what was approved."""
 
+import json
 from functools import cache
 
 from hypothesis import given, settings
@@ -106,6 +107,17 @@ def test_damage_to_the_directors_document(how: Damage) -> None:
     result = here.check(here.stored, damaged(here.director, how), here.marks, {})
     takes_what_was_approved_or_nothing(result)
     marks_do_not_fall(result)
+
+
+def test_a_damaged_stored_document_does_not_accuse_an_honest_hub() -> None:
+    here = world()
+    stored = json.loads(here.stored["director.json"])
+    stored["signed"]["version"] = json.loads(here.director)["signed"]["version"]
+    result = here.check(
+        {**here.stored, "director.json": json.dumps(stored).encode()}, here.director, here.marks, {}
+    )
+    assert result.refusal is None
+    assert result.assignments == here.honest.assignments
 
 
 @settings(max_examples=100, deadline=None)

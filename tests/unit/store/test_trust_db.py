@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,11 @@ RESULT = VerifyResult(
 
 
 @pytest.fixture
-def trust(tmp_path: Path) -> TrustDatabase:
+def trust(tmp_path: Path) -> Iterator[TrustDatabase]:
     database = TrustDatabase(tmp_path / "trust.db")
     database.initialise(b"root 1", [mark("snapshot", 5), mark("digits", 2)])
-    return database
+    yield database
+    database.close()
 
 
 def test_before_enrolment_nothing_is_trusted(tmp_path: Path) -> None:
@@ -31,6 +33,7 @@ def test_before_enrolment_nothing_is_trusted(tmp_path: Path) -> None:
         trust.load()
     with pytest.raises(NotInitialisedError):
         trust.apply(RESULT)
+    trust.close()
 
 
 def test_enrolled_it_has_root_and_minimum(trust: TrustDatabase) -> None:
@@ -43,7 +46,9 @@ def test_a_result_is_kept_over_a_restart(trust: TrustDatabase, tmp_path: Path) -
     assert trust.apply(RESULT)
     assert not trust.apply(RESULT)
     trust.close()
-    state = TrustDatabase(tmp_path / "trust.db").load()
+    again = TrustDatabase(tmp_path / "trust.db")
+    state = again.load()
+    again.close()
     assert state.root == b"root 1"
     assert state.metadata == RESULT.metadata
     assert state.hub_time == 1_000.5
