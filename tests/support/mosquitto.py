@@ -63,6 +63,13 @@ class Broker:
             else:
                 return
 
+    def wait_until_it_says(self, words: str) -> None:
+        """Wait for a line of the broker's own log."""
+        deadline = time.monotonic() + SECONDS
+        while words not in self._log.read_text():
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.02)
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:
             self._process.send_signal(number)

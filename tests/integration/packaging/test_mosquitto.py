@@ -15,7 +15,6 @@ from agent.protocol.topics import FROM_DEVICE, FROM_HUB, Channel, topic
 
 FILES = Path(__file__).parents[3] / "packaging" / "mosquitto"
 NOT_AUTHORIZED = 0x87
-PACKET_TOO_LARGE = 0x95
 PACKET_OVERHEAD = 4096
 
 # The fixtures' own classes live in conftest.py, which importlib mode does not let a test import.
@@ -144,7 +143,9 @@ def test_the_largest_message_arrives_and_an_oversized_one_ends_the_connection(
     assert not device.publish(telemetry, bytes(MAX_MESSAGE_BYTES)).is_failure
     assert len(hub.receive()[1]) == MAX_MESSAGE_BYTES
     device.send(telemetry, bytes(MAX_MESSAGE_BYTES + PACKET_OVERHEAD))
-    assert device.lost.get(timeout=10).value == PACKET_TOO_LARGE
+    # The reason is read at the broker: it closes with bytes unread, so the reset can overtake its last packet.
+    device.lost.get(timeout=10)
+    broker.wait_until_it_says("Client camera-1 disconnected due to oversize packet")
     other.publish(topic("camera-2", Channel.TELEMETRY), b"the next it sees")
     assert hub.receive() == (topic("camera-2", Channel.TELEMETRY), b"the next it sees")
 
