@@ -32,9 +32,9 @@ from agent.runner.errors import ControlError, ProbeError
 from agent.runner.openinference import Contract
 from agent.runner.probe import run_probe
 from agent.runner.routes import Routes
-from agent.runner.server import Server
 from agent.runner.service import ModelService
 from agent.runner.statistics import ServingStatistics
+from agent.web.server import Server
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +97,9 @@ class Runner:
         self._drift = _drift(start, self._window_closed)
         self._statistics = ServingStatistics()
         self._server = Server(
-            Routes(self._service()), self._statistics, maximum_body_bytes=start.maximum_body_bytes
+            Routes(self._service()).answer,
+            refused=self._statistics.refused,
+            maximum_body_bytes=start.maximum_body_bytes,
         )
 
     def _service(self) -> ModelService:
@@ -176,6 +178,7 @@ class Runner:
     async def _report_regularly(self) -> None:
         while True:
             await asyncio.sleep(STATISTICS_SECONDS)
+            self._server.sweep()
             if self._drift is not None:
                 self._drift.tick()
             if self._statistics.changed():

@@ -1,59 +1,16 @@
 """Paths of the Open Inference Protocol → answers."""
 
 import logging
-from collections.abc import Callable
 from http import HTTPStatus
 from importlib.metadata import version as package_version
-from typing import NamedTuple
-
-import msgspec
 
 from agent.protocol.manifest import TensorSpec
 from agent.runner.errors import RequestError, ServingError, UnknownTargetError
 from agent.runner.openinference import header_length
 from agent.runner.service import ModelService
+from agent.web.messages import BINARY, JSON, Answer, Handler, Pending, Request, error_answer, json_answer
 
 _log = logging.getLogger(__name__)
-
-JSON = b"application/json"
-BINARY = b"application/octet-stream"
-
-
-class Request(NamedTuple):
-    """One whole HTTP request."""
-
-    method: bytes
-    path: bytes
-    """Without the query."""
-    headers: dict[bytes, bytes]
-    """Lower-case names; of those that stand twice, the last."""
-    body: bytes
-    arrived: float
-    """``time.perf_counter()`` when its last byte was read."""
-
-
-class Answer(NamedTuple):
-    """Status, body, and the headers that depend on them."""
-
-    status: HTTPStatus
-    parts: list[bytes]
-    content_type: bytes = JSON
-    json_length: int | None = None
-    """``Inference-Header-Content-Length`` where binary tensors follow the JSON."""
-    allow: bytes | None = None
-
-
-Handler = Callable[[Request], Answer]
-
-
-def json_answer(content: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
-    """An answer of one JSON document."""
-    return Answer(status, [msgspec.json.encode(content)])
-
-
-def error_answer(text: str, status: HTTPStatus) -> Answer:
-    """The protocol's error form, ``{"error": text}``."""
-    return json_answer({"error": text}, status)
 
 
 class Routes:
@@ -73,7 +30,7 @@ class Routes:
             self._get[f"{base}/ready"] = _yes
             self._post[f"{base}/infer"] = self._infer
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Answer | Pending:
         """Answer one request."""
         try:
             path = request.path.decode("latin-1")

@@ -15,10 +15,10 @@ from agent.protocol.manifest import Datatype
 from agent.runner.backends import DTYPES, BackendError
 from agent.runner.backends.onnx_file import check_onnx_file
 from agent.runner.backends.tflite_file import check_tflite_file
-from agent.runner.connection import HttpConnection
 from agent.runner.errors import RequestError
 from agent.runner.openinference import Contract, InferRequest, decode_request, encode_response
-from agent.runner.routes import Answer, Request, json_answer
+from agent.web.connection import HttpConnection, Peer
+from agent.web.messages import Answer, Request, json_answer
 from tests.contract.runner import tiny_models as tiny
 
 ONE = Contract([tiny.spec("x", "FP32", -1, 2)], [tiny.spec("y", "FP32", -1, 2)])
@@ -176,7 +176,7 @@ class Wire(asyncio.Transport):
 def talk(pieces: list[bytes], recorder: Recorder) -> Wire:
     async def feed() -> Wire:
         wire = Wire()
-        connection = HttpConnection(recorder, over_tcp=False)
+        connection = HttpConnection(recorder, Peer(over_tcp=False))
         connection.connection_made(wire)
         for piece in pieces:
             connection.data_received(piece)

@@ -3,18 +3,25 @@
 import asyncio
 import ipaddress
 import time
+from collections import deque
 from http import HTTPStatus
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import httptools
 
-from agent.runner.routes import Answer, Request, error_answer
+from agent.web.messages import Answer, Pending, Request, error_answer
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together."""
 
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending before it is cut; closing at once would destroy the answer on its way."""
+
+REQUEST_SECONDS = 60.0
+"""From a request's first byte to its last; a client that is slower holds a connection that others could use."""
+
+READING_SECONDS = 60.0
+"""For a client to read what waits for it."""
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -26,8 +33,8 @@ class Owner(Protocol):
     maximum_body_bytes: int
     draining: bool
 
-    def answer(self, request: Request) -> Answer:
-        """Answer one request; never raises for what a client sent."""
+    def answer(self, request: Request) -> Answer | Pending:
+        """Answer one request, now or later; never raises for what a client sent."""
         ...
 
     def refuse(self) -> None:
@@ -43,17 +50,31 @@ class Owner(Protocol):
         ...
 
 
-class HttpConnection(asyncio.Protocol):
-    """Requests are answered in order, each inline as soon as it is complete."""
+class Peer(NamedTuple):
+    """Who is at the other end."""
 
-    def __init__(self, owner: Owner, *, over_tcp: bool) -> None:
+    over_tcp: bool
+    uid: int | None = None
+    """Of the process that connected over a Unix socket."""
+
+
+class HttpConnection(asyncio.Protocol):
+    """Requests are answered in order: inline as soon as each is complete, or later where the handler says so."""
+
+    def __init__(self, owner: Owner, peer: Peer) -> None:
         self._owner = owner
-        self._over_tcp = over_tcp
+        self._peer = peer
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._allowed_hosts: frozenset[str] | None = None
         self._lingering: asyncio.TimerHandle | None = None
+        self._pending: Pending | None = None
+        self._waiting: deque[tuple[Request | Answer, bool]] = deque()
+        """Behind the pending one: pipelined requests, or a refusal; and whether the connection is kept after it."""
+        self._refused = False
         self._arrived = 0.0
+        self._begun = 0.0
+        self._unread_since: float | None = None
         self._received = 0
         self._busy = False
         self._reset()
@@ -61,7 +82,12 @@ class HttpConnection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Between two requests, of which the next may still come."""
-        return not self._busy and self._lingering is None
+        return not self._busy and self._pending is None and self._lingering is None
+
+    @property
+    def _free(self) -> bool:
+        """The next request may be answered."""
+        return self._pending is None and self._lingering is None
 
     def _reset(self) -> None:
         self._url = b""
@@ -77,7 +103,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set the transport up."""
         self._transport = cast("asyncio.Transport", transport)
-        if self._over_tcp:
+        if self._peer.over_tcp:
             self._allowed_hosts = _LOOPBACK_NAMES | {_host_of(transport.get_extra_info("sockname"))}
         self._owner.opened(self)
 
@@ -85,12 +111,15 @@ class HttpConnection(asyncio.Protocol):
         """Forget it."""
         if self._lingering is not None:
             self._lingering.cancel()
+        if self._pending is not None:
+            self._pending.abandoned = True
+        self._waiting.clear()
         self._transport = None
         self._owner.closed(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse, and answer what is complete."""
-        if self._lingering is not None or self._transport is None:
+        if self._refused or self._transport is None:
             return
         self._arrived = time.perf_counter()
         self._busy = True
@@ -110,13 +139,22 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Take no more requests from a client that does not read its answers."""
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._unread_since = time.perf_counter()
+        self._read_or_pause()
 
     def resume_writing(self) -> None:
         """It reads again."""
-        if self._transport is not None and not self._transport.is_closing():
+        self._unread_since = None
+        self._read_or_pause()
+
+    def _read_or_pause(self) -> None:
+        """Read exactly while nothing waits for an answer and the client reads what it is given."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._unread_since is None and self._pending is None:
             self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
 
     # httptools
 
@@ -124,6 +162,7 @@ class HttpConnection(asyncio.Protocol):
         """A request starts."""
         self._reset()
         self._busy = True
+        self._begun = self._arrived
 
     def on_url(self, url: bytes) -> None:
         """(A part of) the request's target."""
@@ -146,12 +185,13 @@ class HttpConnection(asyncio.Protocol):
         length = self._headers.get(b"content-length")
         if length is not None and int(length) > self._owner.maximum_body_bytes:
             self._refuse_size(int(length))
-        if self._headers.get(b"expect", b"").lower() == b"100-continue" and self._lingering is None:
+        expects = self._headers.get(b"expect", b"").lower() == b"100-continue"
+        if expects and not self._refused and self._pending is None:
             self._write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
-        if self._lingering is not None:
+        if self._refused:
             return
         self._body_bytes += len(body)
         if self._body_bytes > self._owner.maximum_body_bytes:
@@ -161,18 +201,43 @@ class HttpConnection(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        """A whole request: answer it."""
-        if self._lingering is not None or self._transport is None or self._transport.is_closing():
+        """A whole request: answer it, or keep it until those before it are answered."""
+        if self._refused or self._transport is None or self._transport.is_closing():
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         path = self._url.partition(b"?")[0]
-        request = Request(self._parser.get_method(), path, self._headers, body, self._arrived)
-        answer = self._owner.answer(request)
-        self._body.clear()
-        keep = self._keep_alive and not self._owner.draining
-        self._write(_serialise(answer, keep_alive=keep))
+        request = Request(self._parser.get_method(), path, self._headers, body, self._arrived, self._peer.uid)
+        self._body = []
         self._busy = False
         self._in_head = True
+        if self._pending is None:
+            self._handle(request, keep_alive=self._keep_alive)
+        else:
+            self._waiting.append((request, self._keep_alive))
+
+    def _handle(self, request: Request, *, keep_alive: bool) -> None:
+        answer = self._owner.answer(request)
+        if not isinstance(answer, Pending):
+            self._reply(answer, keep_alive=keep_alive)
+            return
+        self._pending = answer
+        self._read_or_pause()
+        answer.then(lambda given: self._answered(given, keep_alive=keep_alive))
+
+    def _answered(self, answer: Answer, *, keep_alive: bool) -> None:
+        self._pending = None
+        self._reply(answer, keep_alive=keep_alive)
+        while self._waiting and self._free:
+            following, keep_alive = self._waiting.popleft()
+            if isinstance(following, Answer):
+                self._reply(following, keep_alive=False)
+            else:
+                self._handle(following, keep_alive=keep_alive)
+        self._read_or_pause()
+
+    def _reply(self, answer: Answer, *, keep_alive: bool) -> None:
+        keep = keep_alive and not self._owner.draining
+        self._write(_serialise(answer, keep_alive=keep))
         if not keep:
             self._finish()
 
@@ -187,6 +252,15 @@ class HttpConnection(asyncio.Protocol):
         """Close now."""
         if self._transport is not None:
             self._transport.abort()
+
+    def cut_if_slow(self, now: float) -> None:
+        """End a client that is too slow to send its request or to read its answer; ``now`` is ``time.perf_counter()``."""
+        if self._unread_since is not None and now - self._unread_since > READING_SECONDS:
+            self.abort()
+        elif self._busy and not self._refused and now - self._begun > REQUEST_SECONDS:
+            self._refuse(
+                HTTPStatus.REQUEST_TIMEOUT, f"the request was not complete after {REQUEST_SECONDS:g} s"
+            )
 
     def _check_origin(self, allowed: frozenset[str]) -> None:
         """A web page in a browser on this machine could otherwise reach the model (DNS rebinding, cross-site posts)."""
@@ -219,17 +293,22 @@ class HttpConnection(asyncio.Protocol):
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         """Answer, take no more requests, and let the client finish sending so that the answer reaches it."""
-        if self._lingering is not None:
+        if self._refused:
             return
+        self._refused = True
         self._owner.refuse()
-        self._write(_serialise(error_answer(text, status), keep_alive=False))
-        self._finish()
+        answer = error_answer(text, status)
+        if self._pending is None:
+            self._reply(answer, keep_alive=False)
+        else:
+            self._waiting.append((answer, False))
 
     def _finish(self) -> None:
         """Half-close; close when the client does, or after a while."""
         transport = self._transport
         if transport is None or self._lingering is not None:
             return
+        self._refused = True  # whatever comes after this answer is thrown away
         self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
         if transport.can_write_eof():
             transport.write_eof()
@@ -260,5 +339,9 @@ def _serialise(answer: Answer, *, keep_alive: bool) -> bytes:
         head.append(b"Inference-Header-Content-Length: %d\r\n" % answer.json_length)
     if answer.allow is not None:
         head.append(b"Allow: %b\r\n" % answer.allow)
+    if answer.encoding is not None:
+        head.append(b"Content-Encoding: %b\r\n" % answer.encoding)
+    if answer.retry_after is not None:
+        head.append(b"Retry-After: %d\r\n" % answer.retry_after)
     head.append(b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
     return b"".join([*head, *answer.parts])

@@ -8,10 +8,12 @@ import asyncio
 import errno
 import logging
 import socket
+import struct
+import time
+from collections.abc import Callable
 
-from agent.runner.connection import HttpConnection
-from agent.runner.routes import Answer, Request, Routes
-from agent.runner.statistics import ServingStatistics
+from agent.web.connection import HttpConnection, Peer
+from agent.web.messages import Answer, Handler, Pending, Request
 
 _log = logging.getLogger(__name__)
 
@@ -29,13 +31,15 @@ _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 
 
 class Server:
-    """HTTP for one model, on any number of listening sockets."""
+    """HTTP on any number of listening sockets."""
 
-    def __init__(self, routes: Routes, statistics: ServingStatistics, *, maximum_body_bytes: int) -> None:
+    def __init__(
+        self, handler: Handler, *, maximum_body_bytes: int, refused: Callable[[], None] = lambda: None
+    ) -> None:
         self.maximum_body_bytes = maximum_body_bytes
         self.draining = False
-        self._routes = routes
-        self._statistics = statistics
+        self._handler = handler
+        self._refused = refused
         self._listeners: list[socket.socket] = []
         self._connections: set[HttpConnection] = set()
         self._opening: set[asyncio.Task[None]] = set()
@@ -44,15 +48,15 @@ class Server:
         self._accepting = False
         self._closing = False
 
-    # What a connection needs (agent.runner.connection.Owner).
+    # What a connection needs (agent.web.connection.Owner).
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Answer | Pending:
         """Answer one request."""
-        return self._routes.answer(request)
+        return self._handler(request)
 
     def refuse(self) -> None:
         """Count a request that was refused before it could be answered."""
-        self._statistics.refused()
+        self._refused()
 
     def opened(self, connection: HttpConnection) -> None:
         """A connection exists."""
@@ -121,10 +125,10 @@ class Server:
         asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._watch)
 
     async def _open(self, client: socket.socket) -> None:
-        over_tcp = client.family != socket.AF_UNIX
         try:
+            peer = _peer(client)
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: HttpConnection(self, over_tcp=over_tcp), client
+                lambda: HttpConnection(self, peer), client
             )
         except OSError:
             client.close()  # gone before it was looked at
@@ -163,6 +167,12 @@ class Server:
         for connection in tuple(self._connections):
             connection.abort()
 
+    def sweep(self) -> None:
+        """Cut clients that are too slow; call it every few seconds."""
+        now = time.perf_counter()
+        for connection in tuple(self._connections):
+            connection.cut_if_slow(now)
+
     def _stop_listening(self) -> None:
         self.draining = True
         self._watch()
@@ -177,3 +187,11 @@ class Server:
         except TimeoutError:
             return False
         return True
+
+
+def _peer(client: socket.socket) -> Peer:
+    if client.family != socket.AF_UNIX:
+        return Peer(over_tcp=True)
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return Peer(over_tcp=False, uid=uid)
