@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from agent.protocol.drift import DriftWindow
+from agent.protocol.latency import LatencyBins
 from agent.protocol.manifest import TensorSpec
 
 
@@ -29,6 +30,8 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     default_deadline_ms: float
     """For requests that carry no ``timeout`` parameter."""
     maximum_body_bytes: int
+    queue_depth: int
+    """Requests that may wait for the model; more are answered 503 at once."""
 
 
 class Probe(Struct, frozen=True, kw_only=True, tag="probe"):
@@ -107,9 +110,13 @@ class Statistics(Struct, frozen=True, kw_only=True, tag="statistics"):
     """The model's own failures: inference errors, missed deadlines, non-finite outputs."""
     refused: int
     """Requests with a wrong shape, dtype or form, by the client's fault."""
+    turned_away: int = 0
+    """Requests not taken because too many were waiting."""
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
+    recent: LatencyBins = LatencyBins()
+    """Latencies of what was answered since the last report, so that any span can be added up."""
 
 
 class WindowClosed(Struct, frozen=True, kw_only=True, tag="window"):

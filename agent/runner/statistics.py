@@ -1,60 +1,42 @@
-"""Counts and latencies of one runner.
+"""Counts and times of one runner. One thread calls everything here."""
 
-The latency sketch is a histogram with logarithmic bins, as in DDSketch (Masson, Rim, Lee, "DDSketch: a fast and
-fully-mergeable quantile sketch with relative-error guarantees", VLDB 2019): value ``x`` falls in bin
-``ceil(log_g(x))`` with ``g = (1 + a) / (1 - a)``, and the bin's answer ``2 g^i / (g + 1)`` is within ``a · x`` of it.
-"""
+import time
 
-import math
+from msgspec import Struct
 
+from agent.protocol.latency import LatencySketch
 from agent.protocol.runner import Statistics
 
-RELATIVE_ERROR = 0.01
-"""Of every quantile between :data:`SHORTEST` and :data:`LONGEST`."""
 
-SHORTEST = 1e-6
-"""Seconds; what is shorter counts as this."""
+class Duration(Struct, frozen=True):
+    """A cumulative time, as the Open Inference Protocol's statistics tell it."""
 
-LONGEST = 1_000.0
-"""Seconds; what is longer counts as this."""
-
-_GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
-_PER_LOG = 1 / math.log(_GAMMA)
-_OFFSET = math.ceil(math.log(SHORTEST) * _PER_LOG)
-_BINS = math.ceil(math.log(LONGEST) * _PER_LOG) - _OFFSET + 1
+    count: int
+    ns: int
+    """Nanoseconds in all."""
 
 
-class LatencySketch:
-    """Quantiles of durations in seconds, within :data:`RELATIVE_ERROR`; two sketches add up exactly."""
+class InferenceStatistics(Struct, frozen=True, kw_only=True):
+    """The Open Inference Protocol's model statistics, since this runner's start.
 
-    def __init__(self) -> None:
-        self.counts = [0] * _BINS
-        """Durations by bin, the shortest first."""
-        self.total = 0
-        """Durations taken."""
+    ``success`` and ``fail`` are whole requests; the four parts are those of the successful ones and add up to
+    ``success``.
+    """
 
-    def add(self, seconds: float) -> None:
-        """Take one duration."""
-        bounded = min(max(seconds, SHORTEST), LONGEST)
-        self.counts[math.ceil(math.log(bounded) * _PER_LOG) - _OFFSET] += 1
-        self.total += 1
-
-    def merge(self, other: "LatencySketch") -> None:
-        """Add what ``other`` has taken."""
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
-        self.total += other.total
-
-    def quantile(self, fraction: float) -> float | None:
-        """The duration in seconds at ``fraction`` (0-1) of the ranks; None while there is none."""
-        if not self.total:
-            return None
-        rank = fraction * (self.total - 1)
-        seen = 0
-        for index, count in enumerate(self.counts):
-            seen += count
-            if seen > rank:
-                return 2 * math.pow(_GAMMA, index + _OFFSET) / (_GAMMA + 1)
-        raise AssertionError("the total is the sum of the counts")
+    success: Duration
+    fail: Duration
+    queue: Duration
+    compute_input: Duration
+    """From its turn until the model had its input: decoding and checks."""
+    compute_infer: Duration
+    compute_output: Duration
+    """After the model's answer: drift bookkeeping, checks, encoding."""
+    inference_count: int
+    """Rows inferred successfully."""
+    execution_count: int
+    """Runs of the model that succeeded."""
+    last_inference: int
+    """Milliseconds since the epoch of the newest request; 0 where there was none."""
 
 
 class ServingStatistics:
@@ -62,37 +44,107 @@ class ServingStatistics:
 
     def __init__(self) -> None:
         self._latency = LatencySketch()
+        """Everything up to the last report."""
+        self._recent = LatencySketch()
+        """Everything since."""
         self._requests = 0
         self._failures = 0
         self._refused = 0
-        self._reported: tuple[int, int] = (0, 0)
+        self._turned_away = 0
+        self._rows = 0
+        self._executions = 0
+        self._total = 0.0
+        self._failed = 0.0
+        self._queued = 0.0
+        self._input = 0.0
+        self._infer = 0.0
+        self._last = 0.0
+        self._reported: tuple[int, int, int] = (0, 0, 0)
 
-    def answered(self, seconds: float, *, failed: bool) -> None:
-        """An inference was answered, well or by the model's own failure, after ``seconds``."""
+    def answered(
+        self,
+        seconds: float,
+        *,
+        failed: bool,
+        queued: float = 0.0,
+        decoding: float = 0.0,
+        inferring: float = 0.0,
+        rows: int = 1,
+        executions: int = 1,
+    ) -> None:
+        """An inference was answered, well or by the model's own failure. All times in seconds.
+
+        Args:
+            seconds: from the request's last byte to its answer.
+            failed: by the model's fault; its parts below are not counted.
+            queued: of these, before it was its turn.
+            decoding: of these, from its turn until the model had its input.
+            inferring: of these, in the model.
+            rows: of its batch.
+            executions: runs of the model that began with this request: 0 where it rode with another one.
+        """
         self._requests += 1
-        self._failures += failed
-        self._latency.add(seconds)
+        self._recent.add(seconds)
+        self._last = time.time()
+        if failed:
+            self._failures += 1
+            self._failed += seconds
+            return
+        self._total += seconds
+        self._queued += queued
+        self._input += decoding
+        self._infer += inferring
+        self._rows += rows
+        self._executions += executions
 
     def refused(self) -> None:
         """A request was refused by its client's fault."""
         self._refused += 1
 
+    def turned_away(self) -> None:
+        """A request was not taken because too many were waiting."""
+        self._turned_away += 1
+
     def changed(self) -> bool:
         """Whether anything happened since the last :meth:`report`."""
-        return self._reported != (self._requests, self._refused)
+        return self._reported != (self._requests, self._refused, self._turned_away)
 
     def report(self) -> Statistics:
-        """Everything since the start."""
-        self._reported = (self._requests, self._refused)
+        """Counts and quantiles since the start, and the latencies since the last report."""
+        self._reported = (self._requests, self._refused, self._turned_away)
+        recent, self._recent = self._recent.bins(), LatencySketch()
+        self._latency.merge(recent)
         return Statistics(
             requests=self._requests,
             failures=self._failures,
             refused=self._refused,
+            turned_away=self._turned_away,
             p50_ms=self._milliseconds(0.50),
             p95_ms=self._milliseconds(0.95),
             p99_ms=self._milliseconds(0.99),
+            recent=recent,
+        )
+
+    def inference(self) -> InferenceStatistics:
+        """For the protocol's statistics endpoint."""
+        good = self._requests - self._failures
+        total, queued, given, inferred = map(_ns, (self._total, self._queued, self._input, self._infer))
+        return InferenceStatistics(
+            success=Duration(good, total),
+            fail=Duration(self._failures, _ns(self._failed)),
+            queue=Duration(good, queued),
+            compute_input=Duration(good, given),
+            compute_infer=Duration(good, inferred),
+            compute_output=Duration(good, max(0, total - queued - given - inferred)),
+            inference_count=self._rows,
+            execution_count=self._executions,
+            last_inference=int(self._last * 1e3),
         )
 
     def _milliseconds(self, fraction: float) -> float | None:
         seconds = self._latency.quantile(fraction)
         return None if seconds is None else seconds * 1e3
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)

@@ -15,6 +15,7 @@ from agent.protocol import (
     enrolment,
     evidence,
     golden,
+    latency,
     runner,
     state,
     telemetry,
@@ -315,6 +316,7 @@ START = runner.Start(
     threads=1,
     default_deadline_ms=1000.0,
     maximum_body_bytes=1_048_576,
+    queue_depth=64,
 )
 RELEASE_FILE = verification.ReleaseFile(filename="manifest.json", sha256=_digest("9"), size=2048)
 MARK = verification.Mark(role="snapshot", keys="1:" + _digest("c"), version=4)
@@ -475,7 +477,16 @@ SAMPLES: tuple[Sample, ...] = (
             runner.ProbeFailed(code="inference-failed", text="shape [2] was expected"),
             runner.Accepting(),
             runner.Drained(closed_idle=2),
-            runner.Statistics(requests=10, failures=1, refused=2, p50_ms=0.25, p95_ms=0.5, p99_ms=0.75),
+            runner.Statistics(
+                requests=10,
+                failures=1,
+                refused=2,
+                turned_away=3,
+                p50_ms=0.25,
+                p95_ms=0.5,
+                p99_ms=0.75,
+                recent=latency.LatencyBins(counts=((300, 2), (400, 1))),
+            ),
             runner.WindowClosed(window=WINDOW),
         )
     ),
