@@ -47,6 +47,8 @@ class ServingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Deadline of a request that carries no ``timeout`` parameter, milliseconds."""
     maximum_body_bytes: PositiveInt = 16 * 1024 * 1024
     """A larger request is answered 413."""
+    queue_depth: PositiveInt = 128
+    """Requests that may wait for a model; more are answered 503 at once."""
     drain_seconds: Positive = 30.0
     """How long a replaced runner waits for idle keep-alive clients."""
     load_timeout_seconds: Positive = 60.0

@@ -7,12 +7,14 @@
     │   └── UnknownTargetError     404: no such path, model, version
     ├── ServingError               by the model's fault (5xx)
     │   └── DeadlineError          504: answered too late, or not begun in time
+    ├── QueueFullError             503: by nobody's fault, too many requests wait
     ├── ProbeError                 golden vectors that can't be used; ``code`` is stable
     └── ControlError               the supervisor broke the control channel's contract
 
 Errors of model files and runs of them: :mod:`agent.runner.backends.errors`.
 """
 
+import math
 from http import HTTPStatus
 
 
@@ -45,6 +47,16 @@ class DeadlineError(ServingError):
     """The request's deadline has passed."""
 
     status = HTTPStatus.GATEWAY_TIMEOUT
+
+
+class QueueFullError(RunnerError):
+    """Too many requests wait for the model; ``retry_after`` is the seconds after which it is worth asking again."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+    def __init__(self, text: str, *, retry_after: float) -> None:
+        super().__init__(text)
+        self.retry_after = max(1, math.ceil(retry_after))
 
 
 class ProbeError(RunnerError):

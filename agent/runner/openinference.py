@@ -76,6 +76,11 @@ class Contract:
         self.outputs = tuple(outputs)
         self.input_by_name = {spec.name: spec for spec in inputs}
         self.output_names = {spec.name: None for spec in outputs}
+        self._rows_of = next((spec.name for spec in inputs if spec.shape and spec.shape[0] == -1), None)
+
+    def rows(self, inputs: Mapping[str, Array]) -> int:
+        """Rows of a checked batch; 1 where the model takes no batches."""
+        return 1 if self._rows_of is None else int(inputs[self._rows_of].shape[0])
 
 
 _decode = msgspec.json.Decoder(_Request).decode

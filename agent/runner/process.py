@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from agent.runner.backends import DTYPES, Array, Backend, InferenceError, ModelR
 from agent.runner.control import ControlChannel
 from agent.runner.drift_log import DriftLog
 from agent.runner.errors import ControlError, ProbeError
+from agent.runner.inference_queue import InferenceQueue
 from agent.runner.openinference import Contract
 from agent.runner.probe import run_probe
 from agent.runner.routes import Routes
@@ -92,7 +94,8 @@ class Runner:
         """
         self._start = start
         self._channel = channel
-        self.backend = _load(start)
+        self.backend, row_seconds = _load(start)
+        self._queue = InferenceQueue(self.backend.infer, depth=start.queue_depth, row_seconds=row_seconds)
         self._contract = Contract(start.inputs, start.outputs)
         self._drift = _drift(start, self._window_closed)
         self._statistics = ServingStatistics()
@@ -111,6 +114,7 @@ class Runner:
             default_deadline_s=self._start.default_deadline_ms / 1e3,
             statistics=self._statistics,
             drift=self._drift,
+            queue=self._queue,
         )
 
     def listen(self) -> None:
@@ -142,6 +146,7 @@ class Runner:
             if draining is not None:
                 draining.cancel()
             self._server.abort()
+            self._queue.close()
             self._say_goodbye()
 
     def _probe(self, probe: Probe) -> None:
@@ -185,7 +190,8 @@ class Runner:
                 self._channel.send(self._statistics.report())
 
 
-def _load(start: Start) -> Backend:
+def _load(start: Start) -> tuple[Backend, float]:
+    """The warmed-up backend, and what its quickest warm-up run of one row took, seconds."""
     try:
         backend = open_backend(
             start.runtime,
@@ -198,12 +204,15 @@ def _load(start: Start) -> Backend:
     except ModelRefusedError as error:
         raise LoadError(error.code, str(error)) from error
     zeros = _zeros(start.inputs)
+    quickest = math.inf
     try:
         for _ in range(WARM_UP_RUNS):
+            begun = time.perf_counter()
             backend.infer(zeros)
+            quickest = min(quickest, time.perf_counter() - begun)
     except InferenceError as error:
         raise LoadError("warm-up-failed", f"the model fails on zeros: {error}") from error
-    return backend
+    return backend, quickest
 
 
 def _zeros(specs: Sequence[TensorSpec]) -> dict[str, Array]:

@@ -1,16 +1,20 @@
 """Paths of the Open Inference Protocol → answers."""
 
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from importlib.metadata import version as package_version
+from typing import TypeVar
 
 from agent.protocol.manifest import TensorSpec
-from agent.runner.errors import RequestError, ServingError, UnknownTargetError
+from agent.runner.errors import QueueFullError, RequestError, ServingError, UnknownTargetError
 from agent.runner.openinference import header_length
-from agent.runner.service import ModelService
+from agent.runner.service import Body, ModelService
 from agent.web.messages import BINARY, JSON, Answer, Handler, Pending, Request, error_answer, json_answer
 
 _log = logging.getLogger(__name__)
+
+A = TypeVar("A", Answer, Answer | Pending)
 
 
 class Routes:
@@ -31,14 +35,23 @@ class Routes:
             self._post[f"{base}/infer"] = self._infer
 
     def answer(self, request: Request) -> Answer | Pending:
-        """Answer one request."""
+        """Answer one request, now or later."""
+        return self._guarded(request, lambda: self._dispatch(request))
+
+    def _dispatch(self, request: Request) -> Answer | Pending:
+        path = request.path.decode("latin-1")
+        allowed, handler = self._find(path.rstrip("/"))
+        if request.method != allowed:
+            text = f"method {request.method.decode('latin-1')} is not allowed for {path}; allowed: {allowed.decode()}"
+            return error_answer(text, HTTPStatus.METHOD_NOT_ALLOWED)._replace(allow=allowed)
+        return handler(request)
+
+    def _guarded(self, request: Request, produce: Callable[[], A]) -> A | Answer:
+        """What ``produce`` gives, or the answer that tells what went wrong."""
         try:
-            path = request.path.decode("latin-1")
-            allowed, handler = self._find(path.rstrip("/"))
-            if request.method != allowed:
-                text = f"method {request.method.decode('latin-1')} is not allowed for {path}; allowed: {allowed.decode()}"
-                return error_answer(text, HTTPStatus.METHOD_NOT_ALLOWED)._replace(allow=allowed)
-            return handler(request)
+            return produce()
+        except QueueFullError as error:
+            return error_answer(str(error), error.status)._replace(retry_after=error.retry_after)
         except (RequestError, ServingError) as error:
             return error_answer(str(error), error.status)
         except Exception:  # noqa: BLE001 (one request's trouble must not end the others)
@@ -61,14 +74,23 @@ class Routes:
                 return f"model {service.model!r} has no version {version!r}; served: {service.version}"
         return f"path {path!r} is not one of: {', '.join([*self._get, *self._post])}"
 
-    def _infer(self, request: Request) -> Answer:
+    def _infer(self, request: Request) -> Answer | Pending:
+        service = self._service
         try:
             length = _json_length(request.headers)
         except RequestError:
-            self._service.statistics.refused()
+            service.statistics.refused()
             raise
-        parts, json_length = self._service.infer(request.body, length, request.arrived)
-        return Answer(HTTPStatus.OK, parts, JSON if json_length is None else BINARY, json_length)
+        call = service.begin(request.body, length, request.arrived)
+        if service.quick(call):
+            return _inferred(service.answer(call))
+        pending = Pending()
+
+        def tell() -> None:
+            pending.set(self._guarded(request, lambda: _inferred(service.outcome(call))))
+
+        service.queue(call, tell, lambda: pending.abandoned)
+        return pending
 
     def _server_metadata(self, _: Request) -> Answer:
         return json_answer(
@@ -86,6 +108,11 @@ class Routes:
                 "outputs": [_described(spec) for spec in service.contract.outputs],
             }
         )
+
+
+def _inferred(body: Body) -> Answer:
+    parts, json_length = body
+    return Answer(HTTPStatus.OK, parts, JSON if json_length is None else BINARY, json_length)
 
 
 def _yes(_: Request) -> Answer:

@@ -1,19 +1,38 @@
 """One loaded model: infers, keeps deadlines, counts, and feeds drift bookkeeping."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from agent.runner.backends import Array, Backend, InferenceError
 from agent.runner.drift_log import DriftLog
-from agent.runner.errors import DeadlineError, RequestError, ServingError
+from agent.runner.errors import QueueFullError, RequestError, ServingError
+from agent.runner.inference_queue import InferenceQueue, Run
 from agent.runner.openinference import Contract, InferRequest, decode_request, encode_response
 from agent.runner.statistics import ServingStatistics
 
+Body = tuple[list[bytes], int | None]
+"""An answer's body in parts, and the length of its JSON part (None: JSON alone)."""
+
+
+class Call(NamedTuple):
+    """One checked request, before and after its run."""
+
+    request: InferRequest
+    run: Run
+    taken: float
+    """``time.perf_counter()`` when it was looked at; :attr:`decoded` when it had been checked."""
+    decoded: float
+
 
 class ModelService:
-    """Answers inference requests in the caller's thread."""
+    """Answers inference requests: at once where the model is quick, else when its turn has come.
+
+    A request is taken by :meth:`begin`. If it is :meth:`quick`, :meth:`answer` gives its answer; else :meth:`queue` it, and
+    ask :meth:`outcome` when told. Each request is counted once, whatever becomes of it.
+    """
 
     def __init__(
         self,
@@ -25,6 +44,7 @@ class ModelService:
         default_deadline_s: float,
         statistics: ServingStatistics,
         drift: DriftLog | None,
+        queue: InferenceQueue,
     ) -> None:
         self.model = model
         self.version = str(release)
@@ -33,39 +53,89 @@ class ModelService:
         self.statistics = statistics
         self._default_deadline_s = default_deadline_s
         self._drift = drift
+        self._queue = queue
 
-    def infer(self, body: bytes, header_length: int | None, arrived: float) -> tuple[list[bytes], int | None]:
-        """Answer one request; every call is counted once.
+    def begin(self, body: bytes, header_length: int | None, arrived: float) -> Call:
+        """Check a request.
 
         Args:
             body: the request's body.
             header_length: length of its JSON part, None where it is JSON alone.
             arrived: ``time.perf_counter()`` when its last byte was read.
 
-        Returns:
-            the answer's body in parts, and the length of its JSON part (None: JSON alone).
+        Raises:
+            RequestError: by the client's fault.
+            QueueFullError: too many are waiting.
+        """
+        taken = time.perf_counter()
+        try:
+            arrived = self._queue.turn_began(arrived)
+            request = decode_request(body, header_length, self.contract)
+        except RequestError:
+            self.statistics.refused()
+            raise
+        except QueueFullError:
+            self.statistics.turned_away()
+            raise
+        deadline = request.deadline_s or self._default_deadline_s
+        rows = self.contract.rows(request.inputs)
+        run = Run(request.inputs, rows=rows, arrived=arrived, deadline_s=deadline)
+        return Call(request, run, taken, time.perf_counter())
+
+    def quick(self, call: Call) -> bool:
+        """Whether it may be answered inline."""
+        return self._queue.quick(call.run.rows)
+
+    def answer(self, call: Call) -> Body:
+        """Run and answer it, inline.
 
         Raises:
             RequestError: by the client's fault.
             ServingError: by the model's.
         """
+        return self._counted(call, lambda: self._queue.run_now(call.run))
+
+    def queue(self, call: Call, tell: Callable[[], None], abandoned: Callable[[], bool]) -> None:
+        """Have it run when its turn comes; ``tell`` is called when :meth:`outcome` may be asked.
+
+        Raises:
+            QueueFullError: too many are waiting.
+        """
+        call.run.abandoned = abandoned
         try:
-            request = decode_request(body, header_length, self.contract)
-            answer = self._answer(request, arrived)
+            self._queue.run_later(call.run, tell)
+        except QueueFullError:
+            self.statistics.turned_away()
+            raise
+
+    def outcome(self, call: Call) -> Body:
+        """The answer to a queued request; raises like :meth:`answer`."""
+        return self._counted(call, call.run.result)
+
+    def _counted(self, call: Call, outputs: Callable[[], dict[str, Array]]) -> Body:
+        run = call.run
+        try:
+            body = self._encoded(call, outputs)
         except RequestError:
             self.statistics.refused()
             raise
         except Exception:
-            self.statistics.answered(time.perf_counter() - arrived, failed=True)
+            self.statistics.answered(time.perf_counter() - run.arrived, failed=True)
             raise
-        self.statistics.answered(time.perf_counter() - arrived, failed=False)
-        return answer
+        self.statistics.answered(
+            time.perf_counter() - run.arrived,
+            failed=False,
+            queued=call.taken - run.arrived + run.begun - call.decoded,
+            decoding=call.decoded - call.taken,
+            inferring=run.ended - run.begun,
+            rows=run.rows,
+        )
+        return body
 
-    def _answer(self, request: InferRequest, arrived: float) -> tuple[list[bytes], int | None]:
-        deadline = request.deadline_s or self._default_deadline_s
-        _keep(deadline, time.perf_counter() - arrived, "was not begun")
+    def _encoded(self, call: Call, run: Callable[[], dict[str, Array]]) -> Body:
+        request = call.request
         try:
-            outputs = self.backend.infer(request.inputs)
+            outputs = run()
         except (InferenceError, MemoryError) as error:
             raise ServingError(
                 f"model {self.model} {self.version}: {str(error) or 'out of memory'}"
@@ -74,15 +144,8 @@ class ModelService:
             self._drift.add(request.inputs, outputs)
         _refuse_non_finite(request.inputs, outputs)
         answer = encode_response(self.model, self.version, request, outputs)
-        _keep(deadline, time.perf_counter() - arrived, "was answered too late")
+        call.run.check_deadline("was answered too late")
         return answer
-
-
-def _keep(deadline: float, elapsed: float, what: str) -> None:
-    if elapsed > deadline:
-        raise DeadlineError(
-            f"deadline: the request {what}, after {elapsed * 1e3:.3f} ms; {deadline * 1e3:.3f} ms were allowed"
-        )
 
 
 def _refuse_non_finite(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:

@@ -23,6 +23,7 @@ class RunnerSpec(Struct, frozen=True, kw_only=True):
     threads: int = 1
     default_deadline_ms: float = 1_000.0
     maximum_body_bytes: int = 4 * 1024 * 1024
+    queue_depth: int = 128
     memory_limit_mib: float | None = None
     """PSS at which the process is killed (``memory-over-budget``); None: no limit."""
 
@@ -45,4 +46,5 @@ class RunnerSpec(Struct, frozen=True, kw_only=True):
             threads=self.threads,
             default_deadline_ms=self.default_deadline_ms,
             maximum_body_bytes=self.maximum_body_bytes,
+            queue_depth=self.queue_depth,
         )

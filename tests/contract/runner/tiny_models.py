@@ -61,6 +61,44 @@ def onnx_unary(operator: str, element_type: int = TensorProto.FLOAT) -> bytes:
     )
 
 
+def onnx_busy(iterations: int | None) -> bytes:
+    """``y = x`` after so many turns of a ``Loop`` with a small product in it, about a microsecond each; None: as many as
+    ``x[0, 0]`` says."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("MatMul", ["state", "square"], ["next"]),
+        ],
+        "turn",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, ["rows", 4]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, ["rows", 4]),
+        ],
+    )
+    count = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["turns"], to=TensorProto.INT64),
+    ]
+    weights = [
+        numpy_helper.from_array(np.eye(4, dtype=np.float32), "square"),
+        numpy_helper.from_array(np.array(True), "yes"),  # noqa: FBT003 - a scalar tensor
+    ]
+    if iterations is not None:
+        count = []
+        weights.append(numpy_helper.from_array(np.array(iterations, np.int64), "turns"))
+    return onnx_bytes(
+        [*count, helper.make_node("Loop", ["turns", "yes", "x"], ["y"], body=body)],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 4])],
+        weights,
+    )
+
+
 def onnx_gather() -> bytes:
     """``y = table[x]`` with INT64 indices: one out of range fails at run time."""
     return onnx_bytes(

@@ -92,6 +92,7 @@ class RunnerUnderTest:
         release: int = 1,
         default_deadline_ms: float = 5_000.0,
         maximum_body_bytes: int = 1 << 20,
+        queue_depth: int = 16,
         sha256: str | None = None,
     ) -> Start:
         content = tiny.onnx_linear() if content is None else content
@@ -117,6 +118,7 @@ class RunnerUnderTest:
             threads=1,
             default_deadline_ms=default_deadline_ms,
             maximum_body_bytes=maximum_body_bytes,
+            queue_depth=queue_depth,
         )
 
     def load(self, **changes: Any) -> Loaded:
