@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field
 
 from agent.errors import ConfigError
 from agent.protocol.ids import Name
+from agent.protocol.runner import SharedMemoryAccess
 from agent.protocol.settings import wrong_setting
 
 MAX_PORT = 65_535
@@ -49,6 +50,10 @@ class ServingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A larger request is answered 413."""
     queue_depth: PositiveInt = 128
     """Requests that may wait for a model; more are answered 503 at once."""
+    shared_memory: SharedMemoryAccess = "off"
+    """Tensors in POSIX shared memory (``/dev/shm``). ``unix``: for clients of the Unix sockets, who may use regions they own.
+    ``unix+tcp``: for the TCP addresses too, where nobody knows who asks: whoever reaches the port can have the runner read
+    and write every region that the agent's user may."""
     drain_seconds: Positive = 30.0
     """How long a replaced runner waits for idle keep-alive clients."""
     load_timeout_seconds: Positive = 60.0

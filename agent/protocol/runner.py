@@ -1,10 +1,15 @@
 """Supervisor ↔ runner: the control channel of one inference process (msgpack frames over a socket pair)."""
 
+from typing import Literal
+
 from msgspec import Struct
 
 from agent.protocol.drift import DriftWindow
 from agent.protocol.latency import LatencyBins
 from agent.protocol.manifest import TensorSpec
+
+SharedMemoryAccess = Literal["off", "unix", "unix+tcp"]
+"""``unix``: who connects over a Unix socket, with regions of their own; ``unix+tcp``: whoever reaches the TCP port too."""
 
 
 class Start(Struct, frozen=True, kw_only=True, tag="start"):
@@ -32,6 +37,8 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     maximum_body_bytes: int
     queue_depth: int
     """Requests that may wait for the model; more are answered 503 at once."""
+    shared_memory: SharedMemoryAccess = "off"
+    """Who may pass tensors in ``/dev/shm`` regions."""
 
 
 class Probe(Struct, frozen=True, kw_only=True, tag="probe"):
@@ -101,6 +108,17 @@ class Drained(Struct, frozen=True, kw_only=True, tag="drained"):
     """Clients that were idle beyond the deadline and had to be cut."""
 
 
+class Served(Struct, frozen=True, kw_only=True):
+    """What was answered in one stretch of time, so that any span can be added up."""
+
+    latencies: LatencyBins = LatencyBins()
+    """Of the requests that were answered, good and failed."""
+    failures: int = 0
+    """Of these, the model's own."""
+    turned_away: int = 0
+    """Requests not taken because too many were waiting."""
+
+
 class Statistics(Struct, frozen=True, kw_only=True, tag="statistics"):
     """Pushed once a second while anything changed, and at the end; counts since the start of this runner."""
 
@@ -115,8 +133,8 @@ class Statistics(Struct, frozen=True, kw_only=True, tag="statistics"):
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
-    recent: LatencyBins = LatencyBins()
-    """Latencies of what was answered since the last report, so that any span can be added up."""
+    recent: Served = Served()
+    """Since the last report; the counts above are since the start."""
 
 
 class WindowClosed(Struct, frozen=True, kw_only=True, tag="window"):

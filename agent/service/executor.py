@@ -300,6 +300,7 @@ class ModelExecutor:
             default_deadline_ms=config.serving.deadline_ms,
             maximum_body_bytes=config.serving.maximum_body_bytes,
             queue_depth=config.serving.queue_depth,
+            shared_memory=config.serving.shared_memory,
             memory_limit_mib=budget.peak_memory_mib if budget is not None else None,
         )
         return await self._server.prepare(spec)

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from agent.protocol.manifest import TensorSpec
-from agent.protocol.runner import Start
+from agent.protocol.runner import SharedMemoryAccess, Start
 
 
 class RunnerSpec(Struct, frozen=True, kw_only=True):
@@ -24,6 +24,7 @@ class RunnerSpec(Struct, frozen=True, kw_only=True):
     default_deadline_ms: float = 1_000.0
     maximum_body_bytes: int = 4 * 1024 * 1024
     queue_depth: int = 128
+    shared_memory: SharedMemoryAccess = "off"
     memory_limit_mib: float | None = None
     """PSS at which the process is killed (``memory-over-budget``); None: no limit."""
 
@@ -47,4 +48,5 @@ class RunnerSpec(Struct, frozen=True, kw_only=True):
             default_deadline_ms=self.default_deadline_ms,
             maximum_body_bytes=self.maximum_body_bytes,
             queue_depth=self.queue_depth,
+            shared_memory=self.shared_memory,
         )

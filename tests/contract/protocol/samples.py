@@ -211,7 +211,13 @@ MANIFEST = Manifest(
             accuracy=0.97,
         ),
     ),
-    budgets={"cpu-x86-64": Budget(p99_ms=50.0, peak_memory_mib=256.0)},
+    budgets={
+        "cpu-x86-64": Budget(
+            p99_ms=50.0,
+            peak_memory_mib=256.0,
+            slo=ServiceLevel(p99_ms=100.0, maximum_failure_rate=0.02, minimum_requests=200, seconds=600.0),
+        )
+    },
     golden=GoldenRef(
         artifact=_file("golden.msgpack", "2"), absolute_tolerance=0.01, minimum_class_agreement=1.0
     ),
@@ -317,6 +323,7 @@ START = runner.Start(
     default_deadline_ms=1000.0,
     maximum_body_bytes=1_048_576,
     queue_depth=64,
+    shared_memory="unix",
 )
 RELEASE_FILE = verification.ReleaseFile(filename="manifest.json", sha256=_digest("9"), size=2048)
 MARK = verification.Mark(role="snapshot", keys="1:" + _digest("c"), version=4)
@@ -485,7 +492,9 @@ SAMPLES: tuple[Sample, ...] = (
                 p50_ms=0.25,
                 p95_ms=0.5,
                 p99_ms=0.75,
-                recent=latency.LatencyBins(counts=((300, 2), (400, 1))),
+                recent=runner.Served(
+                    latencies=latency.LatencyBins(counts=((300, 2), (400, 1))), failures=1, turned_away=2
+                ),
             ),
             runner.WindowClosed(window=WINDOW),
         )

@@ -13,7 +13,7 @@ from msgspec import Struct
 from agent.protocol.codec import FrameDecoder, decode_msgpack, encode_msgpack, frame
 from agent.protocol.golden import GoldenVectors
 from agent.protocol.manifest import TensorSpec
-from agent.protocol.runner import FromRunner, Loaded, Start, Statistics, ToRunner
+from agent.protocol.runner import FromRunner, Loaded, SharedMemoryAccess, Start, Statistics, ToRunner
 from tests.contract.runner import tiny_models as tiny
 
 M = TypeVar("M", bound=Struct)
@@ -93,6 +93,7 @@ class RunnerUnderTest:
         default_deadline_ms: float = 5_000.0,
         maximum_body_bytes: int = 1 << 20,
         queue_depth: int = 16,
+        shared_memory: SharedMemoryAccess = "off",
         sha256: str | None = None,
     ) -> Start:
         content = tiny.onnx_linear() if content is None else content
@@ -119,6 +120,7 @@ class RunnerUnderTest:
             default_deadline_ms=default_deadline_ms,
             maximum_body_bytes=maximum_body_bytes,
             queue_depth=queue_depth,
+            shared_memory=shared_memory,
         )
 
     def load(self, **changes: Any) -> Loaded:
