@@ -21,8 +21,8 @@ from agent.core.events import (
     Superseded,
     VariantRejected,
 )
-from agent.core.model_state import DeploymentState, ModelState, TriedVariant, current, same_release, tried
-from agent.protocol.state import Phase
+from agent.core.model_state import DeploymentState, ModelState, current, same_release, tried
+from agent.protocol.state import Phase, TriedVariant
 
 
 def keep(state: ModelState, _event: Event) -> ModelState:
@@ -102,7 +102,7 @@ def try_another(state: ModelState, event: VariantRejected) -> ModelState:
     name = "" if candidate is None else candidate.variant
     if not name or name in tried(deployment):
         raise IllegalEventError(f"deployment {deployment.deployment}: variant {name!r} was refused before")
-    row = TriedVariant(variant=name, reason=event.reason)
+    row = TriedVariant(variant=name, reason=event.reason, measurement=event.measurement)
     deployment = replace(deployment, tried=(*deployment.tried, row))
     return replace(state, deployment=deployment, slots=slot_moves.drop_candidate(state.slots))
 

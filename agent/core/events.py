@@ -62,6 +62,7 @@ class VariantRejected(Struct, frozen=True, kw_only=True, tag=True):
 
     deployment: Name
     reason: Reason
+    measurement: Measurement | None = None
 
 
 class ProbeFailed(Struct, frozen=True, kw_only=True, tag=True):

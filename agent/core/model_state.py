@@ -5,15 +5,8 @@ from msgspec import Struct
 from agent.core.errors import IllegalEventError
 from agent.core.slots import InstalledRelease, Slots
 from agent.protocol.ids import Name, UnixTime, Version
-from agent.protocol.state import FINAL_PHASES, Measurement, Phase, Reason
+from agent.protocol.state import FINAL_PHASES, Measurement, Phase, Reason, TriedVariant
 from agent.protocol.verification import VerifiedAssignment
-
-
-class TriedVariant(Struct, frozen=True, kw_only=True):
-    """A variant that this device's probe refused."""
-
-    variant: Name
-    reason: Reason
 
 
 class DeploymentState(Struct, frozen=True, kw_only=True):

@@ -9,10 +9,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.protocol.ids import Count, Name, Sha256, Version
-from agent.protocol.state import VariantPolicy
+from agent.protocol.state import Reason, VariantPolicy
 
 HISTORY = 16
 """How many committed releases a device remembers as allowed to go back to."""
+
+
+class StandbyVariant(Struct, frozen=True, kw_only=True):
+    """A smaller variant of the same release, kept beside the chosen one for when that one stops meeting its budget."""
+
+    variant: Name
+    artifact: Sha256
 
 
 class InstalledRelease(Struct, frozen=True, kw_only=True):
@@ -29,7 +36,17 @@ class InstalledRelease(Struct, frozen=True, kw_only=True):
     """Digest of the manifest in the artifact store; everything else about the release stands in it."""
     variant_policy: VariantPolicy
     files: tuple[Sha256, ...]
-    """Every artifact the slot needs (manifest, variant, golden vectors, drift reference): keep these."""
+    """Every artifact the slot needs (manifest, variants, golden vectors, drift reference): keep these."""
+    standby: StandbyVariant | None = None
+    """None where the chosen variant is the smallest that can be loaded here, or none is to be kept."""
+    chosen: Reason | None = None
+    """Why this variant."""
+
+    def degraded(self) -> "InstalledRelease | None":
+        """The same release served by its standby; None where it has none."""
+        if self.standby is None:
+            return None
+        return replace(self, variant=self.standby.variant, artifact=self.standby.artifact, standby=None)
 
 
 class Slots(Struct, frozen=True, kw_only=True):

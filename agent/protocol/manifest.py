@@ -72,6 +72,20 @@ class Variant(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """On the held-out set named in the evidence."""
 
 
+class ServiceLevel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a committed release is held to while it serves, over a rolling span of whole requests."""
+
+    p99_ms: Positive
+    """99th percentile of a request as served, from its last byte to its answer: waiting its turn, decoding and encoding
+    included, milliseconds."""
+    maximum_failure_rate: Fraction = 0.01
+    """The model's failures, missed deadlines, and requests turned away because too many were waiting, as a share of all."""
+    minimum_requests: Annotated[int, Meta(ge=1, le=2**53)] = 100
+    """Below it there is no verdict; below 100, the p99 is the slowest but one at most."""
+    seconds: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
+    """The rolling span."""
+
+
 class Budget(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a variant may cost on one hardware class, measured on the device before it serves."""
 
@@ -79,6 +93,9 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Latency of one request of one row, 99th percentile, milliseconds."""
     peak_memory_mib: Positive
     """PSS of the runner process, peak over the probe, MiB."""
+    slo: ServiceLevel | None = None
+    """The service level objective, judged while the release serves; a device that has a smaller variant falls back to
+    it when this is broken for long."""
 
 
 class GoldenRef(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -204,6 +221,12 @@ def _check(manifest: Manifest) -> None:
     _unique([variant.name for variant in manifest.variants], "variants")
     _unique([tensor.name for tensor in manifest.inputs], "inputs")
     _unique([tensor.name for tensor in manifest.outputs], "outputs")
+    for hardware_class, budget in sorted(manifest.budgets.items()):
+        if budget.slo is not None and budget.slo.p99_ms < budget.p99_ms:
+            raise MalformedMessageError(
+                f"Manifest: budgets.{hardware_class}.slo.p99_ms is {budget.slo.p99_ms:g}: whole requests can't be held to "
+                f"less than the model alone may take (p99_ms, {budget.p99_ms:g})"
+            )
 
 
 def _unique(names: list[str], what: str) -> None:

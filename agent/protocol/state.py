@@ -78,6 +78,15 @@ class Measurement(Struct, frozen=True, kw_only=True):
     budget_memory_mib: float
 
 
+class TriedVariant(Struct, frozen=True, kw_only=True):
+    """A variant that this device's probe refused."""
+
+    variant: Name
+    reason: Reason
+    measurement: Measurement | None = None
+    """None where it did not come to a measurement: it could not be loaded, or died."""
+
+
 class DeploymentReport(Struct, frozen=True, kw_only=True):
     """One deployment as the device sees it."""
 
@@ -90,8 +99,26 @@ class DeploymentReport(Struct, frozen=True, kw_only=True):
     waiting_for: Reason | None = None
     """Set while the device could go on but does not: a hold, no network, …"""
     measurement: Measurement | None = None
+    tried: tuple[TriedVariant, ...] = ()
+    """Variants that were refused here, in the order in which they were tried."""
+    chosen: Reason | None = None
+    """Why the variant that was chosen last was chosen: ``most-accurate`` or ``smallest``, and what of."""
     progress: float | None = None
     """Share of bytes fetched, 0-1, while fetching."""
+
+
+class ServiceVerdict(Struct, frozen=True, kw_only=True):
+    """How what serves stands against its service level, over the newest span of requests."""
+
+    level: Literal["ok", "broken", "insufficient data"]
+    requests: Count
+    """Judged: answered and turned away."""
+    p99_ms: float | None
+    """Whole requests, within 1 %; None where none was answered."""
+    failure_rate: float | None
+    """Failed and turned away, as a share of ``requests``; None where there was none."""
+    text: str
+    """In words, with the figures and what is allowed."""
 
 
 class ServingReport(Struct, frozen=True, kw_only=True):
@@ -107,12 +134,19 @@ class ServingReport(Struct, frozen=True, kw_only=True):
     """The model's own."""
     refused: Count = 0
     """Requests of a wrong shape, datatype or form: the client's fault, not in ``requests``."""
+    turned_away: Count = 0
+    """Requests not taken because too many were waiting; not in ``requests``."""
     p50_ms: float | None = None
+    p95_ms: float | None = None
     p99_ms: float | None = None
     memory_mib: float | None = None
     drift: str | None = None
     """Level of the newest verdict."""
     drift_rows: Count | None = None
+    service_level: ServiceVerdict | None = None
+    """None where the release declares none for this hardware class, or is not committed yet."""
+    degraded: Reason | None = None
+    """Why the release's smaller variant serves in place of the chosen one, if it does."""
 
 
 class OutboxReport(Struct, frozen=True, kw_only=True):

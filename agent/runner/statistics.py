@@ -5,7 +5,7 @@ import time
 from msgspec import Struct
 
 from agent.protocol.latency import LatencySketch
-from agent.protocol.runner import Statistics
+from agent.protocol.runner import Served, Statistics
 
 
 class Duration(Struct, frozen=True):
@@ -59,7 +59,8 @@ class ServingStatistics:
         self._input = 0.0
         self._infer = 0.0
         self._last = 0.0
-        self._reported: tuple[int, int, int] = (0, 0, 0)
+        self._reported: tuple[int, int, int, int] = (0, 0, 0, 0)
+        """Requests, refused, turned away, failures."""
 
     def answered(
         self,
@@ -107,11 +108,15 @@ class ServingStatistics:
 
     def changed(self) -> bool:
         """Whether anything happened since the last :meth:`report`."""
-        return self._reported != (self._requests, self._refused, self._turned_away)
+        return self._reported != self._counts()
+
+    def _counts(self) -> tuple[int, int, int, int]:
+        return self._requests, self._refused, self._turned_away, self._failures
 
     def report(self) -> Statistics:
         """Counts and quantiles since the start, and the latencies since the last report."""
-        self._reported = (self._requests, self._refused, self._turned_away)
+        _, _, turned_away, failures = self._reported
+        self._reported = self._counts()
         recent, self._recent = self._recent.bins(), LatencySketch()
         self._latency.merge(recent)
         return Statistics(
@@ -122,7 +127,11 @@ class ServingStatistics:
             p50_ms=self._milliseconds(0.50),
             p95_ms=self._milliseconds(0.95),
             p99_ms=self._milliseconds(0.99),
-            recent=recent,
+            recent=Served(
+                latencies=recent,
+                failures=self._failures - failures,
+                turned_away=self._turned_away - turned_away,
+            ),
         )
 
     def inference(self) -> InferenceStatistics:

@@ -40,6 +40,7 @@ from agent.protocol.manifest import (
     Manifest,
     Parent,
     Probation,
+    ServiceLevel,
     TensorSpec,
     Variant,
 )
@@ -92,6 +93,14 @@ DEPLOYMENT = state.DeploymentReport(
     reason=REASON,
     waiting_for=state.Reason(code="held-on-device", text="a technician holds this device"),
     measurement=MEASUREMENT,
+    tried=(
+        state.TriedVariant(
+            variant="onnx-fp32",
+            reason=state.Reason(code="latency-over-budget", text="p99 latency is 80 ms"),
+            measurement=MEASUREMENT,
+        ),
+    ),
+    chosen=state.Reason(code="most-accurate", text="the most accurate of 2"),
     progress=0.5,
 )
 SERVING = state.ServingReport(
@@ -103,11 +112,21 @@ SERVING = state.ServingReport(
     requests=120,
     failures=1,
     refused=3,
+    turned_away=4,
     p50_ms=0.25,
+    p95_ms=0.5,
     p99_ms=0.75,
     memory_mib=48.0,
     drift="warning",
     drift_rows=500,
+    service_level=state.ServiceVerdict(
+        level="broken",
+        requests=400,
+        p99_ms=120.0,
+        failure_rate=0.01,
+        text="p99 is 120 ms over 400 requests, 100 ms are allowed",
+    ),
+    degraded=state.Reason(code="service-level-broken", text="p99 was 120 ms for 60 s"),
 )
 REPORTED = state.ReportedState(
     device="camera-1",

@@ -17,6 +17,7 @@ def test_the_report_counts_good_failed_refused_and_turned_away_apart() -> None:
     assert statistics.changed()
     report = statistics.report()
     assert (report.requests, report.failures, report.refused, report.turned_away) == (2, 1, 1, 1)
+    assert (report.recent.failures, report.recent.turned_away) == (1, 1)
     assert report.p99_ms is not None
     assert report.p50_ms == pytest.approx(10, rel=RELATIVE_ERROR * 1.0001)
     assert not statistics.changed()
@@ -39,10 +40,11 @@ def test_each_report_carries_what_came_since_the_last_and_the_quantiles_of_all()
     first = statistics.report()
     statistics.answered(0.500, failed=True)
     second = statistics.report()
-    assert sum(count for _, count in first.recent.counts) == 9
-    assert sum(count for _, count in second.recent.counts) == 1
+    assert sum(count for _, count in first.recent.latencies.counts) == 9
+    assert sum(count for _, count in second.recent.latencies.counts) == 1
+    assert (first.recent.failures, second.recent.failures) == (0, 1)
     assert second.p50_ms == pytest.approx(10, rel=RELATIVE_ERROR * 1.0001)
-    everything = LatencySketch.of([first.recent, second.recent]).quantile(1.0)
+    everything = LatencySketch.of([first.recent.latencies, second.recent.latencies]).quantile(1.0)
     assert everything == pytest.approx(0.5, rel=RELATIVE_ERROR * 1.0001)
 
 
