@@ -1,40 +1,53 @@
 """Inference runtimes behind one face; a runtime's library is imported only when it is used."""
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
 from agent.protocol.manifest import TensorSpec
 from agent.runner.backends.base import Backend, check_specs, read_model
-from agent.runner.backends.datatypes import DTYPES, Array, datatype_of
+from agent.runner.backends.datatypes import BYTES, DATATYPES, DTYPES, Array, datatype_of, dtype_of, zeros
 from agent.runner.backends.errors import (
     BackendError,
+    CancelledRunError,
     ContractMismatchError,
     HostileModelError,
     InferenceError,
+    InvalidInputError,
     ModelRefusedError,
     RuntimeMissingError,
     UnreadableModelError,
 )
+from agent.runner.backends.support import SUPPORT
 
 __all__ = [
+    "BYTES",
+    "DATATYPES",
     "DTYPES",
+    "SUPPORT",
     "Array",
     "Backend",
     "BackendError",
+    "CancelledRunError",
     "ContractMismatchError",
     "HostileModelError",
     "InferenceError",
+    "InvalidInputError",
     "ModelRefusedError",
     "RuntimeMissingError",
     "UnreadableModelError",
     "available_runtimes",
     "datatype_of",
+    "dtype_of",
     "open_backend",
+    "zeros",
 ]
 
 RUNTIMES = ("onnx", "tflite")
-_EXTRAS = {"onnx": "edgeward[onnx]", "tflite": "edgeward[tflite]"}
+LEGACY_BEFORE = (3, 12)
+"""tflite-runtime has no wheel for this CPython or a newer one."""
 
 
 def available_runtimes() -> dict[str, str]:
@@ -70,20 +83,43 @@ def open_backend(
     Raises:
         ModelRefusedError: one of its kinds (see :mod:`agent.runner.backends.errors`).
     """
-    check_specs(inputs, "input")
-    check_specs(outputs, "output")
-    content = read_model(path, sha256)
+    library, make = _load(runtime)
+    for kind, specs in (("input", inputs), ("output", outputs)):
+        check_specs(kind, specs, SUPPORT[library])
+    return make(read_model(path, sha256), inputs=inputs, outputs=outputs, threads=threads)
+
+
+class _Make(Protocol):
+    def __call__(
+        self, content: bytes, *, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], threads: int
+    ) -> Backend: ...
+
+
+def _load(runtime: str) -> tuple[str, _Make]:
+    """Name of the library, and what opens a file with it; imported here, since a device installs one runtime."""
     try:
         if runtime == "onnx":
-            from agent.runner.backends.onnx import OnnxBackend  # noqa: PLC0415  (a device installs one runtime)
+            from agent.runner.backends import onnx  # noqa: PLC0415
 
-            return OnnxBackend(content, inputs=inputs, outputs=outputs, threads=threads)
+            return "onnxruntime", onnx.OnnxBackend
         if runtime == "tflite":
-            from agent.runner.backends.tflite import TfliteBackend  # noqa: PLC0415  (as above)
+            from agent.runner.backends import tflite  # noqa: PLC0415
 
-            return TfliteBackend(content, inputs=inputs, outputs=outputs, threads=threads)
+            return tflite.PACKAGE, tflite.TfliteBackend
     except ImportError as error:
         raise RuntimeMissingError(
-            f"runtime {runtime!r} is not installed ({error}); pip install '{_EXTRAS[runtime]}'"
+            f"runtime {runtime!r} can't be used here ({error}); {_advice(runtime)}"
         ) from error
     raise RuntimeMissingError(f"runtime {runtime!r} is unknown; allowed: {', '.join(RUNTIMES)}")
+
+
+def _advice(runtime: str) -> str:
+    advice = f"pip install 'edgeward[{runtime}]'"
+    if runtime != "tflite":
+        return advice
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if sys.version_info >= LEGACY_BEFORE:
+        return (
+            f"{advice} (boards of 32 bits have tflite-runtime only, which needs CPython 3.11; here is {here})"
+        )
+    return f"{advice}, or on a board of 32 bits 'edgeward[tflite-legacy]', which brings tflite-runtime and numpy<2"

@@ -8,27 +8,43 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from agent.protocol.manifest import TensorSpec
-from agent.runner.backends.datatypes import DTYPES, Array
+from agent.runner.backends.datatypes import Array
 from agent.runner.backends.errors import ContractMismatchError, UnreadableModelError
+from agent.runner.backends.support import Support
 
 MAX_MODEL_BYTES = 1 << 30
 """A larger file is refused before it is read (protobuf itself ends at 2 GiB)."""
 
 
 class Backend(Protocol):
-    """One loaded model of one runtime; used from one thread."""
+    """One loaded model of one runtime.
+
+    One thread at a time runs it, not always the same one. Python's lock is free while the runtime computes, so other
+    threads go on (:mod:`agent.runner.backends.support` says which of this was measured).
+    """
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model once.
 
         Args:
-            inputs: one C-ordered array a declared input, with its declared dtype and shape.
+            inputs: one C-ordered array a declared input, with its declared dtype and shape. BYTES: dtype ``object``,
+                every element ``bytes``.
 
         Returns:
-            one array a declared output, with its declared dtype.
+            one array a declared output, with its declared dtype; it belongs to the caller.
 
         Raises:
+            InvalidInputError: the runtime does not take this value, by the sender's fault.
+            CancelledRunError: :meth:`cancel` ended it.
             InferenceError: the runtime failed.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Ask the run that is under way in another thread to end soon.
+
+        Between two runs it does nothing, and a runtime that cannot be asked goes on (see
+        :attr:`agent.runner.backends.support.Support.cancel`). It ends between two operators, not inside one.
         """
         ...
 
@@ -75,16 +91,17 @@ def _without_links(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def check_specs(specs: Sequence[TensorSpec], kind: str) -> None:
-    """Refuse a manifest that asks for a data type no backend has.
+def check_specs(kind: str, specs: Sequence[TensorSpec], support: Support) -> None:
+    """Refuse a manifest that asks for a data type which the library does not have.
 
     Raises:
         ContractMismatchError: names the tensor.
     """
     for spec in specs:
-        if spec.datatype not in DTYPES:
+        if spec.datatype not in support.datatypes:
             raise ContractMismatchError(
-                f"{kind} {spec.name!r}: datatype {spec.datatype} is not supported; allowed: {', '.join(DTYPES)}"
+                f"{kind} {spec.name!r}: {support.library} does not take datatype {spec.datatype}; "
+                f"allowed: {', '.join(support.datatypes)}"
             )
 
 

@@ -9,6 +9,8 @@
     │   ├── HostileModelError        model-hostile: external data, unknown operator domain, …
     │   └── ContractMismatchError    contract-mismatch: its tensors are not those of the manifest
     └── InferenceError               the runtime failed on an input
+        ├── InvalidInputError        by the sender's fault: a value that the runtime does not take
+        └── CancelledRunError        another thread asked for it
 """
 
 
@@ -48,3 +50,11 @@ class ContractMismatchError(ModelRefusedError):
 
 class InferenceError(BackendError):
     """The runtime failed on an input."""
+
+
+class InvalidInputError(InferenceError):
+    """An input holds a value that the runtime does not take; its sender is to blame, not the model."""
+
+
+class CancelledRunError(InferenceError):
+    """The run was asked to end before it was done."""

@@ -15,6 +15,9 @@ KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 REFUSED_OPERATORS = frozenset({"EPContext"})
 """Reads a file that an attribute names."""
 
+_OWN_FORMAT = b"ORTM"
+"""Identifier of the flatbuffer that ONNX Runtime takes in an ONNX file's place."""
+
 MAX_DEPTH = 32
 MAX_FIELDS = 2_000_000
 """Messages and fields looked at; a file with more is refused rather than walked for ever."""
@@ -46,6 +49,11 @@ def check_onnx_file(content: bytes) -> None:
             or a structure too deep or too large to look through.
         UnreadableModelError: not a protobuf message.
     """
+    if content[4:8] == _OWN_FORMAT:
+        # It also reads as a message whose first field is text, and its initializers may lie in other files.
+        raise HostileModelError(
+            "ONNX file: carries the mark of ONNX Runtime's own format, which is not looked through"
+        )
     _Walk(memoryview(content)).visit("model", 0, len(content), 0)
 
 

@@ -19,6 +19,9 @@ class _Recorder:
         self.firsts.append(float(inputs["x"][0, 0]))
         return {}
 
+    def cancel(self) -> None:
+        pass
+
     def describe(self) -> str:
         return "recorder 1"
 

@@ -20,6 +20,9 @@ class Instant:
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return dict(inputs)
 
+    def cancel(self) -> None:
+        pass
+
     def describe(self) -> str:
         return "instant"
 
