@@ -137,8 +137,15 @@ class Statistics(Struct, frozen=True, kw_only=True, tag="statistics"):
     """Since the last report; the counts above are since the start."""
 
 
+class Alive(Struct, frozen=True, kw_only=True, tag="alive"):
+    """Pushed every second; a runner that does not is stuck."""
+
+    running_seconds: float
+    """How long the inference that is under way has taken so far; 0 when none is."""
+
+
 class WindowClosed(Struct, frozen=True, kw_only=True, tag="window"):
     window: DriftWindow
 
 
-FromRunner = Loaded | LoadFailed | ProbeReport | ProbeFailed | Accepting | Drained | Statistics | WindowClosed
+FromRunner = Loaded | LoadFailed | ProbeReport | ProbeFailed | Accepting | Drained | Statistics | Alive | WindowClosed

@@ -7,6 +7,7 @@ from typing import cast
 
 from agent.protocol.codec import FrameDecoder, decode_msgpack, frame
 from agent.protocol.errors import ProtocolError
+from agent.protocol.limits import MAX_FRAME_BYTES
 from agent.protocol.runner import FromRunner, ToRunner
 from agent.runner.errors import ControlError
 
@@ -70,7 +71,7 @@ class ControlChannel(asyncio.Protocol):
         """Queue every message that is complete."""
         try:
             for payload in self._decoder.feed(data):
-                self._messages.put_nowait(decode_msgpack(payload, ToRunner))
+                self._messages.put_nowait(decode_msgpack(payload, ToRunner, limit=MAX_FRAME_BYTES))
         except ProtocolError as error:
             self._messages.put_nowait(ControlError(f"control channel: {error}"))
 

@@ -16,6 +16,7 @@ from agent.protocol.manifest import TensorSpec
 from agent.protocol.runner import (
     Accept,
     Accepting,
+    Alive,
     Drain,
     Drained,
     Loaded,
@@ -183,6 +184,7 @@ class Runner:
     async def _report_regularly(self) -> None:
         while True:
             await asyncio.sleep(STATISTICS_SECONDS)
+            self._channel.send(Alive(running_seconds=self._queue.running_seconds))
             self._server.sweep()
             if self._drift is not None:
                 self._drift.tick()

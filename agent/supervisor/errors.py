@@ -8,10 +8,12 @@
     │   ├── ChannelClosedError       the child has closed its end, or died
     │   └── ChannelProtocolError     bytes that are not a message of the channel's protocol
     └── RunnerError                  carries a ``Reason`` (code and text)
-        ├── RunnerStartError         it never said ``Loaded``: ``load-failed``'s own code, or ``start-timeout``
+        ├── RunnerStartError         it never said ``Loaded``: ``load-failed``'s own code, ``start-timeout``,
+        │                            ``not-enough-memory``
         ├── ProbeFailedError         it could not be measured: the runner's own code, or ``probe-timeout``
         ├── RunnerTimeoutError       no answer to ``Accept``: ``accept-timeout``
-        └── RunnerDiedError          the process is gone: ``runner-died``, ``runner-protocol``, ``memory-over-budget``
+        └── RunnerDiedError          the process is gone: ``runner-died``, ``runner-protocol``, ``runner-stuck``,
+                                     ``memory-over-budget``, ``out-of-memory``
 """
 
 from agent.protocol.state import Reason

@@ -8,6 +8,7 @@ smaller, and PSS only where RSS has grown.
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,10 @@ _FAST_SECONDS = 0.02
 _SLOW_SECONDS = 1.0
 _GROWTH_MIB = 0.5
 """How far RSS grows before a watch reads PSS again."""
+_NEAR = 0.875
+"""From this share of its limit on, a process is looked at often."""
+_STIRRED_SECONDS = 1.5
+"""A runner that answers requests says so each second; one that has just said so is looked at often until it may have again."""
 
 
 class ProcessGoneError(Exception):
@@ -83,19 +88,37 @@ def limit_data(pid: int, headroom_mib: float) -> None:
 class MemoryWatch:
     """Keeps the peak PSS of one process, and tells when it is over its limit.
 
-    It looks every second, and every 20 ms while somebody asks for it (:meth:`closely`): a fast look costs 0.3-1 % of a
-    core and lets a runaway overshoot by 2-20 MB.
+    A look every 20 ms costs 0.3-1 % of a core and lets a runaway overshoot by 2-20 MB, so it looks that often only
+
+    - while somebody asks for it (:meth:`closely`): the probe, whose peak is judged;
+    - for a moment after each :meth:`stir`: the runner is answering requests;
+    - near the limit;
+
+    and else once a second. ``bounded``: the kernel keeps a limit too (a cgroup's), so only the first of the three holds.
     """
 
     def __init__(
-        self, pid: int, *, limit_mib: float | None = None, over: Callable[[float, float], None] | None = None
+        self,
+        pid: int,
+        *,
+        limit_mib: float | None = None,
+        over: Callable[[float, float], None] | None = None,
+        bounded: bool = False,
     ) -> None:
         self._pid = pid
         self._limit = limit_mib
         self._over = over
+        self._patient = bounded or limit_mib is None
         self._close = asyncio.Event()
+        self._closely = 0
+        self._stirred_until = 0.0
+        self._pss = 0.0
+        self._rss_then = 0.0
+        """RSS when :attr:`_pss` was read."""
+        self._read_at = 0.0
         self._peak_pss = 0.0
         self._rss_at_peak = 0.0
+        self._near = False
 
     async def run(self) -> None:
         """Watch until the process is gone or over its limit; then ``over(pss_mib, limit_mib)`` is called, once."""
@@ -103,10 +126,24 @@ class MemoryWatch:
             while not self.look():
                 await self._pause()
 
+    @property
+    def fast(self) -> bool:
+        """Whether the next look comes soon."""
+        if self._closely:
+            return True
+        return not self._patient and (self._near or time.monotonic() < self._stirred_until)
+
+    def stir(self) -> None:
+        """The process is at work: look often for a moment."""
+        self._stirred_until = time.monotonic() + _STIRRED_SECONDS
+        if not self._patient:
+            self._close.set()
+
     async def _pause(self) -> None:
-        if self._close.is_set():
+        if self.fast:
             await asyncio.sleep(_FAST_SECONDS)
             return
+        self._close.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SLOW_SECONDS):
                 await self._close.wait()
@@ -114,11 +151,12 @@ class MemoryWatch:
     @contextlib.contextmanager
     def closely(self) -> Iterator[None]:
         """Look often while the block runs."""
+        self._closely += 1
         self._close.set()
         try:
             yield
         finally:
-            self._close.clear()
+            self._closely -= 1
 
     def look(self) -> bool:
         """Measure once; returns whether it is over the limit, after having told so.
@@ -127,17 +165,28 @@ class MemoryWatch:
             ProcessGoneError: it has ended.
         """
         rss = rss_mib(self._pid)
-        may_be_over = self._limit is not None and rss > self._limit
-        if rss < self._rss_at_peak + _GROWTH_MIB and not may_be_over:
-            return False
-        pss = pss_mib(self._pid)
-        self._peak_pss = max(self._peak_pss, pss)
-        self._rss_at_peak = max(self._rss_at_peak, rss)
-        if self._limit is None or pss <= self._limit:
+        if self._worth_reading(rss):
+            self._read(rss)
+        at_most = self._pss + rss - self._rss_then
+        self._near = self._limit is not None and at_most >= _NEAR * self._limit
+        if self._limit is None or self._pss <= self._limit:
             return False
         if self._over is not None:
-            self._over(pss, self._limit)
+            self._over(self._pss, self._limit)
         return True
+
+    def _worth_reading(self, rss: float) -> bool:
+        """PSS moves with RSS, and without it only where another process takes or leaves shared pages: once a second will do."""
+        if rss >= self._rss_at_peak + _GROWTH_MIB:
+            return True
+        if self._limit is None or rss <= self._limit:
+            return False
+        return rss > self._rss_then + _GROWTH_MIB or time.monotonic() - self._read_at >= _SLOW_SECONDS
+
+    def _read(self, rss: float) -> None:
+        self._pss, self._rss_then, self._read_at = pss_mib(self._pid), rss, time.monotonic()
+        self._peak_pss = max(self._peak_pss, self._pss)
+        self._rss_at_peak = max(self._rss_at_peak, rss)
 
     def peak_mib(self) -> float:
         """Peak PSS since the process started.

@@ -3,17 +3,18 @@
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 from msgspec import Struct
 
 from agent.protocol.errors import MessageTooLargeError
 from agent.protocol.runner import (
     Accept,
     Accepting,
+    Alive,
     Drain,
     Drained,
     FromRunner,
@@ -27,6 +28,7 @@ from agent.protocol.runner import (
     WindowClosed,
 )
 from agent.protocol.state import Reason
+from agent.supervisor.cgroup import SLACK_MIB, Cgroup, MemoryEvents, RunnerCgroup
 from agent.supervisor.children import Child, module_command, spawn_child
 from agent.supervisor.errors import (
     ChannelClosedError,
@@ -39,8 +41,9 @@ from agent.supervisor.errors import (
     RunnerTimeoutError,
 )
 from agent.supervisor.listeners import ModelListeners, PrivateListener
+from agent.supervisor.liveness import Liveness
 from agent.supervisor.memory import MemoryWatch, ProcessGoneError, limit_data, pss_mib
-from agent.supervisor.outcomes import Exit, ProbeMeasurement
+from agent.supervisor.outcomes import Exit, ProbeMeasurement, over_budget, why_it_died
 from agent.supervisor.specs import RunnerSpec
 
 _log = logging.getLogger(__name__)
@@ -69,7 +72,12 @@ class RunnerProcess:
     """A runner that has loaded its model. Made by :meth:`spawn`; ends by :meth:`drain`, :meth:`stop` or by itself."""
 
     def __init__(
-        self, spec: RunnerSpec, child: Child[FromRunner], private: PrivateListener, callbacks: RunnerCallbacks
+        self,
+        spec: RunnerSpec,
+        child: Child[FromRunner],
+        private: PrivateListener,
+        callbacks: RunnerCallbacks,
+        cgroup: RunnerCgroup | None,
     ) -> None:
         self.spec = spec
         self.statistics: Statistics | None = None
@@ -78,7 +86,16 @@ class RunnerProcess:
         self._child = child
         self._private = private
         self._callbacks = callbacks
-        self._watch = MemoryWatch(child.pid, limit_mib=spec.memory_limit_mib, over=self._end_over_budget)
+        self._cgroup = cgroup
+        self._watch = MemoryWatch(
+            child.pid,
+            limit_mib=spec.memory_limit_mib,
+            over=lambda pss, limit: self._end_because(over_budget(pss, limit)),
+            bounded=cgroup is not None,
+        )
+        self._liveness = Liveness(
+            spec.stuck_seconds, excused=lambda: self._answer is not None, stuck=self._end_because
+        )
         self._ended_because: Reason | None = None
         self._answer: asyncio.Future[FromRunner] | None = None
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -93,10 +110,11 @@ class RunnerProcess:
         load_timeout_seconds: float,
         callbacks: RunnerCallbacks | None = None,
         command: Sequence[str] = RUNNER_COMMAND,
+        cgroup: Cgroup | None = None,
     ) -> "RunnerProcess":
         """Start a process, have it load the model, and return it when it answers on its private socket.
 
-        Nothing is left behind when it raises or is cancelled.
+        With ``cgroup`` the kernel keeps its memory limit as well. Nothing is left behind when it raises or is cancelled.
 
         Raises:
             RunnerStartError: it can't be started, says ``LoadFailed``, or has not loaded within ``load_timeout_seconds``.
@@ -120,7 +138,8 @@ class RunnerProcess:
         except BaseException:
             private.remove()
             raise
-        runner = cls(spec, child, private, callbacks or RunnerCallbacks())
+        own = _settle(spec, child.pid, cgroup)
+        runner = cls(spec, child, private, callbacks or RunnerCallbacks(), own)
         try:
             await runner._load(listeners.fds, load_timeout_seconds)
         except BaseException:
@@ -211,7 +230,7 @@ class RunnerProcess:
         """A peak between two looks that the kernel remembers is over the limit just the same."""
         limit = self.spec.memory_limit_mib
         if limit is not None and peak > limit:
-            raise ProbeFailedError(_over_budget(peak, limit))
+            raise ProbeFailedError(over_budget(peak, limit))
 
     async def accept(self, *, timeout_seconds: float = 10.0) -> None:
         """Have it accept on the shared sockets; returns when it does.
@@ -277,9 +296,6 @@ class RunnerProcess:
             self._child.kill()
             raise
 
-    def _end_over_budget(self, pss: float, limit: float) -> None:
-        self._end_because(_over_budget(pss, limit))
-
     def _end_because(self, reason: Reason) -> None:
         """Kill it; the first reason stays."""
         if self._ended_because is None:
@@ -325,9 +341,9 @@ class RunnerProcess:
             raise RunnerDiedError(self._exit.result().reason)
 
     async def _live(self) -> None:
-        """From start to end: read what it says, watch its memory, reap it, and tell everyone who waits."""
+        """From start to end: read what it says, watch it, reap it, and tell everyone who waits."""
         reading = asyncio.create_task(self._read())
-        watching = asyncio.create_task(self._watch.run())
+        watching = [asyncio.create_task(watch.run()) for watch in (self._watch, self._liveness)]
         waiting = asyncio.create_task(self._child.process.wait())
         # Ended processes may have left frames to read; one that only closed its channel can't be asked for anything.
         await asyncio.wait((reading, waiting), return_when=asyncio.FIRST_COMPLETED)
@@ -336,9 +352,9 @@ class RunnerProcess:
             text = "the runner closed its control channel and stayed"
             self._end_because(Reason(code="runner-protocol", text=text))
         code = await waiting
-        reading.cancel()
-        watching.cancel()
-        await asyncio.gather(reading, watching, return_exceptions=True)
+        for task in (reading, *watching):
+            task.cancel()
+        await asyncio.gather(reading, *watching, return_exceptions=True)
         await self._child.channel.close()
         self._private.remove()
         self._finish(self._describe(code))
@@ -352,12 +368,12 @@ class RunnerProcess:
             self._answer.set_exception(RunnerDiedError(ended.reason))
 
     def _describe(self, code: int) -> Exit:
-        number = -code if code < 0 else None
-        how = f"signal {signal.Signals(number).name}" if number else f"exit status {code}"
-        died = Reason(
-            code="runner-died", text=f"the runner of {self.spec.model} {self.spec.release} died: {how}"
-        )
-        return Exit(code=None if number else code, signal=number, reason=self._ended_because or died)
+        memory = MemoryEvents()
+        if self._cgroup is not None:
+            memory = self._cgroup.events()
+            self._cgroup.remove()
+        reason = self._ended_because or why_it_died(self.spec, code, memory)
+        return Exit(code=None if code < 0 else code, signal=-code if code < 0 else None, reason=reason)
 
     async def _read(self) -> None:
         try:
@@ -371,8 +387,13 @@ class RunnerProcess:
             return
 
     def _take(self, message: FromRunner) -> None:
-        if isinstance(message, Statistics):
+        self._liveness.heard(message.running_seconds if isinstance(message, Alive) else None)
+        if isinstance(message, Alive):
+            if message.running_seconds:
+                self._watch.stir()
+        elif isinstance(message, Statistics):
             self.statistics = message
+            self._watch.stir()
             if self._callbacks.statistics is not None:
                 asyncio.get_running_loop().call_soon(self._callbacks.statistics, self.spec, message)
         elif isinstance(message, WindowClosed):
@@ -387,8 +408,23 @@ class RunnerProcess:
             )
 
 
-def _over_budget(pss: float, limit: float) -> Reason:
-    return Reason(
-        code="memory-over-budget",
-        text=f"the runner used {pss:.1f} MiB (PSS), at most {limit:.1f} MiB are allowed",
-    )
+def _settle(spec: RunnerSpec, pid: int, cgroup: Cgroup | None) -> RunnerCgroup | None:
+    """Give a process that has just begun its priority and its memory limit, before it has taken anything.
+
+    Threads inherit both. A candidate gets the priority it will serve with: its latency is judged.
+    """
+    if spec.nice:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).nice(spec.nice)
+    if cgroup is None or spec.memory_limit_mib is None:
+        return None
+    own = None
+    try:
+        own = cgroup.child(spec.model, spec.memory_limit_mib + SLACK_MIB)
+        own.add(pid)
+    except OSError as error:  # the other limits hold, and serving matters more
+        _log.warning("a runner got no cgroup", extra={"pid": pid, "error": str(error)})
+        if own is not None:
+            own.remove()
+        return None
+    return own

@@ -25,6 +25,10 @@ class RunnerSpec(Struct, frozen=True, kw_only=True):
     maximum_body_bytes: int = 4 * 1024 * 1024
     queue_depth: int = 128
     shared_memory: SharedMemoryAccess = "off"
+    nice: int = 0
+    """Added to the scheduler's niceness of the process, 0-19."""
+    stuck_seconds: float = 30.0
+    """A runner that is silent, or an inference that is under way, for longer is ended (``runner-stuck``)."""
     memory_limit_mib: float | None = None
     """PSS at which the process is killed (``memory-over-budget``); None: no limit."""
 

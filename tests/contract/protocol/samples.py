@@ -515,6 +515,7 @@ SAMPLES: tuple[Sample, ...] = (
                     latencies=latency.LatencyBins(counts=((300, 2), (400, 1))), failures=1, turned_away=2
                 ),
             ),
+            runner.Alive(running_seconds=2.5),
             runner.WindowClosed(window=WINDOW),
         )
     ),
