@@ -40,8 +40,9 @@ class DeviceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class ServingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How models answer requests."""
 
-    tcp: dict[Name, Address] = {}
-    """Model → loopback ``host:port`` for the Open Inference Protocol. Every model also has a Unix socket."""
+    address: Address | None = None
+    """Loopback ``host:port`` where every model answers the Open Inference Protocol. Each also has a Unix socket of its own,
+    ``models/<model>.sock`` in the runtime folder, which is faster."""
     threads: PositiveInt = 1
     """Threads an inference may use."""
     deadline_ms: Positive = 1_000.0
@@ -58,6 +59,15 @@ class ServingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How long a replaced runner waits for idle keep-alive clients."""
     load_timeout_seconds: Positive = 60.0
     """A runner that has not loaded its model by then is refused."""
+    keep_standby: bool = True
+    """Keep the smallest variant of each release beside the chosen one, to fall back to; false saves its file's room."""
+    degrade_after_seconds: Positive = 60.0
+    """A committed release that has broken its service level for so long, or whose runner has died again and again, is
+    served by its smaller variant, where one is kept and passes its probe. A restart of the agent begins with the chosen
+    variant."""
+    restore_after_seconds: Positive = 600.0
+    """The chosen variant comes back when the smaller one has served for so long without breaking the service level. Each
+    return that does not hold for as long, and each probe that is not passed, doubles the time, up to 32 times."""
 
 
 class ProbeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

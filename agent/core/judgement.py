@@ -91,6 +91,15 @@ def _verdict(level: ProbationLevel, code: str, text: str) -> ProbationVerdict:
     return ProbationVerdict(level=level, reason=Reason(code=code, text=text))
 
 
+class Choice(Struct, frozen=True, kw_only=True):
+    """The variant to try next, why it, and what it can fall back to."""
+
+    variant: Variant
+    reason: Reason
+    standby: Variant | None
+    """The smallest variant that runs here and was not refused, where that is a smaller one."""
+
+
 def choose_variant(
     manifest: Manifest,
     *,
@@ -98,12 +107,16 @@ def choose_variant(
     hardware_class: str,
     policy: VariantPolicy,
     tried: Collection[str],
-) -> Variant | Reason:
+) -> Choice | Reason:
     """The variant to try next on this device, or why there is none.
+
+    Trying in this order finds, of the variants that meet the budget here, the most accurate (or the smallest): accuracy
+    and size stand in the signed manifest, and what the probe measures over the budget is passed over.
 
     ``runtimes``: those that can load a model here (``onnx``, ``tflite``); ``tried``: variants that the probe refused.
     Most accurate: ties go to the smaller file; smallest: ties go to the more accurate one; then the name decides, so
-    that a device always chooses the same. Codes: ``no-budget``, ``no-variant``, ``variants-exhausted``.
+    that a device always chooses the same. Codes of a refusal: ``no-budget``, ``no-variant``, ``variants-exhausted``; of
+    a choice: ``most-accurate``, ``smallest``.
     """
     if hardware_class not in manifest.budgets:
         known = ", ".join(sorted(manifest.budgets))
@@ -120,6 +133,22 @@ def choose_variant(
     if not left:
         names = ", ".join(sorted(variant.name for variant in loadable))
         return Reason(code="variants-exhausted", text=f"every variant that runs here was refused: {names}")
+    smallest = min(left, key=lambda variant: (variant.artifact.size, -variant.accuracy, variant.name))
     if policy is VariantPolicy.SMALLEST:
-        return min(left, key=lambda variant: (variant.artifact.size, -variant.accuracy, variant.name))
-    return min(left, key=lambda variant: (-variant.accuracy, variant.artifact.size, variant.name))
+        chosen = smallest
+    else:
+        chosen = min(left, key=lambda variant: (-variant.accuracy, variant.artifact.size, variant.name))
+    smaller = smallest.artifact.size < chosen.artifact.size
+    return Choice(
+        variant=chosen,
+        reason=_why(chosen, policy, len(loadable), [each.name for each in loadable if each not in left]),
+        standby=smallest if smaller else None,
+    )
+
+
+def _why(chosen: Variant, policy: VariantPolicy, runnable: int, refused: list[str]) -> Reason:
+    figures = f"accuracy {chosen.accuracy:.4g}, {chosen.artifact.size:,} bytes"
+    among = "the only variant that runs here" if runnable == 1 else f"of {runnable} variants that run here"
+    best = "" if runnable == 1 else f"the {policy.value.replace('-', ' ')} "
+    without = f", without those refused before it: {', '.join(sorted(refused))}" if refused else ""
+    return Reason(code=policy.value, text=f"{chosen.name} ({figures}) is {best}{among}{without}")

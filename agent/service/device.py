@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.config import AgentConfig
-from agent.core.judgement import choose_variant
+from agent.core.judgement import Choice, choose_variant
 from agent.protocol import telemetry
 from agent.protocol.codec import encode_json
 from agent.protocol.manifest import Manifest
@@ -168,7 +169,7 @@ class Device:
 
     async def _known_models(self) -> set[str]:
         stored = await self._parts.state.get_all(STATE_PREFIX)
-        return {key.removeprefix(STATE_PREFIX) for key in stored} | set(self._parts.config.serving.tcp)
+        return {key.removeprefix(STATE_PREFIX) for key in stored}
 
     async def _announce(self) -> None:
         notes = "".join(f"; {note}" for note in self._parts.notes)
@@ -282,7 +283,7 @@ class Device:
             sequence=self._sequence,
             time=now,
             held=self._hold.reason is not None,
-            inference_address=next(iter(config.serving.tcp.values()), None),
+            inference_address=config.serving.address,
             serving=tuple(report for report in serving if report is not None),
             deployments=deployment_reports(views, self._models.plan(), now),
             outbox=await self._parts.outbox.report(),
@@ -295,7 +296,7 @@ class Device:
 
     def _choose(
         self, manifest: Manifest, assignment: VerifiedAssignment, tried: tuple[str, ...]
-    ) -> str | Reason:
+    ) -> Choice | Reason:
         choice = choose_variant(
             manifest,
             runtimes=self._parts.runtimes,
@@ -303,7 +304,9 @@ class Device:
             policy=assignment.assignment.variant_policy,
             tried=tried,
         )
-        return choice if isinstance(choice, Reason) else choice.name
+        if isinstance(choice, Reason) or self._parts.config.serving.keep_standby:
+            return choice
+        return replace(choice, standby=None)
 
 
 def _metadata_fetcher(blocks: BlockClient) -> Callable[[str, int], Awaitable[FetchedMetadata]]:

@@ -1,21 +1,24 @@
 """Fetching a release: its manifest, the variant for this device, and what that variant needs."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from agent.core.slots import InstalledRelease
+from msgspec.structs import replace
+
+from agent.core.judgement import Choice
+from agent.core.slots import InstalledRelease, StandbyVariant
 from agent.errors import ReleaseError
 from agent.protocol.errors import NewerSchemaError, ProtocolError
 from agent.protocol.ids import Digest
-from agent.protocol.manifest import ArtifactRef, Manifest, decode_manifest
+from agent.protocol.manifest import ArtifactRef, Manifest, Variant, decode_manifest
 from agent.protocol.state import Reason
 from agent.protocol.verification import ReleaseFile, VerifiedAssignment
 from agent.service.ports import Downloader
 
 log = logging.getLogger(__name__)
 
-ChooseVariant = Callable[[Manifest, VerifiedAssignment, tuple[str, ...]], "str | Reason"]
+ChooseVariant = Callable[[Manifest, VerifiedAssignment, tuple[str, ...]], "Choice | Reason"]
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -57,9 +60,12 @@ class Installer:
         choice = self._choose(manifest, assignment, tried)
         if isinstance(choice, Reason):
             raise ReleaseError(choice)
-        variant = manifest.variant(choice)
-        needed = (variant.artifact, manifest.golden.artifact, manifest.drift_reference)
+        variant = choice.variant
+        needed = [variant.artifact, manifest.golden.artifact, manifest.drift_reference]
         await self._fetch(needed, progress)
+        standby, chosen = await self._fetch_standby(choice)
+        if standby is not None:
+            needed.append(standby.artifact)
         return InstalledRelease(
             deployment=assignment.assignment.deployment,
             model=manifest.model,
@@ -69,9 +75,26 @@ class Installer:
             manifest=signed.sha256,
             variant_policy=assignment.assignment.variant_policy,
             files=(signed.sha256, *(ref.sha256 for ref in needed)),
+            standby=None
+            if standby is None
+            else StandbyVariant(variant=standby.name, artifact=standby.artifact.sha256),
+            chosen=chosen,
         )
 
-    async def _fetch(self, needed: tuple[ArtifactRef, ...], progress: Callable[[float], None]) -> None:
+    async def _fetch_standby(self, choice: Choice) -> tuple[Variant | None, Reason]:
+        """The standby, and why the variant was chosen; a release is complete without the one, so it is not refused."""
+        standby = choice.standby
+        if standby is None:
+            return None, choice.reason
+        try:
+            await self._fetch([standby.artifact], lambda _: None)
+        except ReleaseError as error:
+            log.warning("no standby", extra={"variant": standby.name, "why": error.reason.text})
+            text = f"{choice.reason.text}; {standby.name} is not kept beside it: {error.reason.text}"
+            return None, replace(choice.reason, text=text)
+        return standby, choice.reason
+
+    async def _fetch(self, needed: Sequence[ArtifactRef], progress: Callable[[float], None]) -> None:
         total = sum(ref.size for ref in needed)
         before = 0
         for ref in needed:

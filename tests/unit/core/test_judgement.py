@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from agent.core.judgement import ProbationLevel, choose_variant, judge_probation, judge_probe
+from agent.core.judgement import Choice, ProbationLevel, choose_variant, judge_probation, judge_probe
 from agent.protocol.manifest import (
     ArtifactRef,
     Budget,
@@ -185,7 +185,7 @@ def choose(
     choice = choose_variant(
         manifest(*variants), runtimes=runtimes, hardware_class=hardware_class, policy=policy, tried=tried
     )
-    return f"!{choice.code}" if isinstance(choice, Reason) else choice.name
+    return f"!{choice.code}" if isinstance(choice, Reason) else choice.variant.name
 
 
 def test_policy_decides_between_what_runs_here_and_was_not_refused() -> None:
@@ -202,6 +202,45 @@ def test_ties_go_to_the_other_figure_and_then_to_the_name() -> None:
     assert choose(*same_accuracy) == "b"
     assert choose(*same_size, policy=SMALLEST) == "b"
     assert choose(*twins) == choose(*reversed(twins)) == choose(*twins, policy=SMALLEST) == "a"
+
+
+def chosen(*variants: Variant, policy: VariantPolicy = ACCURATE, tried: tuple[str, ...] = ()) -> Choice:
+    choice = choose_variant(
+        manifest(*variants), runtimes=BOTH, hardware_class="cpu", policy=policy, tried=tried
+    )
+    assert isinstance(choice, Choice)
+    return choice
+
+
+@pytest.mark.parametrize(
+    ("variants", "policy", "tried", "standby"),
+    [
+        ((BIG, SMALL, LITE), ACCURATE, (), "lite"),
+        ((BIG, SMALL, LITE), ACCURATE, ("lite",), "small"),
+        ((BIG, SMALL), ACCURATE, ("big",), None),
+        ((BIG, SMALL, LITE), SMALLEST, (), None),
+        ((BIG,), ACCURATE, (), None),
+        ((BIG, variant("twin", "onnx", 400, 0.9)), ACCURATE, (), None),
+    ],
+)
+def test_the_standby_is_the_smallest_that_was_not_refused_and_is_smaller(
+    variants: tuple[Variant, ...], policy: VariantPolicy, tried: tuple[str, ...], standby: str | None
+) -> None:
+    found = chosen(*variants, policy=policy, tried=tried).standby
+    assert (found and found.name) == standby
+
+
+def test_a_choice_says_what_it_was_chosen_among() -> None:
+    assert chosen(BIG, SMALL, LITE).reason == Reason(
+        code="most-accurate",
+        text="big (accuracy 0.99, 400 bytes) is the most accurate of 3 variants that run here",
+    )
+    without = chosen(BIG, SMALL, LITE, tried=("small", "big")).reason.text
+    assert without.endswith("of 3 variants that run here, without those refused before it: big, small")
+    assert chosen(BIG, LITE, policy=SMALLEST).reason.text.startswith(
+        "lite (accuracy 0.96, 50 bytes) is the smallest of 2"
+    )
+    assert chosen(BIG).reason.text.endswith("is the only variant that runs here")
 
 
 def test_every_way_of_having_none_says_why() -> None:

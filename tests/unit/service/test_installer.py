@@ -9,6 +9,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from agent.core.judgement import Choice
+from agent.core.slots import StandbyVariant
 from agent.errors import ReleaseError
 from agent.protocol.ids import Digest
 from agent.protocol.manifest import ArtifactRef, Manifest
@@ -18,6 +20,19 @@ from agent.service.installer import Installer, read_manifest
 from tests.contract.protocol.samples import MANIFEST
 
 CHOSEN = "onnx-int8"
+STANDBY = "tflite-int8"
+TWO = replace(
+    MANIFEST,
+    variants=(
+        *MANIFEST.variants,
+        replace(
+            MANIFEST.variants[0],
+            name=STANDBY,
+            artifact=replace(MANIFEST.variants[0].artifact, filename="student.tflite", sha256="8" * 64),
+        ),
+    ),
+)
+WHY = Reason(code="most-accurate", text="the most accurate of 2")
 
 
 class Shelf:
@@ -48,10 +63,10 @@ class Release:
 
     def __init__(self, shelf: Shelf, change: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
         refs = {}
-        for ref in MANIFEST.artifacts():
+        for ref in TWO.artifacts():
             data = ref.filename.encode() * 7
             refs[ref.filename] = ArtifactRef(filename=ref.filename, sha256=shelf.put(data), size=len(data))
-        plain = msgspec.to_builtins(MANIFEST)
+        plain = msgspec.to_builtins(TWO)
         _fill_in(plain, msgspec.to_builtins(refs))
         change(plain)
         self.data = msgspec.json.encode(plain)
@@ -84,8 +99,14 @@ def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path)
 
 
-def choose(_manifest: Manifest, _assignment: VerifiedAssignment, _tried: tuple[str, ...]) -> str | Reason:
-    return CHOSEN
+def choose(manifest: Manifest, _assignment: VerifiedAssignment, _tried: tuple[str, ...]) -> Choice | Reason:
+    return Choice(variant=manifest.variant(CHOSEN), reason=WHY, standby=None)
+
+
+def choose_with_standby(
+    manifest: Manifest, _assignment: VerifiedAssignment, _tried: tuple[str, ...]
+) -> Choice | Reason:
+    return Choice(variant=manifest.variant(CHOSEN), reason=WHY, standby=manifest.variant(STANDBY))
 
 
 async def refusal(shelf: Shelf, assignment: VerifiedAssignment) -> Reason:
@@ -111,11 +132,36 @@ async def test_a_release_is_complete_when_it_is_returned(shelf: Shelf) -> None:
     assert all(0 <= share <= 1 for share in shares)
 
 
+async def test_the_standby_is_fetched_last_and_kept_with_the_release(shelf: Shelf) -> None:
+    release = Release(shelf)
+    installed = await Installer(shelf, choose_with_standby).install(release.assignment, (), lambda _: None)
+    digest = release.digests["student.tflite"]
+    assert installed.standby == StandbyVariant(variant=STANDBY, artifact=digest)
+    assert installed.chosen == WHY
+    assert installed.files[-1] == shelf.asked[-1] == digest
+    degraded = installed.degraded()
+    assert degraded is not None
+    assert (degraded.variant, degraded.artifact, degraded.standby) == (STANDBY, digest, None)
+
+
+async def test_a_release_is_installed_without_a_standby_that_cant_be_had(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    release = Release(shelf)
+    (tmp_path / release.digests["student.tflite"]).unlink()
+    installed = await Installer(shelf, choose_with_standby).install(release.assignment, (), lambda _: None)
+    assert installed.standby is None
+    assert release.digests["student.tflite"] not in installed.files
+    assert installed.chosen is not None
+    assert "tflite-int8 is not kept beside it" in installed.chosen.text
+    assert installed.degraded() is None
+
+
 async def test_the_choice_knows_what_was_tried(shelf: Shelf) -> None:
     release = Release(shelf)
     asked: list[tuple[str, ...]] = []
 
-    def none_left(_m: Manifest, _a: VerifiedAssignment, tried: tuple[str, ...]) -> str | Reason:
+    def none_left(_m: Manifest, _a: VerifiedAssignment, tried: tuple[str, ...]) -> Choice | Reason:
         asked.append(tried)
         return Reason(code="no-variant", text="none is left")
 
@@ -134,7 +180,7 @@ async def test_a_manifest_of_another_release_is_refused(shelf: Shelf) -> None:
     assert reason.code == "wrong-release"
 
 
-@pytest.mark.parametrize("name", [ref.filename for ref in MANIFEST.artifacts()])
+@pytest.mark.parametrize("name", [ref.filename for ref in TWO.artifacts()])
 async def test_every_file_the_manifest_names_must_be_signed_as_that_file(shelf: Shelf, name: str) -> None:
     signed = Release(shelf).assignment
     for change in (None, {"sha256": "f" * 64}, {"size": 1}, {"filename": "other"}):
