@@ -44,9 +44,10 @@ from agent.service.installer import Installer, read_manifest
 from agent.service.ports import Recorder
 from agent.store.artifacts import ArtifactStore
 from agent.supervisor.errors import SupervisorError
-from agent.supervisor.model_server import ModelServer, RunnerEvent
+from agent.supervisor.model_server import ModelServer
 from agent.supervisor.outcomes import ProbeMeasurement
 from agent.supervisor.runner_process import RunnerProcess
+from agent.supervisor.serving import RunnerEvent
 from agent.supervisor.specs import RunnerSpec
 
 log = logging.getLogger(__name__)

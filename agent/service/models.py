@@ -23,10 +23,12 @@ from agent.service.recorder import TelemetryRecorder
 from agent.service.reporting import ModelView, referenced
 from agent.service.worker import ModelWorker, load_state
 from agent.store.artifacts import ArtifactStore
+from agent.supervisor.device_address import DeviceAddress
 from agent.supervisor.errors import AddressError
 from agent.supervisor.listeners import ModelListeners
-from agent.supervisor.model_server import ModelServer, RunnerEvent, ServerSettings
+from agent.supervisor.model_server import ModelServer
 from agent.supervisor.runner_process import RunnerCallbacks
+from agent.supervisor.serving import RunnerEvent, ServerSettings
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ class Models:
         self._changed = changed
         self._clock = clock
         self._models: dict[str, _Model] = {}
+        self._address: DeviceAddress | None = None
         self._around = Surroundings(
             config=config,
             artifacts=artifacts,
@@ -92,12 +95,20 @@ class Models:
         Raises:
             AddressError: addresses can't be listened on (the first one's); every other model has been added.
         """
+        new = sorted(set(names) - set(self._models))
         problems: list[AddressError] = []
-        for name in sorted(set(names) - set(self._models)):
+        try:
+            await self._open_address()
+        except AddressError as error:
+            problems.append(error)
+        alone = len(self._models) + len(new) == 1
+        for name in new:
             try:
-                await self._open(name)
+                await self._open(name, alone=alone)
             except AddressError as error:
                 problems.append(error)
+        if self._address is not None:
+            await self._address.share({name: model.server for name, model in self._models.items()})
         # Only now: a worker may collect artifacts at once, and must know by then what every other model needs.
         for model in self._models.values():
             if model.task is None:
@@ -105,15 +116,33 @@ class Models:
         if problems:
             raise problems[0]
 
-    async def _open(self, name: str) -> None:
+    async def _open_address(self) -> None:
+        serving = self._config.serving
+        if self._address is None and serving.address is not None:
+            self._address = await DeviceAddress.open(
+                _host_and_port(serving.address),
+                maximum_body_bytes=serving.maximum_body_bytes,
+                on_front_death=self._front_died,
+            )
+
+    async def _listen(self, name: str, *, alone: bool) -> ModelListeners:
+        """A model's sockets; the device's address belongs to its only model."""
         runtime = self._config.runtime
-        address = self._config.serving.tcp.get(name)
-        listeners = await ModelListeners.open(
-            name,
-            unix_path=runtime / "models" / f"{name}.sock",
-            private_folder=runtime / "private",
-            tcp=None if address is None else _host_and_port(address),
-        )
+        tcp = self._address.take() if alone and self._address is not None else None
+        try:
+            return await ModelListeners.open(
+                name,
+                unix_path=runtime / "models" / f"{name}.sock",
+                private_folder=runtime / "private",
+                tcp=tcp,
+            )
+        except AddressError:
+            if tcp is not None and self._address is not None:
+                self._address.give_back(tcp)
+            raise
+
+    async def _open(self, name: str, *, alone: bool) -> None:
+        listeners = await self._listen(name, alone=alone)
         server = ModelServer(
             listeners,
             settings=ServerSettings(
@@ -168,7 +197,7 @@ class Models:
                 runner=model.server.active,
                 ready=model.server.ready,
                 progress=model.executor.progress,
-                address=self._config.serving.tcp.get(name) or f"unix:{model.server.listeners.unix_path}",
+                address=self._config.serving.address or f"unix:{model.server.listeners.unix_path}",
                 window=model.window,
             )
             for name, model in sorted(self._models.items())
@@ -182,6 +211,8 @@ class Models:
     async def stop(self) -> None:
         """End every runner (their open windows are recorded first) and close the sockets."""
         await asyncio.gather(*(model.executor.close() for model in self._models.values()))
+        if self._address is not None:
+            await self._address.close()
         await asyncio.gather(*(model.server.stop() for model in self._models.values()))
 
     def _decide(self, state: ModelState) -> Event | None:
@@ -253,6 +284,11 @@ class Models:
                     deployment=window.deployment,
                 )
             )
+
+    def _front_died(self, reason: Reason) -> None:
+        self._recorder.record_soon(
+            telemetry.Event(time=self._clock(), severity="error", kind=reason.code, text=reason.text)
+        )
 
     def _runner_event(self, event: RunnerEvent) -> None:
         model = self._models.get(event.spec.model)

@@ -2,47 +2,22 @@
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
 
-from msgspec import Struct
-
-from agent.core.restart import Restart, RestartPolicy, RestartState, after_crash
+from agent.core.restart import Restart, RestartState, after_crash
 from agent.protocol.state import Reason
-from agent.supervisor.errors import AddressError, RunnerError
+from agent.supervisor.cgroup import Cgroup
+from agent.supervisor.errors import AddressError, RunnerError, RunnerStartError
 from agent.supervisor.listeners import ModelListeners
 from agent.supervisor.placeholder import Placeholder
+from agent.supervisor.room import Fit, Need, Room
 from agent.supervisor.runner_process import RUNNER_COMMAND, RunnerCallbacks, RunnerProcess
+from agent.supervisor.serving import Gap, RunnerEvent, RunnerEventKind, ServerSettings
 from agent.supervisor.specs import RunnerSpec
 
 _log = logging.getLogger(__name__)
-
-
-class ServerSettings(Struct, frozen=True, kw_only=True):
-    """How long a model's server waits for what."""
-
-    load_timeout_seconds: float = 60.0
-    accept_timeout_seconds: float = 10.0
-    drain_seconds: float = 30.0
-    """For idle clients of a replaced runner."""
-    stop_seconds: float = 5.0
-    outage_grace_seconds: float = 2.0
-    """After a crash, new connections wait this long in the listen queue for the next runner before they are told 503."""
-    restart: RestartPolicy = RestartPolicy()
-
-
-class RunnerEvent(Struct, frozen=True, kw_only=True):
-    """The active runner died, or another one serves in its place."""
-
-    kind: Literal["runner-died", "runner-restarted"]
-    spec: RunnerSpec
-    reason: Reason
-    """Why the runner, or the attempt to start it, ended; for ``runner-restarted`` the death that it makes good."""
-    crashes: int
-    """In a row, without a stable time between."""
-    looping: bool
-    """So many that it is a crash loop; restarts go on, slowly."""
 
 
 class ModelServer:
@@ -60,12 +35,18 @@ class ModelServer:
         callbacks: RunnerCallbacks | None = None,
         on_event: Callable[[RunnerEvent], None] | None = None,
         command: Sequence[str] = RUNNER_COMMAND,
+        cgroup: Cgroup | None = None,
+        room: Room | None = None,
     ) -> None:
+        """``cgroup``: where the kernel keeps its runners' memory limits; ``room``: the device's, shared by its servers."""
         self.listeners = listeners
         self._settings = settings or ServerSettings()
         self._callbacks = callbacks or RunnerCallbacks()
         self._on_event = on_event
         self._command = tuple(command)
+        self._cgroup = cgroup
+        self._room = room or Room()
+        self._gap: Gap | None = None
         self._placeholder = Placeholder(listeners.sockets)
         self._active: RunnerProcess | None = None
         self._candidates: set[RunnerProcess] = set()
@@ -99,15 +80,27 @@ class ModelServer:
         if self._active is None:
             self._placeholder.resume(reason)
 
-    async def prepare(self, spec: RunnerSpec) -> RunnerProcess:
+    async def prepare(self, spec: RunnerSpec, *, essential: bool = False) -> RunnerProcess:
         """Start a candidate: loaded, warmed up, answering on its private socket only.
 
+        Where its memory budget and the reserve do not fit beside the active runner, that one is drained first and clients
+        are told 503 with the reason until the candidate is activated. If it never is (it fails, is discarded, or the caller
+        is cancelled at any point), the server starts again what it had stopped, by itself. ``essential``: it is what must
+        serve, so it is never refused for want of memory, and a gap is always allowed.
+
         Raises:
-            RunnerStartError: the model can't be loaded, or not in time.
+            RunnerStartError: the model can't be loaded, or not in time; or ``not-enough-memory``.
             RunnerDiedError: the process died, for instance over its memory limit.
         """
-        candidate = await self._spawn(spec)
+        try:
+            await self._make_room(spec, essential=essential)
+            with self._room.promise(spec.memory_limit_mib or 0.0):
+                candidate = await self._spawn(spec)
+        except BaseException:
+            self._bring_back()
+            raise
         self._candidates.add(candidate)
+        candidate.exited.add_done_callback(lambda _: self._bring_back())
         return candidate
 
     async def activate(self, candidate: RunnerProcess) -> None:
@@ -138,16 +131,34 @@ class ModelServer:
         async with self._lock:
             await self._stop_guard()
             old, self._active = self._active, None
+            if self._gap is not None:
+                self._gap.stopped = None
             self._placeholder.resume(reason)
             self._drain_later(old)
 
+    async def surrender_tcp(self) -> socket.socket | None:
+        """Leave the TCP socket to the caller, who has somebody accept on it already; None where there is none.
+
+        Clients that are connected are answered, and asked to connect again.
+        """
+        async with self._lock:
+            listener = self.listeners.surrender_tcp()
+            if listener is not None:
+                self._placeholder.drop(listener)
+                runners = {*self._candidates, *self._draining} | ({self._active} if self._active else set())
+                for runner in runners:
+                    await runner.yield_tcp()
+            return listener
+
     async def drained(self) -> None:
         """Wait until no replaced runner is left."""
-        await asyncio.gather(*self._draining.values())
+        while self._draining:
+            await asyncio.wait(self._draining.values())  # not gather: it would cancel them with its caller
 
     async def stop(self) -> None:
         """End every runner and close the sockets."""
         async with self._lock:
+            self._gap = None
             await self._stop_guard()
             self._placeholder.pause()
             runners = {*self._candidates, *self._draining} | ({self._active} if self._active else set())
@@ -160,13 +171,81 @@ class ModelServer:
             self.listeners.close()
 
     async def _spawn(self, spec: RunnerSpec) -> RunnerProcess:
-        return await RunnerProcess.spawn(
+        inherited = self.listeners.fds
+        runner = await RunnerProcess.spawn(
             spec,
             self.listeners,
             load_timeout_seconds=self._settings.load_timeout_seconds,
             callbacks=self._callbacks,
             command=self._command,
+            cgroup=self._cgroup,
         )
+        if self.listeners.fds != inherited:
+            await runner.yield_tcp()
+        return runner
+
+    async def _make_room(self, spec: RunnerSpec, *, essential: bool) -> None:
+        """Stop the active runner where ``spec`` does not fit beside it.
+
+        Raises:
+            RunnerStartError: ``not-enough-memory``.
+        """
+        if self._gap is not None:
+            async with self._lock:
+                await self._stop_guard()  # what was to come back makes room for what comes now
+        if spec.memory_limit_mib is None:
+            return
+        need, free = self._need(spec.memory_limit_mib), self._room.free_mib()
+        if need.fit(free) is not Fit.BESIDE and self._draining:
+            await self.drained()  # they give their memory back
+            need, free = self._need(spec.memory_limit_mib), self._room.free_mib()
+        fit = need.fit(free)
+        if fit is Fit.BESIDE:
+            return
+        if not essential and (fit is Fit.NOT_AT_ALL or not self._settings.allow_gap):
+            why = "" if fit is Fit.NOT_AT_ALL else ", and serving.allow_gap forbids to stop what serves"
+            raise RunnerStartError(Reason(code="not-enough-memory", text=f"{need.told(free)}{why}"))
+        await self._stop_for(spec, need.told(free))
+
+    def _need(self, budget: float) -> Need:
+        reserve, active = self._settings.memory_reserve_mib, self._active
+        if active is None:
+            return Need(budget=budget, reserve=reserve)
+        used = active.memory_mib()
+        if used is None:
+            return Need(budget=budget, reserve=reserve, owed=active.spec.memory_limit_mib or 0.0)
+        return Need(budget=budget, reserve=reserve, given_back=used)
+
+    async def _stop_for(self, spec: RunnerSpec, shortage: str) -> None:
+        async with self._lock:
+            old = self._active
+            if old is None:
+                return
+            await self._stop_guard()
+            old, self._active = self._active or old, None
+            self._gap = Gap(stopped=old.spec, began=time.monotonic())
+            text = f"release {spec.release} is being prepared, release {old.spec.release} had to stop for it: {shortage}"
+            self._placeholder.resume(f"model {self.model}: {text}")
+            reason = Reason(code="not-enough-memory", text=text)
+            self._emit(RunnerEvent(kind="gap-began", spec=old.spec, reason=reason))
+            self._drain_later(old)
+        await self.drained()
+
+    def _bring_back(self) -> None:
+        """A candidate is gone: what was stopped for it comes back, unless something else serves or is about to."""
+        gap = self._gap
+        if gap is not None and gap.stopped is not None and self._active is None and self._guard is None:
+            self._guard = asyncio.create_task(self._serve_again(gap.stopped))
+
+    async def _serve_again(self, spec: RunnerSpec) -> None:
+        await self.drained()
+        try:
+            runner = await self._restart(spec)
+        except (RunnerError, AddressError) as error:
+            runner = await self._replace(spec, _reason(error))
+        else:
+            self._serve(runner)
+        await self._keep_serving(runner)
 
     async def _take_over(self, candidate: RunnerProcess) -> None:
         async with self._lock:
@@ -185,6 +264,7 @@ class ModelServer:
                     self._placeholder.resume(told)
                 if old is not None:
                     self._guard = asyncio.create_task(self._keep_serving(old))
+                self._bring_back()
                 raise
             self._candidates.discard(candidate)
             self._crashes = RestartState()
@@ -200,6 +280,9 @@ class ModelServer:
         self._placeholder.pause()
         self._active = runner
         self._since = time.monotonic()
+        gap, self._gap = self._gap, None
+        if gap is not None:
+            self._emit(gap.ended_by(runner.spec, self._since))
 
     def _drain_later(self, old: RunnerProcess | None) -> None:
         if old is None or not old.alive:
@@ -241,7 +324,7 @@ class ModelServer:
             try:
                 fresh = await self._restart(spec)
             except (RunnerError, AddressError) as error:
-                reason = error.reason if isinstance(error, RunnerError) else _no_address(error)
+                reason = _reason(error)
                 if self._placeholder.serving:
                     self._placeholder.resume(_sorry(spec, reason))
                 continue
@@ -267,20 +350,13 @@ class ModelServer:
         self._crashes = plan.state
         return plan
 
-    def _tell(
-        self,
-        kind: Literal["runner-died", "runner-restarted"],
-        spec: RunnerSpec,
-        reason: Reason,
-        plan: Restart,
-    ) -> None:
-        event = RunnerEvent(
-            kind=kind, spec=spec, reason=reason, crashes=plan.state.crashes, looping=plan.looping
-        )
-        _log.warning(
-            kind,
-            extra={"model": spec.model, "release": spec.release, "reason": reason.text, "delay": plan.delay},
-        )
+    def _tell(self, kind: RunnerEventKind, spec: RunnerSpec, reason: Reason, plan: Restart) -> None:
+        crashes = plan.state.crashes
+        self._emit(RunnerEvent(kind=kind, spec=spec, reason=reason, crashes=crashes, looping=plan.looping))
+
+    def _emit(self, event: RunnerEvent) -> None:
+        told = {"model": event.spec.model, "release": event.spec.release, "reason": event.reason.text}
+        _log.warning(event.kind, extra=told)
         if self._on_event is not None:
             # Its faults go to the loop's handler; they must not stop a restart.
             asyncio.get_running_loop().call_soon(self._on_event, event)
@@ -296,5 +372,5 @@ def _sorry(spec: RunnerSpec, reason: Reason) -> str:
     return f"model {spec.model}: release {spec.release} is being restarted: {reason.text}"
 
 
-def _no_address(error: AddressError) -> Reason:
-    return Reason(code="start-failed", text=str(error))
+def _reason(error: RunnerError | AddressError) -> Reason:
+    return error.reason if isinstance(error, RunnerError) else Reason(code="start-failed", text=str(error))

@@ -15,7 +15,8 @@ import pytest
 from agent.core.restart import RestartPolicy
 from agent.supervisor.errors import RunnerDiedError, RunnerTimeoutError
 from agent.supervisor.listeners import ModelListeners
-from agent.supervisor.model_server import ModelServer, RunnerEvent, ServerSettings
+from agent.supervisor.model_server import ModelServer
+from agent.supervisor.serving import RunnerEvent, ServerSettings
 from agent.supervisor.specs import RunnerSpec
 
 Peer = Callable[[str], tuple[str, ...]]

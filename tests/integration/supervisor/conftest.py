@@ -15,8 +15,9 @@ from agent.protocol.golden import GoldenVectors, Tensor
 from agent.protocol.manifest import TensorSpec
 from agent.protocol.runner import WindowClosed
 from agent.supervisor.listeners import ModelListeners
-from agent.supervisor.model_server import ModelServer, RunnerEvent, ServerSettings
+from agent.supervisor.model_server import ModelServer
 from agent.supervisor.runner_process import RunnerCallbacks
+from agent.supervisor.serving import RunnerEvent, ServerSettings
 from agent.supervisor.specs import RunnerSpec
 
 INPUT = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))

@@ -19,7 +19,8 @@ from agent.protocol.codec import encode_json
 from agent.protocol.drift import DriftPolicy, DriftReference, SignalReference
 from agent.protocol.runner import WindowClosed
 from agent.supervisor.errors import ProbeFailedError, RunnerDiedError, RunnerError, RunnerStartError
-from agent.supervisor.model_server import ModelServer, RunnerEvent, ServerSettings
+from agent.supervisor.model_server import ModelServer
+from agent.supervisor.serving import RunnerEvent, ServerSettings
 from agent.supervisor.specs import RunnerSpec
 
 SpecOf = Callable[[int], RunnerSpec]
