@@ -45,6 +45,9 @@ class ServingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``models/<model>.sock`` in the runtime folder, which is faster."""
     threads: PositiveInt = 1
     """Threads an inference may use."""
+    nice: Annotated[int, Meta(ge=0, le=19)] = 0
+    """Niceness of the processes that run models; higher leaves the processor to others first. A candidate is measured with
+    the same, so that its latency is the one it will have."""
     deadline_ms: Positive = 1_000.0
     """Deadline of a request that carries no ``timeout`` parameter, milliseconds."""
     maximum_body_bytes: PositiveInt = 16 * 1024 * 1024
@@ -59,6 +62,14 @@ class ServingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How long a replaced runner waits for idle keep-alive clients."""
     load_timeout_seconds: Positive = 60.0
     """A runner that has not loaded its model by then is refused."""
+    stuck_seconds: Positive = 30.0
+    """A runner that says nothing for so long, or one inference that takes longer, is ended and replaced. Must be longer than
+    ``deadline_ms``."""
+    memory_reserve_mib: Annotated[float, Meta(ge=0, le=1e6)] = 32.0
+    """A candidate is started beside the active release where its memory budget and this much more are free, MiB."""
+    allow_gap: bool = True
+    """Where that much is not free, the active release is stopped first, and clients are told 503 until the candidate serves or
+    is refused (then the active one comes back). ``false``: the candidate is refused instead."""
     keep_standby: bool = True
     """Keep the smallest variant of each release beside the chosen one, to fall back to; false saves its file's room."""
     degrade_after_seconds: Positive = 60.0
@@ -149,20 +160,22 @@ def parse_config(text: str, *, source: str) -> AgentConfig:
     if problem:
         raise ConfigError(f"{source}: {problem}")
     config = msgspec.convert(raw, AgentConfig)
-    _check_ports(config, source)
+    _check_patience(config, source)
+    _check_address(config, source)
     return config
 
 
-def _check_ports(config: AgentConfig, source: str) -> None:
-    """No port out of TCP's bounds, and none given to two models."""
-    taken: dict[int, str] = {}
-    for model, address in config.serving.tcp.items():
-        port = int(address.rpartition(":")[2])
-        where = f"{source}: serving.tcp.{model} = {address!r}"
-        if not 1 <= port <= MAX_PORT:
-            raise ConfigError(f"{where}: the port must be 1-{MAX_PORT}")
-        if port in taken:
-            raise ConfigError(
-                f"{where}: the port is that of serving.tcp.{taken[port]}; each model needs its own"
-            )
-        taken[port] = model
+def _check_patience(config: AgentConfig, source: str) -> None:
+    """A request may take as long as its deadline."""
+    deadline, stuck = config.serving.deadline_ms / 1e3, config.serving.stuck_seconds
+    if stuck <= deadline:
+        raise ConfigError(
+            f"{source}: serving.stuck_seconds = {stuck:g}: must be more than serving.deadline_ms, {deadline:g} s"
+        )
+
+
+def _check_address(config: AgentConfig, source: str) -> None:
+    """A port within TCP's bounds."""
+    address = config.serving.address
+    if address is not None and not 1 <= int(address.rpartition(":")[2]) <= MAX_PORT:
+        raise ConfigError(f"{source}: serving.address = {address!r}: the port must be 1-{MAX_PORT}")

@@ -33,6 +33,7 @@ from agent.store.trust_db import TrustDatabase, TrustState
 from agent.store.windows import WindowLog
 from agent.store.writer import Writer
 from agent.supervisor import health
+from agent.supervisor.cgroup import Cgroup
 from agent.supervisor.errors import SupervisorError
 from agent.supervisor.verifier import verify
 from agent.transport.errors import TransportError
@@ -148,6 +149,7 @@ async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
         )
     broker = msgspec.json.decode(broker_file.read_bytes(), type=BrokerAddress)
     config.runtime.mkdir(parents=True, exist_ok=True)
+    cgroup = Cgroup.delegated()  # before any child: all of them move into the leaf that it makes
     notes = await _migrate(config.state)
     writer = Writer()
     stack.push_async_callback(writer.close)
@@ -174,6 +176,7 @@ async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
         runtimes=_runtimes(),
         verify=_verify,
         health=partial(health.sample, (config.state, config.runtime)),
+        cgroup=cgroup,
         clock=time.time,
         notes=tuple(note for note in (*notes, state.restored, trust.restored) if note),
     )

@@ -34,6 +34,7 @@ from agent.store.events import EventLog
 from agent.store.outbox import Outbox
 from agent.store.state import StateStore
 from agent.store.windows import WindowLog
+from agent.supervisor.cgroup import Cgroup
 from agent.supervisor.errors import AddressError
 from agent.transport.blocks import BlockClient
 from agent.transport.errors import TransferError, TransportError
@@ -64,6 +65,8 @@ class Parts(Struct, frozen=True, kw_only=True):
     runtimes: frozenset[str]
     verify: Verify
     health: Callable[[], Health]
+    cgroup: Cgroup | None = None
+    """Where each runner gets a cgroup of its own, if the service manager has handed one over."""
     clock: Callable[[], float]
     notes: tuple[str, ...]
     """What opening the stores had to repair, in words."""
@@ -99,6 +102,7 @@ class Device:
             wanted=lambda: Wanted(verified=self._desired.verified, hold=self._hold.reason),
             changed=self._changed.set,
             clock=parts.clock,
+            cgroup=parts.cgroup,
         )
         self._sync = TelemetrySync(parts.outbox, parts.link, interval=config.telemetry.send_seconds)
         technician = Technician(

@@ -120,12 +120,12 @@ class ModelExecutor:
             measured = await self._measure(self._candidate, manifest)
         except (SupervisorError, ReleaseError) as error:
             reason = getattr(error, "reason", None) or Reason(code="load-failed", text=str(error))
-            return self._refused(command, reason, None)
+            return await self._refused(command, reason, None)
         budget = manifest.budgets[self._around.config.device.hardware_class]
         reason_against = judge_probe(measured.report, measured.peak_pss_mib, budget, manifest.golden)
         measurement = _measurement(candidate, manifest, measured, self._around.config.device.hardware_class)
         if reason_against is not None:
-            return self._refused(command, reason_against, measurement)
+            return await self._refused(command, reason_against, measurement)
         return ProbePassed(deployment=command.deployment, measurement=measurement)
 
     async def _measure(self, runner: RunnerProcess, manifest: Manifest) -> ProbeMeasurement:
@@ -138,7 +138,11 @@ class ModelExecutor:
             timeout_seconds=probe.timeout_seconds,
         )
 
-    def _refused(self, command: ProbeCandidate, reason: Reason, measurement: Measurement | None) -> Event:
+    async def _refused(
+        self, command: ProbeCandidate, reason: Reason, measurement: Measurement | None
+    ) -> Event:
+        # Now, not at the next command: what was stopped to make room for it may come back at once.
+        await self._end_candidate()
         if reason.code in WORTH_ANOTHER_VARIANT and self._has_another(command):
             return VariantRejected(deployment=command.deployment, reason=reason)
         return ProbeFailed(deployment=command.deployment, reason=reason, measurement=measurement)
@@ -257,7 +261,7 @@ class ModelExecutor:
     async def _try_to_serve(self, release: InstalledRelease) -> bool:
         try:
             manifest = await self._manifest(release)
-            await self._server.activate(await self._start(release, manifest))
+            await self._server.activate(await self._start(release, manifest, essential=True))
         except (SupervisorError, ReleaseError, OSError) as error:
             log.exception("a committed release does not start", extra={"release": release.release})
             await self._server.deactivate(f"release {release.release} does not start: {error}")
@@ -278,8 +282,13 @@ class ModelExecutor:
     async def _manifest(self, release: InstalledRelease) -> Manifest:
         return await asyncio.to_thread(read_manifest, self._around.artifacts.path(release.manifest))
 
-    async def _start(self, release: InstalledRelease, manifest: Manifest) -> RunnerProcess:
-        """Start a runner for ``release`` on its private socket; its file is hashed again before it is loaded."""
+    async def _start(
+        self, release: InstalledRelease, manifest: Manifest, *, essential: bool = False
+    ) -> RunnerProcess:
+        """Start a runner for ``release`` on its private socket; its file is hashed again before it is loaded.
+
+        ``essential``: it is committed, so it is never refused for want of memory.
+        """
         artifacts, config = self._around.artifacts, self._around.config
         if not await asyncio.to_thread(artifacts.verify, release.artifact):
             text = f"the file of variant {release.variant} is missing or damaged on this device"
@@ -302,9 +311,11 @@ class ModelExecutor:
             maximum_body_bytes=config.serving.maximum_body_bytes,
             queue_depth=config.serving.queue_depth,
             shared_memory=config.serving.shared_memory,
+            nice=config.serving.nice,
+            stuck_seconds=config.serving.stuck_seconds,
             memory_limit_mib=budget.peak_memory_mib if budget is not None else None,
         )
-        return await self._server.prepare(spec)
+        return await self._server.prepare(spec, essential=essential)
 
 
 def _measurement(

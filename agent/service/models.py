@@ -23,15 +23,24 @@ from agent.service.recorder import TelemetryRecorder
 from agent.service.reporting import ModelView, referenced
 from agent.service.worker import ModelWorker, load_state
 from agent.store.artifacts import ArtifactStore
+from agent.supervisor.cgroup import Cgroup
 from agent.supervisor.device_address import DeviceAddress
 from agent.supervisor.errors import AddressError
 from agent.supervisor.listeners import ModelListeners
 from agent.supervisor.model_server import ModelServer
+from agent.supervisor.room import Room
 from agent.supervisor.runner_process import RunnerCallbacks
-from agent.supervisor.serving import RunnerEvent, ServerSettings
+from agent.supervisor.serving import RunnerEvent, RunnerEventKind, ServerSettings
 
 log = logging.getLogger(__name__)
 
+
+SEVERITY: dict[RunnerEventKind, telemetry.Severity] = {
+    "runner-died": "error",
+    "runner-restarted": "info",
+    "gap-began": "warning",
+    "gap-ended": "info",
+}
 
 Supervise = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Starts a worker's task and watches it."""
@@ -69,8 +78,11 @@ class Models:
         wanted: Callable[[], Wanted],
         changed: Callable[[], None],
         clock: Callable[[], float],
+        cgroup: Cgroup | None = None,
     ) -> None:
         self._config = config
+        self._cgroup = cgroup
+        self._room = Room()
         self._state = state
         self._artifacts = artifacts
         self._installer = installer
@@ -148,9 +160,13 @@ class Models:
             settings=ServerSettings(
                 load_timeout_seconds=self._config.serving.load_timeout_seconds,
                 drain_seconds=self._config.serving.drain_seconds,
+                memory_reserve_mib=self._config.serving.memory_reserve_mib,
+                allow_gap=self._config.serving.allow_gap,
             ),
             callbacks=RunnerCallbacks(window=self._window),
             on_event=self._runner_event,
+            cgroup=self._cgroup,
+            room=self._room,
         )
         server.start(f"model {name}: no release is committed on this device yet")
         executor = ModelExecutor(server, self._installer, self._around)
@@ -298,7 +314,7 @@ class Models:
         self._recorder.record_soon(
             telemetry.Event(
                 time=self._clock(),
-                severity="error" if event.kind == "runner-died" else "info",
+                severity=SEVERITY[event.kind],
                 kind=event.kind,
                 text=f"{event.reason.text}{loop}",
                 model=event.spec.model,
