@@ -99,6 +99,58 @@ def onnx_busy(iterations: int | None) -> bytes:
     )
 
 
+def onnx_endless_loop() -> bytes:
+    """A ``Loop`` without a trip count whose condition stays true, in few bytes: loads, and never ends a run."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["d"]), helper.make_node("Identity", ["v"], ["w"])],
+        "b",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("d", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, None),
+        ],
+    )
+    return onnx_bytes(
+        [helper.make_node("Loop", ["", "t", "x"], ["y"], body=body)],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 4])],
+        [numpy_helper.from_array(np.array(True), "t")],  # noqa: FBT003 - a scalar tensor
+    )
+
+
+def onnx_allocation_bomb(gibibytes: int, *, while_loading: bool) -> bytes:
+    """``y = x`` plus the largest of at least that much memory full of zeros.
+
+    ``while_loading``: a constant is joined to itself again and again, and the optimiser does it before any run (it
+    leaves the operators alone whose result it knows to be large); else a run allocates it in one piece.
+    """
+    noughts = numpy_helper.from_array(np.zeros(1, np.float32), "t0")
+    weights = [noughts]
+    if while_loading:
+        doublings = 28 + (gibibytes - 1).bit_length()
+        nodes = [
+            helper.make_node("Concat", [f"t{turn}"] * 2, [f"t{turn + 1}"], axis=0) for turn in range(doublings)
+        ]
+        big = f"t{doublings}"
+    else:
+        weights.append(numpy_helper.from_array(np.array([gibibytes, 2**28]), "size"))
+        nodes, big = [helper.make_node("Expand", ["t0", "size"], ["big"])], "big"
+    return onnx_bytes(
+        [
+            *nodes,
+            helper.make_node("ReduceMax", [big], ["most"], keepdims=0),
+            helper.make_node("Add", ["x", "most"], ["y"]),
+        ],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 4])],
+        weights,
+    )
+
+
 def onnx_gather() -> bytes:
     """``y = table[x]`` with INT64 indices: one out of range fails at run time."""
     return onnx_bytes(
