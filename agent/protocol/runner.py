@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from agent.protocol.access import Access
 from agent.protocol.drift import DriftWindow
 from agent.protocol.latency import LatencyBins
 from agent.protocol.manifest import TensorSpec
@@ -39,6 +40,7 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     """Requests that may wait for the model; more are answered 503 at once."""
     shared_memory: SharedMemoryAccess = "off"
     """Who may pass tensors in ``/dev/shm`` regions."""
+    access: Access = Access()
 
 
 class Probe(Struct, frozen=True, kw_only=True, tag="probe"):

@@ -4,7 +4,8 @@
 
     RunnerError
     ├── RequestError               by the client's fault (4xx); ``status`` is the HTTP status
-    │   └── UnknownTargetError     404: no such path, model, version
+    │   ├── UnknownTargetError     404: no such path, model, version
+    │   └── OverBudgetError        429: the user has asked for more rows than the query budget allows
     ├── ServingError               by the model's fault (5xx)
     │   └── DeadlineError          504: answered too late, or not begun in time
     ├── QueueFullError             503: by nobody's fault, too many requests wait
@@ -35,6 +36,14 @@ class UnknownTargetError(RequestError):
 
     def __init__(self, text: str) -> None:
         super().__init__(text, HTTPStatus.NOT_FOUND)
+
+
+class OverBudgetError(RequestError):
+    """The user's query budget is used up; ``retry_after`` is the seconds after which the request would be answered."""
+
+    def __init__(self, text: str, *, retry_after: float) -> None:
+        super().__init__(text, HTTPStatus.TOO_MANY_REQUESTS)
+        self.retry_after = max(1, math.ceil(retry_after))
 
 
 class ServingError(RunnerError):

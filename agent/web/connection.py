@@ -31,6 +31,8 @@ class Owner(Protocol):
     """What a connection needs from its server."""
 
     maximum_body_bytes: int
+    hosts: frozenset[str]
+    """Further names that clients may call TCP addresses by."""
     draining: bool
 
     def answer(self, request: Request) -> Answer | Pending:
@@ -104,7 +106,8 @@ class HttpConnection(asyncio.Protocol):
         """Set the transport up."""
         self._transport = cast("asyncio.Transport", transport)
         if self._peer.over_tcp:
-            self._allowed_hosts = _LOOPBACK_NAMES | {_host_of(transport.get_extra_info("sockname"))}
+            own = _host_of(transport.get_extra_info("sockname"))
+            self._allowed_hosts = _LOOPBACK_NAMES | self._owner.hosts | {own}
         self._owner.opened(self)
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -312,6 +315,9 @@ class HttpConnection(asyncio.Protocol):
         self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
         if transport.can_write_eof():
             transport.write_eof()
+        else:
+            # TLS: this says goodbye after the answer, and throws away what comes until the client does too.
+            transport.close()
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

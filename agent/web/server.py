@@ -8,12 +8,14 @@ import asyncio
 import errno
 import logging
 import socket
+import ssl
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from agent.web.connection import HttpConnection, Peer
 from agent.web.messages import Answer, Handler, Pending, Request
+from agent.web.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +36,21 @@ class Server:
     """HTTP on any number of listening sockets."""
 
     def __init__(
-        self, handler: Handler, *, maximum_body_bytes: int, refused: Callable[[], None] = lambda: None
+        self,
+        handler: Handler,
+        *,
+        maximum_body_bytes: int,
+        refused: Callable[[], None] = lambda: None,
+        hosts: Iterable[str] = (),
     ) -> None:
+        """``hosts``: names that clients may call TCP addresses by, beside the address itself and the loopback names."""
         self.maximum_body_bytes = maximum_body_bytes
+        self.hosts = frozenset(hosts)
         self.draining = False
         self._handler = handler
         self._refused = refused
         self._listeners: list[socket.socket] = []
+        self._tls: dict[socket.socket, ssl.SSLContext] = {}
         self._connections: set[HttpConnection] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._nobody_left = asyncio.Event()
@@ -72,10 +82,15 @@ class Server:
 
     # Listening.
 
-    def listen(self, fd: int) -> None:
-        """Accept on an inherited listening socket; this process's copy of the descriptor belongs to the server now."""
+    def listen(self, fd: int, *, tls: ssl.SSLContext | None = None) -> None:
+        """Accept on an inherited listening socket; this process's copy of the descriptor belongs to the server now.
+
+        With ``tls`` a TCP socket speaks TLS and nothing else; on a Unix socket nobody listens in, so it stays as it is.
+        """
         listener = socket.socket(fileno=fd)
         listener.setblocking(False)
+        if tls is not None and listener.family != socket.AF_UNIX:
+            self._tls[listener] = tls
         self._listeners.append(listener)
         if self._accepting:
             asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
@@ -108,7 +123,7 @@ class Server:
                 # A large answer is several segments: the last one must not wait for an acknowledgement.
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._nobody_left.clear()
-            task = asyncio.get_running_loop().create_task(self._open(client))
+            task = asyncio.get_running_loop().create_task(self._open(client, self._tls.get(listener)))
             self._opening.add(task)
             task.add_done_callback(self._opening_done)
         self._watch()
@@ -124,14 +139,20 @@ class Server:
                 asyncio.get_running_loop().remove_reader(listener.fileno())
         asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._watch)
 
-    async def _open(self, client: socket.socket) -> None:
+    async def _open(self, client: socket.socket, tls: ssl.SSLContext | None) -> None:
         try:
             peer = _peer(client)
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: HttpConnection(self, peer), client
+                lambda: HttpConnection(self, peer),
+                client,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=None if tls is None else SHUTDOWN_SECONDS,
             )
-        except OSError:
+        except OSError as error:
             client.close()  # gone before it was looked at
+            if isinstance(error, ssl.SSLError | ConnectionAbortedError):
+                self._refused()  # no TLS, no certificate that is good enough, or no end to its handshake
 
     def _opening_done(self, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)

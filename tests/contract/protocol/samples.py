@@ -11,6 +11,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from agent.protocol import (
+    access,
     control,
     enrolment,
     evidence,
@@ -324,6 +325,15 @@ GOLDEN_VECTORS = golden.GoldenVectors(
     inputs=(golden.Tensor(name="image", datatype="UINT8", shape=(1, 2), data=b"\x01\x02"),),
     expected={"onnx-int8": (golden.Tensor(name="scores", datatype="INT8", shape=(1, 2), data=b"\x00\xff"),)},
 )
+ACCESS = access.Access(
+    tls=access.TlsFiles(
+        certificate="/etc/edgeward/tls.crt", key="/etc/edgeward/tls.key", client_ca="/etc/edgeward/clients.crt"
+    ),
+    hosts=("camera-1.example",),
+    query_budget=access.QueryBudget(rows_per_hour=3600, burst=100, tcp="shared"),
+    ledger_fd=8,
+    outputs=access.OutputLimits(decimals=2, top_k=3),
+)
 START = runner.Start(
     model="digits",
     release=2,
@@ -343,6 +353,7 @@ START = runner.Start(
     maximum_body_bytes=1_048_576,
     queue_depth=64,
     shared_memory="unix",
+    access=ACCESS,
 )
 RELEASE_FILE = verification.ReleaseFile(filename="manifest.json", sha256=_digest("9"), size=2048)
 MARK = verification.Mark(role="snapshot", keys="1:" + _digest("c"), version=4)

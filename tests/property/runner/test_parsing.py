@@ -133,6 +133,7 @@ class Recorder:
 
     def __init__(self, maximum_body_bytes: int = 1000) -> None:
         self.maximum_body_bytes = maximum_body_bytes
+        self.hosts = frozenset[str]()
         self.draining = False
         self.requests: list[Request] = []
         self.refused = 0
