@@ -64,11 +64,15 @@ class Drain(Struct, frozen=True, kw_only=True, tag="drain"):
     """How long to wait for idle keep-alive clients."""
 
 
+class YieldTcp(Struct, frozen=True, kw_only=True, tag="yield-tcp"):
+    """Stop accepting over TCP, now or later: the front does. Those connected close after their next answer."""
+
+
 class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
     """Close the open drift window as it is, report it, and exit."""
 
 
-ToRunner = Start | Probe | Accept | Drain | Stop
+ToRunner = Start | Probe | Accept | Drain | Stop | YieldTcp
 
 
 class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
@@ -150,4 +154,6 @@ class WindowClosed(Struct, frozen=True, kw_only=True, tag="window"):
     window: DriftWindow
 
 
-FromRunner = Loaded | LoadFailed | ProbeReport | ProbeFailed | Accepting | Drained | Statistics | Alive | WindowClosed
+FromRunner = (
+    Loaded | LoadFailed | ProbeReport | ProbeFailed | Accepting | Drained | Statistics | Alive | WindowClosed
+)

@@ -13,14 +13,15 @@ from agent.core.model_state import ModelState
 from agent.core.reconcile import Plan, reconcile
 from agent.protocol import telemetry
 from agent.protocol.drift import DriftWindow
-from agent.protocol.runner import WindowClosed
+from agent.protocol.runner import Statistics, WindowClosed
 from agent.protocol.state import Phase, Reason
 from agent.protocol.verification import VerifyResult
-from agent.service.executor import ModelExecutor, Surroundings
+from agent.service.executor import ModelExecutor
 from agent.service.installer import Installer
 from agent.service.ports import StatePort
 from agent.service.recorder import TelemetryRecorder
 from agent.service.reporting import ModelView, referenced
+from agent.service.surroundings import Surroundings
 from agent.service.worker import ModelWorker, load_state
 from agent.store.artifacts import ArtifactStore
 from agent.supervisor.cgroup import Cgroup
@@ -29,7 +30,7 @@ from agent.supervisor.errors import AddressError
 from agent.supervisor.listeners import ModelListeners
 from agent.supervisor.model_server import ModelServer
 from agent.supervisor.room import Room
-from agent.supervisor.runner_process import RunnerCallbacks
+from agent.supervisor.runner_process import RunnerCallbacks, RunnerProcess
 from agent.supervisor.serving import RunnerEvent, RunnerEventKind, ServerSettings
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class Models:
             runtimes=runtimes,
             recorder=recorder,
             collect=self._collect,
+            changed=changed,
             clock=clock,
         )
 
@@ -163,7 +165,7 @@ class Models:
                 memory_reserve_mib=self._config.serving.memory_reserve_mib,
                 allow_gap=self._config.serving.allow_gap,
             ),
-            callbacks=RunnerCallbacks(window=self._window),
+            callbacks=RunnerCallbacks(window=self._window, statistics=self._answered),
             on_event=self._runner_event,
             cgroup=self._cgroup,
             room=self._room,
@@ -215,6 +217,8 @@ class Models:
                 progress=model.executor.progress,
                 address=self._config.serving.address or f"unix:{model.server.listeners.unix_path}",
                 window=model.window,
+                verdict=model.executor.serving.verdict,
+                degraded=model.executor.serving.degraded,
             )
             for name, model in sorted(self._models.items())
         ]
@@ -278,6 +282,11 @@ class Models:
                 deployment=deployment.deployment,
             )
         )
+
+    def _answered(self, runner: RunnerProcess, statistics: Statistics) -> None:
+        model = self._models.get(runner.spec.model)
+        if model is not None:
+            model.executor.serving.answered(runner, statistics)
 
     def _window(self, message: WindowClosed) -> None:
         window = message.window

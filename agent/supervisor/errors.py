@@ -7,6 +7,7 @@
     ├── ChannelError                 a child's framed channel
     │   ├── ChannelClosedError       the child has closed its end, or died
     │   └── ChannelProtocolError     bytes that are not a message of the channel's protocol
+    ├── FrontStartError              the front did not start; carries a ``Reason``: ``front-failed``
     └── RunnerError                  carries a ``Reason`` (code and text)
         ├── RunnerStartError         it never said ``Loaded``: ``load-failed``'s own code, ``start-timeout``,
         │                            ``not-enough-memory``
@@ -37,6 +38,14 @@ class ChannelClosedError(ChannelError):
 
 class ChannelProtocolError(ChannelError):
     """The child sent bytes that are not a message of the channel's protocol."""
+
+
+class FrontStartError(SupervisorError):
+    """The front's process did not start to serve; it has been ended."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.text)
+        self.reason = reason
 
 
 class RunnerError(SupervisorError):

@@ -55,6 +55,12 @@ class Placeholder:
         self._serving = False
         self._watch()
 
+    def drop(self, listener: socket.socket) -> None:
+        """Leave one of the sockets to somebody else, for good."""
+        if self._watched:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        self._sockets = tuple(each for each in self._sockets if each is not listener)
+
     async def close(self) -> None:
         """Pause, and end every open connection; the listening sockets stay open."""
         self.pause()

@@ -26,6 +26,7 @@ from agent.protocol.runner import (
     Statistics,
     Stop,
     WindowClosed,
+    YieldTcp,
 )
 from agent.protocol.state import Reason
 from agent.supervisor.cgroup import SLACK_MIB, Cgroup, MemoryEvents, RunnerCgroup
@@ -64,7 +65,7 @@ _DATA_SLACK_MIB = 64.0
 class RunnerCallbacks(Struct, frozen=True, kw_only=True):
     """Called by the event loop, one at a time, for what a runner says without being asked; must not block."""
 
-    statistics: Callable[[RunnerSpec, Statistics], None] | None = None
+    statistics: Callable[["RunnerProcess", Statistics], None] | None = None
     window: Callable[[WindowClosed], None] | None = None
 
 
@@ -244,6 +245,11 @@ class RunnerProcess:
         )
         await self._ask(Accept(), (Accepting,), timeout_seconds, RunnerTimeoutError(late))
 
+    async def yield_tcp(self) -> None:
+        """Have it leave TCP to the front, whether it accepts already or will; nothing where it is gone."""
+        with contextlib.suppress(ChannelError):
+            await self._child.channel.send(YieldTcp())
+
     def limit_growth(self) -> None:
         """Let an allocation that would take it past its memory limit fail from now on: one request, not the process.
 
@@ -395,7 +401,7 @@ class RunnerProcess:
             self.statistics = message
             self._watch.stir()
             if self._callbacks.statistics is not None:
-                asyncio.get_running_loop().call_soon(self._callbacks.statistics, self.spec, message)
+                asyncio.get_running_loop().call_soon(self._callbacks.statistics, self, message)
         elif isinstance(message, WindowClosed):
             if self._callbacks.window is not None:
                 asyncio.get_running_loop().call_soon(self._callbacks.window, message)

@@ -1,7 +1,10 @@
 """One HTTP/1.1 connection: httptools parses, the answer leaves in one write."""
 
+import array
 import asyncio
+import fcntl
 import ipaddress
+import termios
 import time
 from collections import deque
 from http import HTTPStatus
@@ -9,7 +12,7 @@ from typing import NamedTuple, Protocol, cast
 
 import httptools
 
-from agent.web.messages import Answer, Pending, Request, error_answer
+from agent.web.messages import FORWARDED, Answer, Pending, Request, error_answer
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together."""
@@ -34,6 +37,8 @@ class Owner(Protocol):
     hosts: frozenset[str]
     """Further names that clients may call TCP addresses by."""
     draining: bool
+    closing: bool
+    """Draining, and the time for idle clients is over."""
 
     def answer(self, request: Request) -> Answer | Pending:
         """Answer one request, now or later; never raises for what a client sent."""
@@ -72,8 +77,10 @@ class HttpConnection(asyncio.Protocol):
         self._lingering: asyncio.TimerHandle | None = None
         self._pending: Pending | None = None
         self._waiting: deque[tuple[Request | Answer, bool]] = deque()
-        """Behind the pending one: pipelined requests, or a refusal; and whether the connection is kept after it."""
+        """Behind the pending one: pipelined requests, or a refusal; and whether the connection is kept after it. When
+        draining, every request: only when all that has arrived is known can it be said which answer is the last."""
         self._refused = False
+        self._leaving = False
         self._arrived = 0.0
         self._begun = 0.0
         self._unread_since: float | None = None
@@ -135,6 +142,8 @@ class HttpConnection(asyncio.Protocol):
             self._received = self._received + len(data) if self._busy and self._in_head else 0
             if self._received > MAX_HEAD_BYTES:
                 self._refuse_head()
+        if self._waiting and self._pending is None:
+            self._answer_waiting()
 
     def eof_received(self) -> bool:
         """Close: a half request can't be answered any more."""
@@ -189,7 +198,7 @@ class HttpConnection(asyncio.Protocol):
         if length is not None and int(length) > self._owner.maximum_body_bytes:
             self._refuse_size(int(length))
         expects = self._headers.get(b"expect", b"").lower() == b"100-continue"
-        if expects and not self._refused and self._pending is None:
+        if expects and not self._refused and self._pending is None and not self._waiting:
             self._write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
@@ -213,10 +222,14 @@ class HttpConnection(asyncio.Protocol):
         self._body = []
         self._busy = False
         self._in_head = True
-        if self._pending is None:
+        if self._pending is None and not self._owner.draining:
             self._handle(request, keep_alive=self._keep_alive)
         else:
             self._waiting.append((request, self._keep_alive))
+
+    def _uid(self) -> int | None:
+        """Of the client; unknown where the front, which knows no more than its TCP connection, passes a request on."""
+        return None if FORWARDED in self._headers else self._peer.uid
 
     def _handle(self, request: Request, *, keep_alive: bool) -> None:
         answer = self._owner.answer(request)
@@ -230,6 +243,9 @@ class HttpConnection(asyncio.Protocol):
     def _answered(self, answer: Answer, *, keep_alive: bool) -> None:
         self._pending = None
         self._reply(answer, keep_alive=keep_alive)
+        self._answer_waiting()
+
+    def _answer_waiting(self) -> None:
         while self._waiting and self._free:
             following, keep_alive = self._waiting.popleft()
             if isinstance(following, Answer):
@@ -239,17 +255,45 @@ class HttpConnection(asyncio.Protocol):
         self._read_or_pause()
 
     def _reply(self, answer: Answer, *, keep_alive: bool) -> None:
-        keep = keep_alive and not self._owner.draining
+        keep = keep_alive and not self._leaving and not (self._owner.draining and self._is_last())
         self._write(_serialise(answer, keep_alive=keep))
         if not keep:
             self._finish()
 
+    def _is_last(self) -> bool:
+        """Whether nothing of a further request is here: what a client had sent before it could know is answered too."""
+        if self._waiting:
+            return False
+        return self._owner.closing or not (self._busy or self._unread())
+
+    def _unread(self) -> bool:
+        """Whether the system holds bytes that were not read yet."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        size = array.array("i", [0])
+        try:
+            fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.FIONREAD, size)
+        except (OSError, ValueError):
+            return False
+        return size[0] > 0
+
     # closing
+
+    def close_if_idle(self) -> bool:
+        """Close, unless a request is under way or has just come: then its answer says ``Connection: close``."""
+        if not self.idle or self._unread():
+            return False
+        self.close()
+        return True
 
     def close(self) -> None:
         """Close after what is already answered has been sent."""
         if self._transport is not None:
             self._transport.close()
+
+    def leave_tcp(self) -> None:
+        """Where the client came over TCP: close after the next answer."""
+        self._leaving = self._peer.over_tcp
 
     def abort(self) -> None:
         """Close now."""
@@ -301,7 +345,7 @@ class HttpConnection(asyncio.Protocol):
         self._refused = True
         self._owner.refuse()
         answer = error_answer(text, status)
-        if self._pending is None:
+        if self._pending is None and not self._waiting:
             self._reply(answer, keep_alive=False)
         else:
             self._waiting.append((answer, False))
@@ -350,4 +394,4 @@ def _serialise(answer: Answer, *, keep_alive: bool) -> bytes:
     if answer.retry_after is not None:
         head.append(b"Retry-After: %d\r\n" % answer.retry_after)
     head.append(b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
-    return b"".join([*head, *answer.parts])
+    return b"".join(head if answer.head_only else [*head, *answer.parts])

@@ -9,6 +9,9 @@ import msgspec
 JSON = b"application/json"
 BINARY = b"application/octet-stream"
 
+FORWARDED = b"edgeward-forwarded"
+"""Header by which the front says that it passes on a request, and so does not know who asks."""
+
 
 class Request(NamedTuple):
     """One whole HTTP request."""
@@ -38,6 +41,8 @@ class Answer(NamedTuple):
     """``Content-Encoding`` of the parts, where they are compressed."""
     retry_after: int | None = None
     """Seconds after which it is worth asking again."""
+    head_only: bool = False
+    """The answer to HEAD: it tells the length of its body and leaves it out."""
 
 
 class Pending:

@@ -47,6 +47,8 @@ class Server:
         self.maximum_body_bytes = maximum_body_bytes
         self.hosts = frozenset(hosts)
         self.draining = False
+        self.closing = False
+        self._tcp_yielded = False
         self._handler = handler
         self._refused = refused
         self._listeners: list[socket.socket] = []
@@ -56,7 +58,6 @@ class Server:
         self._nobody_left = asyncio.Event()
         self._nobody_left.set()
         self._accepting = False
-        self._closing = False
 
     # What a connection needs (agent.web.connection.Owner).
 
@@ -71,8 +72,8 @@ class Server:
     def opened(self, connection: HttpConnection) -> None:
         """A connection exists."""
         self._connections.add(connection)
-        if self._closing:
-            connection.close()
+        if self.closing:
+            connection.close_if_idle()
 
     def closed(self, connection: HttpConnection) -> None:
         """A connection is gone."""
@@ -88,6 +89,9 @@ class Server:
         With ``tls`` a TCP socket speaks TLS and nothing else; on a Unix socket nobody listens in, so it stays as it is.
         """
         listener = socket.socket(fileno=fd)
+        if self._tcp_yielded and listener.family != socket.AF_UNIX:
+            listener.close()
+            return
         listener.setblocking(False)
         if tls is not None and listener.family != socket.AF_UNIX:
             self._tls[listener] = tls
@@ -95,6 +99,17 @@ class Server:
         if self._accepting:
             asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
         self._watch()
+
+    def yield_tcp(self) -> None:
+        """Somebody else accepts over TCP from now on: stop, and close each connection after its next answer."""
+        self._tcp_yielded = True
+        for listener in [each for each in self._listeners if each.family != socket.AF_UNIX]:
+            if self._accepting:
+                asyncio.get_running_loop().remove_reader(listener.fileno())
+            self._listeners.remove(listener)
+            listener.close()
+        for connection in self._connections:
+            connection.leave_tcp()
 
     def _watch(self) -> None:
         """Accept exactly while there is room and nobody has said stop."""
@@ -173,14 +188,12 @@ class Server:
         self._stop_listening()
         if await self._nobody_left_within(idle_seconds):
             return 0
-        self._closing = True
-        idle = [connection for connection in self._connections if connection.idle]
-        for connection in idle:
-            connection.close()
+        self.closing = True
+        cut = sum([connection.close_if_idle() for connection in tuple(self._connections)])
         if not await self._nobody_left_within(_CLOSING_SECONDS):
             _log.warning("cut clients in the middle of a request", extra={"clients": len(self._connections)})
             self.abort()
-        return len(idle)
+        return cut
 
     def abort(self) -> None:
         """Stop accepting and cut every connection."""

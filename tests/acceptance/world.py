@@ -216,7 +216,7 @@ class World:
         config.write_text(
             f'[device]\nid = "{name}"\nhardware_class = "{HARDWARE_CLASS}"\n'
             f'state_dir = "{folder}/state"\nruntime_dir = "{folder}/run"\n\n'
-            f'[serving]\ndrain_seconds = 10.0\n[serving.tcp]\n{MODEL} = "127.0.0.1:{port}"\n\n'
+            f'[serving]\naddress = "127.0.0.1:{port}"\ndrain_seconds = 10.0\n\n'
             "[probe]\nwarmup = 3\nrepetitions = 100\n\n"
             "[telemetry]\nsend_seconds = 1.0\nreport_seconds = 2.0\nhealth_seconds = 10.0\n"
         )

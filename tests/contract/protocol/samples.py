@@ -15,6 +15,7 @@ from agent.protocol import (
     control,
     enrolment,
     evidence,
+    front,
     golden,
     latency,
     runner,
@@ -496,6 +497,7 @@ SAMPLES: tuple[Sample, ...] = (
             runner.Accept(),
             runner.Drain(idle_seconds=30.0),
             runner.Stop(),
+            runner.YieldTcp(),
         )
     ),
     *(
@@ -529,6 +531,22 @@ SAMPLES: tuple[Sample, ...] = (
             runner.Alive(running_seconds=2.5),
             runner.WindowClosed(window=WINDOW),
         )
+    ),
+    # supervisor and front
+    *(
+        _hex(f"to-front-{_named(message)}", message, front.ToFront)
+        for message in (
+            front.FrontStart(
+                listening_fd=7,
+                models={"digits": "/run/edgeward/models/digits.sock"},
+                maximum_body_bytes=1_048_576,
+            ),
+            front.FrontModels(models={"digits": "/run/edgeward/models/digits.sock"}),
+        )
+    ),
+    *(
+        _hex(f"from-front-{_named(message)}", message, front.FromFront)
+        for message in (front.FrontReady(), front.FrontFailed(text="the socket can't be listened on"))
     ),
     # supervisor and verifier
     _hex(

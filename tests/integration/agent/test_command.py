@@ -26,7 +26,7 @@ def test_a_good_configuration_is_said_to_be_good(run: Run, config: Path) -> None
         ("[serving]\nthreads = 0\n", "serving.threads = 0: allowed: a whole number ≥ 1"),
         (
             '[serving]\ncolour = "red"\n',
-            "serving.colour = 'red': there is no such setting; allowed here: tcp,",
+            "serving.colour = 'red': there is no such setting; allowed here: address,",
         ),
         ('[log]\nlevel = "loud"\n', "log.level = 'loud': allowed: \"debug\", "),
         ("[serving\n", "not TOML"),

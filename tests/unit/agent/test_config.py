@@ -21,7 +21,7 @@ def refusal_of(text: str) -> str:
     [
         (
             DEVICE + '[serving]\ncolour = "red"\n',
-            ["serving.colour = 'red'", "no such setting", "tcp", "threads"],
+            ["serving.colour = 'red'", "no such setting", "address", "threads"],
         ),
         (
             DEVICE + "[severing]\n",
@@ -35,18 +35,10 @@ def refusal_of(text: str) -> str:
         (DEVICE + '[log]\nlevel = "loud"\n', ["log.level = 'loud'", '"debug", "error", "info", "warning"']),
         (DEVICE + "log = 3\n", ["device.log = 3", "no such setting", "id, hardware_class"]),
         ("log = 3\n" + DEVICE, ["log = 3", "a table, [log]"]),
-        (DEVICE + '[serving.tcp]\ndigits = "8600"\n', ["serving.tcp.digits = '8600'", "host:port"]),
-        (
-            DEVICE + '[serving.tcp]\ndigits = "h:1\\n"\n',
-            ["serving.tcp.digits = 'h:1\\n'", "host:port"],
-        ),
-        (DEVICE + '[serving.tcp]\n"My Model" = "h:1"\n', ["serving.tcp: 'My Model'", "1-64 of a-z 0-9"]),
-        (DEVICE + '[serving.tcp]\ndigits = "h:0"\n', ["serving.tcp.digits = 'h:0'", "1-65535"]),
-        (DEVICE + '[serving.tcp]\ndigits = "h:70000"\n', ["serving.tcp.digits = 'h:70000'", "1-65535"]),
-        (
-            DEVICE + '[serving.tcp]\na = "h:1"\nb = "h:1"\n',
-            ["serving.tcp.b = 'h:1'", "serving.tcp.a", "its own"],
-        ),
+        (DEVICE + '[serving]\naddress = "8600"\n', ["serving.address = '8600'", "host:port"]),
+        (DEVICE + '[serving]\naddress = "h:1\\n"\n', ["serving.address = 'h:1\\n'", "host:port"]),
+        (DEVICE + '[serving]\naddress = "h:0"\n', ["serving.address = 'h:0'", "1-65535"]),
+        (DEVICE + '[serving]\naddress = "h:70000"\n', ["serving.address = 'h:70000'", "1-65535"]),
         (
             '[device]\nid = "Camera 1"\nhardware_class = "cpu"\n',
             ["device.id = 'Camera 1'", "1-64 of a-z 0-9"],
