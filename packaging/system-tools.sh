@@ -6,6 +6,7 @@ declare -A packages=(
   [mosquitto]=mosquitto
   [chromium]=chromium
   [systemd-analyze]=systemd
+  [linux.uml]=user-mode-linux
 )
 missing=()
 for tool in "${!packages[@]}"; do
