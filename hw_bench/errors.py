@@ -4,7 +4,9 @@
 
     BenchError
     ├── SubjectError      the folder holds nothing that can be measured
-    └── MeasurementError  a variant's own process failed; the text carries its last words
+    ├── MeasurementError  a variant's own process failed; the text carries its last words
+    ├── AbsentError       a server to compare with is not installed, or does not run here
+    └── ServerError       a server that is measured did not start, or broke off; the text carries its last words
 """
 
 
@@ -17,4 +19,12 @@ class SubjectError(BenchError):
 
 
 class MeasurementError(BenchError):
-    """The process that measured one variant failed."""
+    """A process that measures failed."""
+
+
+class AbsentError(BenchError):
+    """A server to compare with is not installed, or does not run here; it is left out, and that is said."""
+
+
+class ServerError(BenchError):
+    """A server that is measured did not start, or broke off."""

@@ -1,0 +1,234 @@
+"""Our runner: the real process, over its real control channel, as the supervisor starts it."""
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import TypeVar
+
+from msgspec import Struct
+
+from agent.protocol.codec import FrameDecoder, decode_msgpack, frame
+from agent.protocol.errors import ProtocolError
+from agent.protocol.runner import (
+    Accept,
+    Accepting,
+    FromRunner,
+    Loaded,
+    LoadFailed,
+    SharedMemoryAccess,
+    Start,
+    Statistics,
+    ToRunner,
+    WindowClosed,
+)
+from hw_bench.errors import ServerError
+from hw_bench.serving.model import ServedModel
+from hw_bench.serving.servers import START_SECONDS, ServerProcess
+from hw_bench.serving.targets import EDGEWARD
+
+M = TypeVar("M", bound=Struct)
+
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""As the supervisor starts its runners."""
+
+MAXIMUM_BODY_BYTES = 4 * 1024 * 1024
+QUEUE_DEPTH = 128
+
+
+class EdgewardServer:
+    """One runner, accepting on a loopback port and on a Unix socket of its own."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        *,
+        name: str = EDGEWARD,
+        shared_memory: SharedMemoryAccess = "off",
+    ) -> None:
+        self.name = name
+        self.model = model
+        self._shared_memory = shared_memory
+        self._folder: Path | None = None
+        self._listener: socket.socket | None = None
+        self._control: _Control | None = None
+        self._process: ServerProcess | None = None
+        self._backend = ""
+
+    @property
+    def setup(self) -> str:
+        """In words."""
+        drift = "without drift bookkeeping" if self.model.reference is None else "drift bookkeeping on"
+        return f"one runner process on {self._backend}, validation and statistics on, {drift}, 1 thread"
+
+    @property
+    def address(self) -> str:
+        if self._listener is None:
+            raise ServerError(f"{self.name} has no address before it has started")
+        host, port = self._listener.getsockname()
+        return f"{host}:{port}"
+
+    @property
+    def private_path(self) -> Path:
+        """Its Unix socket, there (and connectable) as soon as :meth:`begin` has returned."""
+        if self._folder is None:
+            raise ServerError(f"{self.name} has no socket before it has started")
+        return self._folder / "runner.sock"
+
+    def start(self) -> None:
+        """See :class:`hw_bench.serving.servers.Server`."""
+        self.begin()
+        self.accept()
+
+    def begin(self) -> None:
+        """Start the process and tell it what to load; returns before it has."""
+        self._folder = Path(tempfile.mkdtemp(prefix="edgeward-bench-"))
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as private:
+            private.bind(str(self.private_path))
+            private.listen(16)
+            ours, theirs = socket.socketpair()
+            with theirs:
+                fds = (theirs.fileno(), private.fileno(), self._listener.fileno())
+                self._process = ServerProcess(
+                    self.name,
+                    [sys.executable, "-m", "agent.runner", "--control-fd", str(theirs.fileno())],
+                    environment=ONE_THREAD,
+                    pass_fds=fds,
+                )
+            self._control = _Control(ours)
+            self._control.send(self._start_message(private.fileno(), self._listener.fileno()))
+
+    def accept(self) -> None:
+        """Wait until the model is loaded, then have it accept on the port.
+
+        Raises:
+            ServerError: the runner refused the model or ended; the text says why.
+        """
+        if self._control is None or self._process is None:
+            raise ServerError(f"{self.name} was not begun")
+        try:
+            self._backend = self._control.expect(Loaded).backend
+            self._control.send(Accept())
+            self._control.expect(Accepting)
+        except ServerError as error:
+            words = self._process.last_words()
+            self.stop()
+            raise ServerError(f"{self.name}: {error} {words}") from error
+        self._control.listen()
+
+    @property
+    def windows(self) -> int:
+        """Drift windows that the runner has closed and told: proof that bookkeeping was on."""
+        return 0 if self._control is None else self._control.windows
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """The newest the runner has told: proof that it counted."""
+        return None if self._control is None else self._control.statistics
+
+    def pids(self) -> list[int]:
+        """See :class:`hw_bench.serving.servers.Server`."""
+        return [] if self._process is None else self._process.pids()
+
+    def stop(self) -> None:
+        """See :class:`hw_bench.serving.servers.Server`."""
+        if self._control is not None:
+            self._control.close()  # the runner ends when its channel does
+            self._control = None
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+            self._folder = None
+
+    def _start_message(self, private_fd: int, shared_fd: int) -> Start:
+        model = self.model
+        return Start(
+            model=model.name,
+            release=1,
+            deployment="bench",
+            variant=model.runtime,
+            runtime=model.runtime,
+            artifact_path=str(model.path),
+            artifact_sha256=model.sha256,
+            inputs=(model.input,),
+            outputs=model.outputs,
+            labels=(),
+            reference_path=None if model.reference is None else os.fspath(model.reference),
+            private_fd=private_fd,
+            shared_fds=(shared_fd,),
+            threads=1,
+            default_deadline_ms=1_000.0,
+            maximum_body_bytes=MAXIMUM_BODY_BYTES,
+            queue_depth=QUEUE_DEPTH,
+            shared_memory=self._shared_memory,
+        )
+
+
+class _Control:
+    """The supervisor's end of the control channel; reads to the end, or the runner would wait for room."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._channel.settimeout(START_SECONDS)
+        self._decoder = FrameDecoder()
+        self._unread: list[FromRunner] = []
+        self._thread: threading.Thread | None = None
+        self.windows = 0
+        self.statistics: Statistics | None = None
+
+    def send(self, message: ToRunner) -> None:
+        self._channel.sendall(frame(message))
+
+    def expect(self, kind: type[M]) -> M:
+        """The next message, which must be of that kind."""
+        while not self._unread:
+            self._read()
+        message = self._unread.pop(0)
+        if isinstance(message, kind):
+            return message
+        if isinstance(message, LoadFailed):
+            raise ServerError(f"{message.code}: {message.text}")
+        raise ServerError(f"expected {kind.__name__}, the runner said {type(message).__name__}")
+
+    def listen(self) -> None:
+        """Hear the rest in a thread."""
+        self._channel.settimeout(None)
+        self._thread = threading.Thread(target=self._hear, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._channel.shutdown(socket.SHUT_RDWR)
+        if self._thread is not None:
+            self._thread.join(START_SECONDS)
+        self._channel.close()
+
+    def _hear(self) -> None:
+        try:
+            while True:
+                for message in self._unread:
+                    if isinstance(message, Statistics):
+                        self.statistics = message
+                    elif isinstance(message, WindowClosed):
+                        self.windows += 1
+                self._unread.clear()
+                self._read()
+        except ServerError:
+            return
+
+    def _read(self) -> None:
+        try:
+            data = self._channel.recv(65536)
+            if not data:
+                raise ServerError("the runner closed its control channel.")
+            self._unread += [decode_msgpack(payload, FromRunner) for payload in self._decoder.feed(data)]
+        except (OSError, ProtocolError) as error:
+            raise ServerError(f"control channel: {error}.") from error

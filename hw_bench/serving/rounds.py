@@ -1,0 +1,51 @@
+"""Who is measured when: all routes take turns, round after round."""
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from hw_bench.serving.clients import Clients
+from hw_bench.serving.load import Route
+from hw_bench.serving.pairs import Sample
+
+
+class Effort(Struct, frozen=True, kw_only=True):
+    """How much is measured."""
+
+    rounds: int
+    seconds: float
+    """Of each route in each round."""
+    clients: tuple[int, ...] = (1, 4)
+    starts: int
+    """Processes that are started for the time to the first answer."""
+    rows: int
+    """Rows of each repetition of the bookkeeping."""
+
+
+FULL = Effort(rounds=15, seconds=0.8, starts=12, rows=20_000)
+QUICK = Effort(rounds=3, seconds=0.2, starts=3, rows=2_000)
+
+
+def measure(
+    routes: Sequence[Route], effort: Effort, tell: Callable[[str], None]
+) -> dict[tuple[str, int], list[Sample]]:
+    """Measure every route with each number of clients.
+
+    Each round begins with another route, so that none is always first, or always behind the slowest.
+
+    Returns:
+        (route, clients) → one sample a round, in the order of the rounds.
+
+    Raises:
+        MeasurementError: a client failed.
+    """
+    found: dict[tuple[str, int], list[Sample]] = {}
+    with Clients(max(effort.clients), routes) as clients:
+        for count in effort.clients:
+            for turn in range(effort.rounds):
+                tell(f"{count} client{'s' if count > 1 else ''}, round {turn + 1} of {effort.rounds}")
+                first = turn % len(routes)
+                for route in (*routes[first:], *routes[:first]):
+                    measured = clients.burst(route.name, count, effort.seconds)
+                    found.setdefault((route.name, count), []).append(measured)
+    return found
