@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KEEP ?= 0
 
-.PHONY: help setup demo test check format lock docs system-tools clean
+.PHONY: help setup demo test soak check format lock docs system-tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ demo: $(STAMP) ## Run the whole loop on this machine and show it (KEEP=1 leaves 
 
 test: $(STAMP) system-tools ## Run every suite, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+soak: $(STAMP) ## Run the long load tests and show their figures: 100 swaps and 10 crashes under persistent clients
+	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 system-tools: ## Install what the suites need from Debian (root only; else say what is missing)
 	@packaging/system-tools.sh

@@ -78,7 +78,7 @@ class HttpConnection(asyncio.Protocol):
         self._pending: Pending | None = None
         self._waiting: deque[tuple[Request | Answer, bool]] = deque()
         """Behind the pending one: pipelined requests, or a refusal; and whether the connection is kept after it. When
-        draining, every request: only when all that has arrived is known can it be said which answer is the last."""
+        it is ending, every request: only when all that has arrived is known can it be said which answer is the last."""
         self._refused = False
         self._leaving = False
         self._arrived = 0.0
@@ -92,6 +92,11 @@ class HttpConnection(asyncio.Protocol):
     def idle(self) -> bool:
         """Between two requests, of which the next may still come."""
         return not self._busy and self._pending is None and self._lingering is None
+
+    @property
+    def _ending(self) -> bool:
+        """The last answer is to say ``Connection: close``."""
+        return self._owner.draining or self._leaving
 
     @property
     def _free(self) -> bool:
@@ -222,7 +227,7 @@ class HttpConnection(asyncio.Protocol):
         self._body = []
         self._busy = False
         self._in_head = True
-        if self._pending is None and not self._owner.draining:
+        if self._pending is None and not self._ending:
             self._handle(request, keep_alive=self._keep_alive)
         else:
             self._waiting.append((request, self._keep_alive))
@@ -255,7 +260,7 @@ class HttpConnection(asyncio.Protocol):
         self._read_or_pause()
 
     def _reply(self, answer: Answer, *, keep_alive: bool) -> None:
-        keep = keep_alive and not self._leaving and not (self._owner.draining and self._is_last())
+        keep = keep_alive and not (self._ending and self._is_last())
         self._write(_serialise(answer, keep_alive=keep))
         if not keep:
             self._finish()

@@ -167,3 +167,36 @@ def wait_until_nobody_accepts(tcp: socket.socket) -> None:
                 continue
             return
     pytest.fail("the runner still accepts")
+
+
+def test_pipelined_requests_that_had_arrived_are_all_answered_and_the_last_answer_says_close(
+    serving: RunnerUnderTest, tcp: socket.socket
+) -> None:
+    with socket.create_connection(tcp.getsockname(), timeout=5) as pipelining:
+        pipelining.sendall(HEALTH)
+        pipelining.recv(1000)
+        serving.send(Drain(idle_seconds=20))
+        wait_until_nobody_accepts(tcp)
+        pipelining.sendall(HEALTH * 5)
+        said = b"".join(iter(lambda: pipelining.recv(4096), b""))
+    answers = said.split(b"HTTP/1.1 200 OK")[1:]
+    assert len(answers) == 5
+    assert [b"Connection: close" in answer for answer in answers] == [False] * 4 + [True]
+    assert serving.wait_for(Drained).closed_idle == 0
+
+
+def test_a_request_half_of_which_came_with_the_one_before_is_answered_too(
+    serving: RunnerUnderTest, tcp: socket.socket
+) -> None:
+    with socket.create_connection(tcp.getsockname(), timeout=5) as pipelining:
+        pipelining.sendall(HEALTH)
+        pipelining.recv(1000)
+        serving.send(Drain(idle_seconds=20))
+        wait_until_nobody_accepts(tcp)
+        pipelining.sendall(HEALTH + HEALTH[:20])
+        assert b"Connection: close" not in pipelining.recv(4096)
+        pipelining.sendall(HEALTH[20:])
+        said = b"".join(iter(lambda: pipelining.recv(4096), b""))
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert b"Connection: close" in said
+    assert serving.wait_for(Drained).closed_idle == 0
