@@ -10,7 +10,7 @@ from agent.core.slots import InstalledRelease
 from agent.protocol.control import ModelReport, SlotReport
 from agent.protocol.drift import DriftWindow
 from agent.protocol.limits import MAX_REPORTED_DEPLOYMENTS
-from agent.protocol.state import DeploymentReport, Phase, ServingReport
+from agent.protocol.state import DeploymentReport, Phase, Reason, ServiceVerdict, ServingReport
 from agent.supervisor.runner_process import RunnerProcess
 
 
@@ -24,6 +24,9 @@ class ModelView(Struct, frozen=True, kw_only=True):
     address: str | None
     window: DriftWindow | None
     """The newest closed one."""
+    verdict: ServiceVerdict | None = None
+    """Of the committed release's service level."""
+    degraded: Reason | None = None
 
 
 def serving_report(view: ModelView) -> ServingReport | None:
@@ -43,11 +46,15 @@ def serving_report(view: ModelView) -> ServingReport | None:
         requests=statistics.requests if statistics else 0,
         failures=statistics.failures if statistics else 0,
         refused=statistics.refused if statistics else 0,
+        turned_away=statistics.turned_away if statistics else 0,
         p50_ms=statistics.p50_ms if statistics else None,
+        p95_ms=statistics.p95_ms if statistics else None,
         p99_ms=statistics.p99_ms if statistics else None,
         memory_mib=runner.memory_mib(),
         drift=window.verdict.level if window else None,
         drift_rows=window.rows if window else None,
+        service_level=view.verdict,
+        degraded=view.degraded,
     )
 
 
@@ -64,8 +71,19 @@ def deployment_report(view: ModelView) -> DeploymentReport | None:
         since=deployment.since,
         reason=deployment.reason,
         measurement=deployment.measurement,
+        tried=deployment.tried,
+        chosen=_chosen(view.state),
         progress=view.progress if deployment.phase is Phase.FETCHING else None,
     )
+
+
+def _chosen(state: ModelState) -> Reason | None:
+    """Why the newest deployment's variant was chosen; None where none is installed."""
+    deployment = state.deployment
+    for release in (state.slots.candidate, state.slots.active):
+        if deployment is not None and release is not None and release.deployment == deployment.deployment:
+            return release.chosen
+    return None
 
 
 def deployment_reports(views: Iterable[ModelView], plan: Plan, now: float) -> tuple[DeploymentReport, ...]:
