@@ -15,7 +15,7 @@ from agent.protocol.runner import Probe, ProbeReport
 from agent.runner.backends import Array, Backend, InferenceError
 from agent.runner.errors import ProbeError, RequestError
 from agent.runner.openinference import Contract
-from agent.runner.tensors import check_rows, check_tensor, from_binary
+from agent.runner.tensors import check_rows, check_size, check_tensor, from_binary
 
 MAX_GOLDEN_BYTES = 64 * 1024 * 1024
 
@@ -95,7 +95,7 @@ def golden_inputs(golden: GoldenVectors, contract: Contract) -> dict[str, Array]
     batched = tuple(_batched(spec) for spec in contract.inputs)
     try:
         inputs = {spec.name: _array(spec, given[spec.name]) for spec in batched}
-        check_rows(batched, inputs)
+        check_rows(batched, {name: array.shape for name, array in inputs.items()})
     except RequestError as error:
         raise ProbeError("golden-malformed", f"golden vectors: {error}") from error
     return inputs
@@ -135,7 +135,8 @@ def _batched(spec: TensorSpec) -> TensorSpec:
 
 def _array(spec: TensorSpec, tensor: Tensor) -> Array:
     shape = check_tensor(spec, tensor.datatype, tensor.shape)
-    return from_binary(spec, shape, memoryview(tensor.data))
+    check_size(spec, shape, len(tensor.data))
+    return from_binary(spec, shape, tensor.data, 0, len(tensor.data))
 
 
 def _rows(inputs: Mapping[str, Array]) -> int:

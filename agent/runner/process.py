@@ -26,16 +26,20 @@ from agent.protocol.runner import (
     Start,
     Stop,
     WindowClosed,
+    YieldTcp,
 )
 from agent.runner.backends import DTYPES, Array, Backend, InferenceError, ModelRefusedError, open_backend
 from agent.runner.control import ControlChannel
 from agent.runner.drift_log import DriftLog
 from agent.runner.errors import ControlError, ProbeError
 from agent.runner.inference_queue import InferenceQueue
+from agent.runner.model_routes import ModelRoutes
 from agent.runner.openinference import Contract
 from agent.runner.probe import run_probe
-from agent.runner.routes import Routes
+from agent.runner.routes import Router
+from agent.runner.server_routes import ServerRoutes
 from agent.runner.service import ModelService
+from agent.runner.shared_memory import Regions
 from agent.runner.statistics import ServingStatistics
 from agent.web.server import Server
 
@@ -97,13 +101,22 @@ class Runner:
         self._channel = channel
         self.backend, row_seconds = _load(start)
         self._queue = InferenceQueue(self.backend.infer, depth=start.queue_depth, row_seconds=row_seconds)
-        self._contract = Contract(start.inputs, start.outputs)
+        self._contract = Contract(start.inputs, start.outputs, start.labels)
+        self._regions = Regions(start.shared_memory, maximum_bytes=start.maximum_body_bytes)
         self._drift = _drift(start, self._window_closed)
         self._statistics = ServingStatistics()
         self._server = Server(
-            Routes(self._service()).answer,
+            self._router().answer,
             refused=self._statistics.refused,
             maximum_body_bytes=start.maximum_body_bytes,
+        )
+
+    def _router(self) -> Router:
+        service = self._service()
+        model = ModelRoutes(service, maximum_body_bytes=self._start.maximum_body_bytes)
+        server = ServerRoutes(service, self._regions)
+        return Router(
+            [*server.routes(), *model.routes()], {"model": service.model, "version": service.version}
         )
 
     def _service(self) -> ModelService:
@@ -112,6 +125,7 @@ class Runner:
             release=self._start.release,
             backend=self.backend,
             contract=self._contract,
+            regions=self._regions,
             default_deadline_s=self._start.default_deadline_ms / 1e3,
             statistics=self._statistics,
             drift=self._drift,
@@ -138,6 +152,8 @@ class Runner:
                     case Accept() if not accepted and draining is None:
                         accepted = True
                         self._accept()
+                    case YieldTcp():
+                        self._server.yield_tcp()
                     case Drain() if draining is None:
                         draining = asyncio.create_task(self._drain(message.idle_seconds))
                     case _:
@@ -148,6 +164,7 @@ class Runner:
                 draining.cancel()
             self._server.abort()
             self._queue.close()
+            self._regions.close()
             self._say_goodbye()
 
     def _probe(self, probe: Probe) -> None:

@@ -10,11 +10,10 @@ from agent.runner.backends import Array, Backend, InferenceError
 from agent.runner.drift_log import DriftLog
 from agent.runner.errors import QueueFullError, RequestError, ServingError
 from agent.runner.inference_queue import InferenceQueue, Run
-from agent.runner.openinference import Contract, InferRequest, decode_request, encode_response
+from agent.runner.openinference import Contract, Decoder, InferRequest
+from agent.runner.responses import Body, Encoder
+from agent.runner.shared_memory import Regions
 from agent.runner.statistics import ServingStatistics
-
-Body = tuple[list[bytes], int | None]
-"""An answer's body in parts, and the length of its JSON part (None: JSON alone)."""
 
 
 class Call(NamedTuple):
@@ -41,6 +40,7 @@ class ModelService:
         release: int,
         backend: Backend,
         contract: Contract,
+        regions: Regions,
         default_deadline_s: float,
         statistics: ServingStatistics,
         drift: DriftLog | None,
@@ -51,17 +51,22 @@ class ModelService:
         self.contract = contract
         self.backend = backend
         self.statistics = statistics
+        self._decode = Decoder(contract, regions).decode
+        self._encode = Encoder(model, self.version, contract, regions).encode
         self._default_deadline_s = default_deadline_s
         self._drift = drift
         self._queue = queue
 
-    def begin(self, body: bytes, header_length: int | None, arrived: float) -> Call:
+    def begin(
+        self, body: bytes, header_length: int | None, arrived: float, *, peer: int | None = None
+    ) -> Call:
         """Check a request.
 
         Args:
             body: the request's body.
-            header_length: length of its JSON part, None where it is JSON alone.
+            header_length: length of its JSON part, None where it is JSON alone, 0 where it is one tensor alone.
             arrived: ``time.perf_counter()`` when its last byte was read.
+            peer: uid of who asks; None over TCP.
 
         Raises:
             RequestError: by the client's fault.
@@ -70,7 +75,7 @@ class ModelService:
         taken = time.perf_counter()
         try:
             arrived = self._queue.turn_began(arrived)
-            request = decode_request(body, header_length, self.contract)
+            request = self._decode(body, header_length, peer)
         except RequestError:
             self.statistics.refused()
             raise
@@ -143,7 +148,7 @@ class ModelService:
         if self._drift is not None:
             self._drift.add(request.inputs, outputs)
         _refuse_non_finite(request.inputs, outputs)
-        answer = encode_response(self.model, self.version, request, outputs)
+        answer = self._encode(request, outputs)
         call.run.check_deadline("was answered too late")
         return answer
 

@@ -106,6 +106,16 @@ class ServingStatistics:
         """A request was not taken because too many were waiting."""
         self._turned_away += 1
 
+    @property
+    def refusals(self) -> int:
+        """Requests refused by their client's fault."""
+        return self._refused
+
+    @property
+    def rejections(self) -> int:
+        """Requests not taken because too many were waiting."""
+        return self._turned_away
+
     def changed(self) -> bool:
         """Whether anything happened since the last :meth:`report`."""
         return self._reported != self._counts()

@@ -221,13 +221,13 @@ def test_the_private_unix_socket_answers_before_the_shared_one_is_accepted_on(
 HTTP_CASES: list[tuple[str, str, dict[str, str], int, str]] = [
     ("GET", "/v2/models/tiny/infer", {}, 405, "allowed: POST"),
     ("POST", "/v2", {}, 405, "allowed: GET"),
-    ("GET", "/nothing", {}, 404, "path '/nothing' is not one of: /v2"),
+    ("GET", "/nothing", {}, 404, "path '/nothing' is not one of: /metrics, /v2"),
     ("GET", "/v2/models/tiny/versions/9", {}, 404, "has no version '9'; served: 1"),
     ("GET", "/v2", {"Host": "evil.example"}, 403, "header Host: 'evil.example' is not allowed"),
     ("GET", "/v2", {"Origin": "http://localhost"}, 403, "header Origin"),
     ("GET", "/v2", {"Host": "localhost:1"}, 200, "edgeward"),
     ("GET", "/v2/?a=b", {}, 200, "edgeward"),
-    ("POST", "/v2/models/tiny/infer", {"Content-Encoding": "gzip"}, 415, "allowed: identity"),
+    ("POST", "/v2/models/tiny/infer", {"Content-Encoding": "br"}, 415, "allowed: gzip, deflate, identity"),
     ("GET", "/v2", {"X-Long": "a" * 70_000}, 431, "at most 65536 bytes"),
 ]
 

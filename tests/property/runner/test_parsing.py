@@ -16,11 +16,14 @@ from agent.runner.backends import DTYPES, BackendError
 from agent.runner.backends.onnx_file import check_onnx_file
 from agent.runner.backends.tflite_file import check_tflite_file
 from agent.runner.errors import RequestError
-from agent.runner.openinference import Contract, InferRequest, decode_request, encode_response
+from agent.runner.openinference import Contract, Decoder, InferRequest, Wanted
+from agent.runner.responses import Encoder
+from agent.runner.shared_memory import Regions
 from agent.web.connection import HttpConnection, Peer
 from agent.web.messages import Answer, Request, json_answer
 from tests.contract.runner import tiny_models as tiny
 
+NO_MEMORY = Regions("off", maximum_bytes=1)
 ONE = Contract([tiny.spec("x", "FP32", -1, 2)], [tiny.spec("y", "FP32", -1, 2)])
 
 datatypes: st.SearchStrategy[Datatype] = st.sampled_from(get_args(Datatype)).filter(DTYPES.__contains__)
@@ -52,7 +55,9 @@ def test_binary_tensors_come_out_bit_for_bit(
             ],
         }
     ).encode()
-    request = decode_request(head + array.tobytes(), len(head), Contract([spec], [spec]))
+    decoder = Decoder(Contract([spec], [spec]), NO_MEMORY)
+    decoder.decode(head + bytes(array.nbytes), len(head))  # now it knows this JSON
+    request = decoder.decode(head + array.tobytes(), len(head))
     assert request.id == request_id
     assert request.inputs["x"].tobytes() == array.tobytes()
     assert request.inputs["x"].shape == array.shape
@@ -60,9 +65,10 @@ def test_binary_tensors_come_out_bit_for_bit(
 
 @given(array=hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=3), elements=st.floats(width=32)))
 def test_an_answer_can_be_read_back_in_both_forms(array: np.ndarray) -> None:
-    request = InferRequest("i", {}, (("binary", True), ("json", False)), None)
+    request = InferRequest("i", {}, (Wanted("binary", binary=True), Wanted("json", binary=False)), None)
+    contract = Contract([], [tiny.spec(name, "FP32", -1) for name in ("binary", "json")])
     finite = np.nan_to_num(array)
-    parts, length = encode_response("m", "1", request, {"binary": array, "json": finite})
+    parts, length = Encoder("m", "1", contract, NO_MEMORY).encode(request, {"binary": array, "json": finite})
     answer = b"".join(parts)
     described = json.loads(answer[:length])["outputs"]
     assert answer[length:] == array.tobytes()
@@ -101,7 +107,7 @@ def test_a_request_is_decoded_or_refused_and_nothing_else(
     head = json.dumps({"inputs": inputs, "parameters": rest}).encode()
     for length in (len(head), cut):
         with contextlib.suppress(RequestError):
-            request = decode_request(head + tail, length, ONE)
+            request = Decoder(ONE, NO_MEMORY).decode(head + tail, length)
             assert request.inputs["x"].dtype == np.float32
             assert request.inputs["x"].shape[1:] == (2,)
 
@@ -109,7 +115,7 @@ def test_a_request_is_decoded_or_refused_and_nothing_else(
 @given(body=st.binary(max_size=200), length=st.none() | st.integers(-1, 210))
 def test_bytes_are_decoded_or_refused(body: bytes, length: int | None) -> None:
     with contextlib.suppress(RequestError):
-        decode_request(body, length, ONE)
+        Decoder(ONE, NO_MEMORY).decode(body, length)
 
 
 @given(content=st.binary(max_size=300))
