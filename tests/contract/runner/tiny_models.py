@@ -86,7 +86,7 @@ def onnx_busy(iterations: int | None) -> bytes:
     ]
     weights = [
         numpy_helper.from_array(np.eye(4, dtype=np.float32), "square"),
-        numpy_helper.from_array(np.array(True), "yes"),  # noqa: FBT003 - a scalar tensor
+        numpy_helper.from_array(np.array(True), "yes"),
     ]
     if iterations is not None:
         count = []
@@ -118,7 +118,7 @@ def onnx_endless_loop() -> bytes:
         [helper.make_node("Loop", ["", "t", "x"], ["y"], body=body)],
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 4])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 4])],
-        [numpy_helper.from_array(np.array(True), "t")],  # noqa: FBT003 - a scalar tensor
+        [numpy_helper.from_array(np.array(True), "t")],
     )
 
 
@@ -133,7 +133,8 @@ def onnx_allocation_bomb(gibibytes: int, *, while_loading: bool) -> bytes:
     if while_loading:
         doublings = 28 + (gibibytes - 1).bit_length()
         nodes = [
-            helper.make_node("Concat", [f"t{turn}"] * 2, [f"t{turn + 1}"], axis=0) for turn in range(doublings)
+            helper.make_node("Concat", [f"t{turn}"] * 2, [f"t{turn + 1}"], axis=0)
+            for turn in range(doublings)
         ]
         big = f"t{doublings}"
     else:
