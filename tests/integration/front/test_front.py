@@ -130,7 +130,8 @@ async def test_what_cannot_be_done_is_said(two: dict[str, ModelServer], address:
     lost = await get(address, "/v3")
     assert lost.status_code == 404
     assert "/v2/models/<model>/…" in lost.json()["error"]
-    put = await httpx.AsyncClient().put(f"http://{url(address)}/v2/models/alpha/infer")
+    async with httpx.AsyncClient() as client:
+        put = await client.put(f"http://{url(address)}/v2/models/alpha/infer")
     assert (put.status_code, put.headers["allow"]) == (405, "GET, POST")
     shared = await post(address, "/v2/systemsharedmemory/region/a/register", json={})
     assert shared.status_code == 400
