@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from agent.protocol.manifest import Budget, GoldenRef, Manifest, Probation, Variant
 from agent.protocol.runner import ProbeReport
-from agent.protocol.state import Reason, VariantPolicy
+from agent.protocol.state import Reason, ShadowFigures, ShadowPolicy, VariantPolicy
 
 
 def judge_probe(
@@ -42,6 +42,35 @@ def judge_probe(
             text=f"peak memory is {peak_memory_mib:.1f} MiB, the budget is {budget.peak_memory_mib:.1f} MiB",
         )
     return None
+
+
+def judge_shadow(figures: ShadowFigures, policy: ShadowPolicy) -> Reason | None:
+    """Why a candidate that was fed copies of live requests must not serve, or None.
+
+    It is judged by what was seen, however little: to refuse it leaves what serves as it is. Where nothing was compared there
+    is nothing to hold against it, and a device without traffic must not wait for ever. Code: ``shadow-disagreement``.
+    """
+    maximum = policy.maximum_disagreement
+    if maximum is None or figures.disagreed <= maximum * figures.rows:
+        return None
+    return Reason(
+        code="shadow-disagreement",
+        text=f"{_disagreement(figures)}, at most {maximum:.1%} is allowed",
+    )
+
+
+def shadow_text(figures: ShadowFigures, policy: ShadowPolicy) -> str:
+    """How far comparing has come: ``37 of 200 requests, 1.2 % disagree``."""
+    seen = f"{figures.requests} of {policy.requests} requests"
+    if not figures.rows:
+        return seen
+    return f"{seen}, {100 * figures.disagreed / figures.rows:.2g} % disagree"
+
+
+def _disagreement(figures: ShadowFigures) -> str:
+    failed = f", {figures.failed} of {figures.requests} requests failed" if figures.failed else ""
+    share = figures.disagreed / figures.rows
+    return f"on live requests {figures.disagreed} of {figures.rows} rows ({share:.1%}) were answered otherwise than by what serves{failed}"
 
 
 class ProbationLevel(StrEnum):

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.protocol.ids import Count, Name, Sha256, Version
-from agent.protocol.state import Reason, VariantPolicy
+from agent.protocol.state import Reason, ShadowPolicy, VariantPolicy
 
 HISTORY = 16
 """How many committed releases a device remembers as allowed to go back to."""
@@ -41,6 +41,8 @@ class InstalledRelease(Struct, frozen=True, kw_only=True):
     """None where the chosen variant is the smallest that can be loaded here, or none is to be kept."""
     chosen: Reason | None = None
     """Why this variant."""
+    shadow: ShadowPolicy | None = None
+    """How it is compared with what serves before it may serve; says nothing about what is installed."""
 
     def degraded(self) -> "InstalledRelease | None":
         """The same release served by its standby; None where it has none."""

@@ -57,6 +57,27 @@ class Accept(Struct, frozen=True, kw_only=True, tag="accept"):
     """Start to accept on the shared sockets."""
 
 
+class Shadow(Struct, frozen=True, kw_only=True, tag="shadow"):
+    """To the runner that serves: send copies of answered requests to a candidate and compare; a new one ends the one before."""
+
+    session: int
+    """Repeated in its reports."""
+    path: str
+    """The candidate's private Unix socket."""
+    share: float
+    """Of the requests answered well; above 0, at most 1."""
+    requests: int
+    """Ends when the candidate has answered this many copies."""
+    tolerance: float | None
+    """As in :class:`agent.protocol.state.ShadowPolicy`."""
+
+
+class EndShadow(Struct, frozen=True, kw_only=True, tag="end-shadow"):
+    """Stop sending copies, and report a last time; without effect where that session has ended."""
+
+    session: int
+
+
 class Drain(Struct, frozen=True, kw_only=True, tag="drain"):
     """Stop accepting on the shared sockets; say ``Connection: close`` with each further answer, then leave."""
 
@@ -72,7 +93,7 @@ class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
     """Close the open drift window as it is, report it, and exit."""
 
 
-ToRunner = Start | Probe | Accept | Drain | Stop | YieldTcp
+ToRunner = Start | Probe | Accept | Shadow | EndShadow | Drain | Stop | YieldTcp
 
 
 class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
@@ -154,6 +175,33 @@ class WindowClosed(Struct, frozen=True, kw_only=True, tag="window"):
     window: DriftWindow
 
 
+class ShadowReport(Struct, frozen=True, kw_only=True, tag="shadow-report"):
+    """What a session of :class:`Shadow` has seen since it began; sent once a second while anything changed, and at its end.
+
+    The counts are those of :class:`agent.protocol.state.ShadowFigures`.
+    """
+
+    session: int
+    requests: int
+    rows: int
+    disagreed: int
+    failed: int
+    dropped: int
+    latencies: LatencyBins = LatencyBins()
+    """From copy to answer."""
+    final: bool = False
+    """The session has ended; no further report comes."""
+
+
 FromRunner = (
-    Loaded | LoadFailed | ProbeReport | ProbeFailed | Accepting | Drained | Statistics | Alive | WindowClosed
+    Loaded
+    | LoadFailed
+    | ProbeReport
+    | ProbeFailed
+    | Accepting
+    | Drained
+    | Statistics
+    | Alive
+    | WindowClosed
+    | ShadowReport
 )

@@ -26,6 +26,22 @@ class VariantPolicy(StrEnum):
     SMALLEST = "smallest"
 
 
+class ShadowPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a candidate is compared with the release that serves, on copies of live requests, before it may serve."""
+
+    share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    """Of the requests that are answered well, chosen at random."""
+    requests: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 200
+    """Comparing ends when the candidate has answered this many copies,"""
+    seconds: Annotated[float, Meta(gt=0, le=2_592_000)] = 600.0
+    """or after this time, whichever comes first."""
+    maximum_disagreement: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """Share of rows that may differ; over it the candidate is refused. None: only reported."""
+    tolerance: Annotated[float, Meta(ge=0)] | None = None
+    """Largest |difference| of any value. None: the class (arg-max of the last axis) must be the same where an output has
+    classes, and everything else equal."""
+
+
 class Assignment(Struct, frozen=True, kw_only=True):
     """``custom`` of a director's target ``models/<model>/<release>/manifest.json``."""
 
@@ -33,6 +49,8 @@ class Assignment(Struct, frozen=True, kw_only=True):
     variant_policy: VariantPolicy = VariantPolicy.MOST_ACCURATE
     hold: bool = False
     """The hub asks to keep what is running."""
+    shadow: ShadowPolicy | None = None
+    """None: the probe alone decides."""
 
 
 class Phase(StrEnum):
@@ -63,6 +81,28 @@ class Reason(Struct, frozen=True, kw_only=True):
     """Plain words with the figures, for people."""
 
 
+class ShadowFigures(Struct, frozen=True, kw_only=True):
+    """What was seen of a candidate that was fed copies of live requests."""
+
+    requests: Count = 0
+    """Copies that the candidate answered, well or with an error."""
+    rows: Count = 0
+    """In these requests."""
+    disagreed: Count = 0
+    """Rows that the candidate answered otherwise than the release that serves, or with an error."""
+    failed: Count = 0
+    """Of the requests, those answered with an error."""
+    dropped: Count = 0
+    """Copies not made, or not answered in time: the candidate was still busy with the one before."""
+    p50_ms: float | None = None
+    """From copy to answer, at the lowest priority; None where none was answered."""
+    p99_ms: float | None = None
+    seconds: float = 0.0
+    """How long it was compared."""
+    text: str = ""
+    """In words, with what was asked for."""
+
+
 class Measurement(Struct, frozen=True, kw_only=True):
     """What the probe measured on this device."""
 
@@ -76,6 +116,8 @@ class Measurement(Struct, frozen=True, kw_only=True):
     golden_class_agreement: float
     budget_p99_ms: float
     budget_memory_mib: float
+    shadow: ShadowFigures | None = None
+    """None where it was not asked for, or not reached."""
 
 
 class TriedVariant(Struct, frozen=True, kw_only=True):

@@ -74,6 +74,7 @@ class Installer:
             artifact=variant.artifact.sha256,
             manifest=signed.sha256,
             variant_policy=assignment.assignment.variant_policy,
+            shadow=assignment.assignment.shadow,
             files=(signed.sha256, *(ref.sha256 for ref in needed)),
             standby=None
             if standby is None

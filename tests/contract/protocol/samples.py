@@ -72,7 +72,12 @@ def _digest(digit: str) -> str:
 
 REASON = state.Reason(code="golden-mismatch", text="an output differs by 0.5, allowed are 0.01")
 ASSIGNMENT = state.Assignment(
-    deployment="rollout-7.camera-1", variant_policy=state.VariantPolicy.SMALLEST, hold=True
+    deployment="rollout-7.camera-1",
+    variant_policy=state.VariantPolicy.SMALLEST,
+    hold=True,
+    shadow=state.ShadowPolicy(
+        share=0.25, requests=500, seconds=3600.0, maximum_disagreement=0.02, tolerance=0.5
+    ),
 )
 MEASUREMENT = state.Measurement(
     variant="onnx-int8",
@@ -85,6 +90,17 @@ MEASUREMENT = state.Measurement(
     golden_class_agreement=1.0,
     budget_p99_ms=50.0,
     budget_memory_mib=256.0,
+    shadow=state.ShadowFigures(
+        requests=200,
+        rows=210,
+        disagreed=3,
+        failed=1,
+        dropped=17,
+        p50_ms=0.5,
+        p99_ms=4.0,
+        seconds=61.5,
+        text="200 of 200 requests, 1.4 % disagree",
+    ),
 )
 DEPLOYMENT = state.DeploymentReport(
     deployment="rollout-7.camera-1",
@@ -495,6 +511,10 @@ SAMPLES: tuple[Sample, ...] = (
                 golden_path="/var/lib/edgeward/golden", warmup=10, repetitions=200, p99_limit_ms=50.0
             ),
             runner.Accept(),
+            runner.Shadow(
+                session=3, path="/run/edgeward/private/digits.2.sock", share=0.25, requests=500, tolerance=0.5
+            ),
+            runner.EndShadow(session=3),
             runner.Drain(idle_seconds=30.0),
             runner.Stop(),
             runner.YieldTcp(),
@@ -530,6 +550,16 @@ SAMPLES: tuple[Sample, ...] = (
             ),
             runner.Alive(running_seconds=2.5),
             runner.WindowClosed(window=WINDOW),
+            runner.ShadowReport(
+                session=3,
+                requests=200,
+                rows=210,
+                disagreed=3,
+                failed=1,
+                dropped=17,
+                latencies=latency.LatencyBins(counts=((300, 198), (700, 2))),
+                final=True,
+            ),
         )
     ),
     # supervisor and front
