@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -37,7 +37,7 @@ class Clients:
         ]
         self._head_start = dict.fromkeys((route.name for route in routes), HEAD_START_SECONDS)
 
-    def __enter__(self) -> "Clients":
+    def __enter__(self) -> Self:
         """Open every route in every process."""
         for process in self._processes:
             _write(process, self._setup)

@@ -5,32 +5,25 @@ import shutil
 import socket
 import sys
 import tempfile
-import threading
 from pathlib import Path
-from typing import TypeVar
 
 from msgspec import Struct
 
-from agent.protocol.codec import FrameDecoder, decode_msgpack, frame
-from agent.protocol.errors import ProtocolError
 from agent.protocol.runner import (
     Accept,
     Accepting,
     FromRunner,
     Loaded,
-    LoadFailed,
     SharedMemoryAccess,
     Start,
     Statistics,
-    ToRunner,
     WindowClosed,
 )
 from hw_bench.errors import ServerError
+from hw_bench.serving.control import Control
 from hw_bench.serving.model import ServedModel
-from hw_bench.serving.servers import START_SECONDS, ServerProcess
+from hw_bench.serving.servers import ServerProcess
 from hw_bench.serving.targets import EDGEWARD
-
-M = TypeVar("M", bound=Struct)
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """As the supervisor starts its runners."""
@@ -54,9 +47,13 @@ class EdgewardServer:
         self._shared_memory = shared_memory
         self._folder: Path | None = None
         self._listener: socket.socket | None = None
-        self._control: _Control | None = None
+        self._control: Control | None = None
         self._process: ServerProcess | None = None
         self._backend = ""
+        self.windows = 0
+        """Drift windows that the runner has closed and told: proof that bookkeeping was on."""
+        self.statistics: Statistics | None = None
+        """The newest the runner has told: proof that it counted."""
 
     @property
     def setup(self) -> str:
@@ -99,7 +96,7 @@ class EdgewardServer:
                     environment=ONE_THREAD,
                     pass_fds=fds,
                 )
-            self._control = _Control(ours)
+            self._control = Control(ours, FromRunner)
             self._control.send(self._start_message(private.fileno(), self._listener.fileno()))
 
     def accept(self) -> None:
@@ -118,17 +115,13 @@ class EdgewardServer:
             words = self._process.last_words()
             self.stop()
             raise ServerError(f"{self.name}: {error} {words}") from error
-        self._control.listen()
+        self._control.listen(self._heard)
 
-    @property
-    def windows(self) -> int:
-        """Drift windows that the runner has closed and told: proof that bookkeeping was on."""
-        return 0 if self._control is None else self._control.windows
-
-    @property
-    def statistics(self) -> Statistics | None:
-        """The newest the runner has told: proof that it counted."""
-        return None if self._control is None else self._control.statistics
+    def _heard(self, message: Struct) -> None:
+        if isinstance(message, Statistics):
+            self.statistics = message
+        elif isinstance(message, WindowClosed):
+            self.windows += 1
 
     def pids(self) -> list[int]:
         """See :class:`hw_bench.serving.servers.Server`."""
@@ -171,64 +164,3 @@ class EdgewardServer:
             queue_depth=QUEUE_DEPTH,
             shared_memory=self._shared_memory,
         )
-
-
-class _Control:
-    """The supervisor's end of the control channel; reads to the end, or the runner would wait for room."""
-
-    def __init__(self, channel: socket.socket) -> None:
-        self._channel = channel
-        self._channel.settimeout(START_SECONDS)
-        self._decoder = FrameDecoder()
-        self._unread: list[FromRunner] = []
-        self._thread: threading.Thread | None = None
-        self.windows = 0
-        self.statistics: Statistics | None = None
-
-    def send(self, message: ToRunner) -> None:
-        self._channel.sendall(frame(message))
-
-    def expect(self, kind: type[M]) -> M:
-        """The next message, which must be of that kind."""
-        while not self._unread:
-            self._read()
-        message = self._unread.pop(0)
-        if isinstance(message, kind):
-            return message
-        if isinstance(message, LoadFailed):
-            raise ServerError(f"{message.code}: {message.text}")
-        raise ServerError(f"expected {kind.__name__}, the runner said {type(message).__name__}")
-
-    def listen(self) -> None:
-        """Hear the rest in a thread."""
-        self._channel.settimeout(None)
-        self._thread = threading.Thread(target=self._hear, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._channel.shutdown(socket.SHUT_RDWR)
-        if self._thread is not None:
-            self._thread.join(START_SECONDS)
-        self._channel.close()
-
-    def _hear(self) -> None:
-        try:
-            while True:
-                for message in self._unread:
-                    if isinstance(message, Statistics):
-                        self.statistics = message
-                    elif isinstance(message, WindowClosed):
-                        self.windows += 1
-                self._unread.clear()
-                self._read()
-        except ServerError:
-            return
-
-    def _read(self) -> None:
-        try:
-            data = self._channel.recv(65536)
-            if not data:
-                raise ServerError("the runner closed its control channel.")
-            self._unread += [decode_msgpack(payload, FromRunner) for payload in self._decoder.feed(data)]
-        except (OSError, ProtocolError) as error:
-            raise ServerError(f"control channel: {error}.") from error
