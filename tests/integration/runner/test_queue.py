@@ -87,6 +87,27 @@ def test_a_deadline_is_kept_while_the_model_runs(slow: RunnerUnderTest, address:
     assert counts.failures == 1
 
 
+def test_a_run_that_would_not_end_is_cancelled_and_the_next_one_begins(
+    runner: RunnerUnderTest, address: str
+) -> None:
+    """``x[0, 0]`` is the number of turns: one request asks for a day of them."""
+    tensor = (tiny.spec("x", "FP32", -1, 4),)
+    runner.load(content=tiny.onnx_busy(None), inputs=tensor, outputs=(tiny.spec("y", "FP32", -1, 4),))
+    runner.send(Accept())
+    runner.wait_for(Accepting)
+
+    def ask(turns: float, timeout_us: int) -> httpx.Response:
+        given = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [turns, 0, 0, 0]}
+        content = json.dumps({"inputs": [given], "parameters": {"timeout": timeout_us}})
+        return httpx.post(f"http://{address}/v2/models/tiny/infer", content=content, timeout=60)
+
+    while ask(20_000, 0).status_code == 200:  # until the runner has learnt that this model is slow
+        if runner.statistics_when(lambda said: said.requests > 0).requests > 3:
+            break
+    assert ask(1e11, 100_000).status_code == 504
+    assert ask(10, 20_000_000).status_code == 200
+
+
 def test_pipelined_requests_of_a_slow_model_keep_their_order(slow: RunnerUnderTest, address: str) -> None:
     head = f"POST /v2/models/tiny/infer HTTP/1.1\r\nHost: {address}\r\nContent-Length: {len(body())}\r\n\r\n".encode()
     health = f"GET /v2/health/live HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode()
