@@ -77,6 +77,7 @@ def _serving(serving: ServingReport) -> list[Finding]:
     if serving.refused:
         text = f"{name} refused {serving.refused} requests for their shape, datatype or form"
         found.append(_notice(text, "look at what the client sends; the answer it got names the field"))
+    found += _level(serving, name)
     if serving.drift == "drift":
         found.append(
             _problem(
@@ -92,6 +93,30 @@ def _serving(serving: ServingReport) -> list[Finding]:
                 f"watch it: edgeward drift {serving.model}",
             )
         )
+    return found
+
+
+def _level(serving: ServingReport, name: str) -> list[Finding]:
+    found = []
+    verdict = serving.service_level
+    if verdict is not None and verdict.level == "broken":
+        found.append(
+            _problem(
+                f"{name} breaks its service level: {verdict.text}",
+                "see what else uses the processor and whether it is too hot; "
+                f"go back to the release before: edgeward rollback {serving.model}",
+            )
+        )
+    if serving.degraded is not None:
+        found.append(
+            _notice(
+                f"{name} is served by its smaller variant {serving.variant}: {serving.degraded.text}",
+                "the chosen one comes back by itself once the level has been kept for a while",
+            )
+        )
+    if serving.turned_away:
+        text = f"{name} turned {serving.turned_away} requests away because too many were waiting"
+        found.append(_notice(text, "ask less often, or raise serving.queue_depth"))
     return found
 
 

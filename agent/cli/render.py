@@ -21,7 +21,7 @@ from agent.protocol.control import (
     StatusResult,
 )
 from agent.protocol.drift import DriftWindow
-from agent.protocol.state import Reason, ServingReport
+from agent.protocol.state import Measurement, Reason, ServingReport
 
 PLAIN_WIDTH = 120
 """Columns where the output is not a terminal."""
@@ -30,6 +30,7 @@ _STYLES = {
     "problem": "bold red",
     "error": "red",
     "drift": "red",
+    "broken": "red",
     "notice": "yellow",
     "warning": "yellow",
     "ok": "green",
@@ -80,7 +81,8 @@ def _status(result: StatusResult, console: Console) -> None:
     console.print()
     if state.serving:
         table = _table(
-            "MODEL", "RELEASE", "VARIANT", "READY", "REQUESTS", "FAILED", "P50 MS", "P99 MS", "MIB", "DRIFT"
+            *("MODEL", "RELEASE", "VARIANT", "READY", "REQUESTS", "FAILED"),
+            *("P50 MS", "P95 MS", "P99 MS", "LEVEL", "MIB", "DRIFT"),
         )
         for serving in state.serving:
             table.add_row(*_serving_row(serving))
@@ -104,15 +106,20 @@ def _serving_row(serving: ServingReport) -> list[Text]:
     drift = serving.drift or "not judged yet"
     if serving.drift_rows is not None:
         drift = f"{drift} ({serving.drift_rows} rows)"
+    level = None if serving.service_level is None else serving.service_level.level
     return [
         plain(serving.model),
         plain(serving.release),
-        plain(serving.variant),
+        plain(f"{serving.variant} (degraded)", _STYLES["warning"])
+        if serving.degraded
+        else plain(serving.variant),
         plain("yes", _STYLES["ok"]) if serving.ready else plain("no", _STYLES["problem"]),
         plain(serving.requests),
         plain(serving.failures, _STYLES["error"] if serving.failures else ""),
         plain(_number(serving.p50_ms)),
+        plain(_number(serving.p95_ms)),
         plain(_number(serving.p99_ms)),
+        plain(level, _STYLES.get(level or "", "")),
         plain(_number(serving.memory_mib)),
         plain(drift, _STYLES.get(serving.drift or "", "")),
     ]
@@ -131,6 +138,8 @@ def _models(result: ModelsResult, console: Console) -> None:
     for model in result.models:
         table.add_row(*_model_row(model))
     console.print(table)
+    for model in result.models:
+        _variants(model, console)
 
 
 def _model_row(model: ModelReport) -> list[Text]:
@@ -151,8 +160,45 @@ def _model_row(model: ModelReport) -> list[Text]:
     ]
 
 
+def _variants(model: ModelReport, console: Console) -> None:
+    """The variants that the newest deployment tried, what they measured here, and why one was chosen."""
+    deployment, serving = model.deployment, model.serving
+    if deployment is not None and (deployment.tried or deployment.measurement or deployment.chosen):
+        console.print()
+        console.print(
+            Text.assemble(plain(model.model, "bold"), f" release {deployment.release}, measured here:")
+        )
+        table = _table("VARIANT", "P50 MS", "P99 MS", "BUDGET", "PEAK MIB", "BUDGET", "VERDICT")
+        for tried in deployment.tried:
+            table.add_row(plain(tried.variant), *_measured(tried.measurement), plain(_why(tried.reason)))
+        if deployment.measurement is not None:
+            verdict = deployment.chosen or deployment.reason
+            name = plain(deployment.measurement.variant)
+            table.add_row(name, *_measured(deployment.measurement), plain(verdict and _why(verdict)))
+        elif deployment.chosen is not None:
+            table.add_row(plain(None), *_measured(None), plain(_why(deployment.chosen)))
+        console.print(table)
+    if serving is not None and serving.service_level is not None:
+        console.print(plain(f"service level: {serving.service_level.level}: {serving.service_level.text}"))
+    if serving is not None and serving.degraded is not None:
+        console.print(
+            plain(f"degraded: {serving.variant} serves: {serving.degraded.text}", _STYLES["warning"])
+        )
+
+
+def _measured(measurement: Measurement | None) -> list[Text]:
+    if measurement is None:
+        return [plain(None)] * 5
+    m = measurement
+    figures = (m.p50_ms, m.p99_ms, m.budget_p99_ms, m.peak_memory_mib, m.budget_memory_mib)
+    return [plain(_number(figure)) for figure in figures]
+
+
 def _slot(slot: SlotReport | None) -> str | None:
-    return None if slot is None else f"{slot.release} {slot.variant}"
+    if slot is None:
+        return None
+    standby = "" if slot.standby is None else f" (standby {slot.standby})"
+    return f"{slot.release} {slot.variant}{standby}"
 
 
 @_render.register

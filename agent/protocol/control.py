@@ -54,6 +54,8 @@ class SlotReport(Struct, frozen=True, kw_only=True):
     variant: Name
     artifact: Sha256
     deployment: Name
+    standby: Name | None = None
+    """The smaller variant that is kept beside it."""
 
 
 class ModelReport(Struct, frozen=True, kw_only=True):

@@ -132,6 +132,7 @@ def _slot(release: InstalledRelease | None) -> SlotReport | None:
         variant=release.variant,
         artifact=release.artifact,
         deployment=release.deployment,
+        standby=None if release.standby is None else release.standby.variant,
     )
 
 

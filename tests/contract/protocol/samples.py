@@ -344,7 +344,9 @@ GOLDEN_VECTORS = golden.GoldenVectors(
 )
 ACCESS = access.Access(
     tls=access.TlsFiles(
-        certificate="/etc/edgeward/tls.crt", key="/etc/edgeward/tls.key", client_ca="/etc/edgeward/clients.crt"
+        certificate="/etc/edgeward/tls.crt",
+        key="/etc/edgeward/tls.key",
+        client_ca="/etc/edgeward/clients.crt",
     ),
     hosts=("camera-1.example",),
     query_budget=access.QueryBudget(rows_per_hour=3600, burst=100, tcp="shared"),
@@ -391,7 +393,11 @@ VERIFIED = verification.VerifyResult(
     hub_time=1_700_000_000.0,
 )
 SLOT = control.SlotReport(
-    release=2, variant="onnx-int8", artifact=_digest("1"), deployment="rollout-7.camera-1"
+    release=2,
+    variant="onnx-int8",
+    artifact=_digest("1"),
+    deployment="rollout-7.camera-1",
+    standby="tflite-int8",
 )
 RESULTS: tuple[control.ControlResult, ...] = (
     control.StatusResult(state=REPORTED, connected=True, hold=REASON, desired_at=1_700_000_000.0),
@@ -570,6 +576,8 @@ SAMPLES: tuple[Sample, ...] = (
                 listening_fd=7,
                 models={"digits": "/run/edgeward/models/digits.sock"},
                 maximum_body_bytes=1_048_576,
+                tls=ACCESS.tls,
+                hosts=ACCESS.hosts,
             ),
             front.FrontModels(models={"digits": "/run/edgeward/models/digits.sock"}),
         )
