@@ -3,7 +3,9 @@
 ``docs/configuration.md`` is made from these structs: the docstring below a field is its meaning there.
 """
 
+import ipaddress
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,12 +13,23 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from agent.errors import ConfigError
+from agent.protocol.access import Access, OutputLimits, QueryBudget, TcpBudget, TlsFiles
 from agent.protocol.ids import Name
 from agent.protocol.runner import SharedMemoryAccess
 from agent.protocol.settings import wrong_setting
 
 MAX_PORT = 65_535
-Address = Annotated[str, Meta(pattern=r"^[^:\s]+:[0-9]{1,5}$(?!\n)", description="host:port")]
+Address = Annotated[
+    str, Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{1,5}$(?!\n)", description="host:port")
+]
+AbsolutePath = Annotated[str, Meta(pattern=r"^/[^\x00]*$(?!\n)", description="an absolute path")]
+HostName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$(?!\n)",
+        description="a host name in lower case, without a port",
+    ),
+]
 PositiveInt = Annotated[int, Meta(ge=1, le=2**53)]
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
 """Bounded, so that neither ``inf`` nor ``nan`` becomes a time to wait."""
@@ -37,12 +50,54 @@ class DeviceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Bound of all model files together, bytes."""
 
 
+class TlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """TLS of ``serving.address``, 1.2 or newer. Without it only loopback may be listened on.
+
+    With it nothing there speaks plain HTTP. Files in PEM; each runner reads them when it starts, so that renewed ones hold
+    from the next on.
+    """
+
+    certificate: AbsolutePath
+    """The device's certificate and what lies between it and its authority, leaf first."""
+    key: AbsolutePath
+    """Its private key, not encrypted; the agent's user must be able to read it."""
+    client_ca: AbsolutePath | None = None
+    """Authorities: only clients with a certificate from one of them are let in. Not set: whoever reaches the address is."""
+
+
+class QueryBudgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rows that one user may have inferred, so that a model can't be copied by asking it often enough.
+
+    A user is a uid on the model's Unix socket; root and the agent's own user, who can read the model's file, are not counted.
+    """
+
+    rows_per_hour: PositiveInt
+    """Of every user. What is over it is answered 429."""
+    burst: PositiveInt
+    """Of these, at most so many at once; a larger batch is answered 413."""
+    tcp: TcpBudget = "refused"
+    """Where nobody knows who asks: inference is ``refused``, or all who come over TCP have one user's budget together."""
+
+
+class OutputsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What clients are told of a model's float outputs; drift is watched on what the model said."""
+
+    decimals: Annotated[int, Meta(ge=0, le=15)] | None = None
+    """Rounded to so many."""
+    top_k: PositiveInt | None = None
+    """Only so many, the largest of the last axis; the others become 0, or in a row with values below 0 its smallest one."""
+
+
 class ServingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How models answer requests."""
 
     address: Address | None = None
-    """Loopback ``host:port`` where every model answers the Open Inference Protocol. Each also has a Unix socket of its own,
-    ``models/<model>.sock`` in the runtime folder, which is faster."""
+    """``host:port`` where every model answers the Open Inference Protocol: loopback, or with ``serving.tls`` any address of the
+    device. Each model also has a Unix socket of its own, ``models/<model>.sock`` in the runtime folder, which is faster."""
+    hosts: tuple[HostName, ...] = ()
+    """Names that clients may call ``serving.address`` by, beside itself and the loopback names; needs ``serving.tls``."""
+    socket_group: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    """Group whose members may use the models' Unix sockets; the agent's user must be a member. Not set: its own group."""
     threads: PositiveInt = 1
     """Threads an inference may use."""
     nice: Annotated[int, Meta(ge=0, le=19)] = 0
@@ -79,6 +134,33 @@ class ServingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     restore_after_seconds: Positive = 600.0
     """The chosen variant comes back when the smaller one has served for so long without breaking the service level. Each
     return that does not hold for as long, and each probe that is not passed, doubles the time, up to 32 times."""
+    tls: TlsConfig | None = None
+    query_budget: QueryBudgetConfig | None = None
+    query_budgets: dict[Name, QueryBudgetConfig] = {}
+    """Of models that have their own, in place of ``serving.query_budget``."""
+    outputs: dict[Name, OutputsConfig] = {}
+    """Models whose answers are rounded or cut."""
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """What :attr:`address` speaks TLS with."""
+        tls = self.tls
+        if tls is None:
+            return None
+        return TlsFiles(certificate=tls.certificate, key=tls.key, client_ca=tls.client_ca)
+
+    def access(self, model: str) -> Access:
+        """The walls of one model."""
+        outputs = self.outputs.get(model, OutputsConfig())
+        budget = self.query_budgets.get(model, self.query_budget)
+        return Access(
+            tls=self.tls_files,
+            hosts=self.hosts,
+            query_budget=None
+            if budget is None
+            else QueryBudget(rows_per_hour=budget.rows_per_hour, burst=budget.burst, tcp=budget.tcp),
+            outputs=OutputLimits(decimals=outputs.decimals, top_k=outputs.top_k),
+        )
 
 
 class ProbeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -161,7 +243,9 @@ def parse_config(text: str, *, source: str) -> AgentConfig:
         raise ConfigError(f"{source}: {problem}")
     config = msgspec.convert(raw, AgentConfig)
     _check_patience(config, source)
-    _check_address(config, source)
+    problem = next(_wrong_access(config.serving), "")
+    if problem:
+        raise ConfigError(f"{source}: {problem}")
     return config
 
 
@@ -174,8 +258,52 @@ def _check_patience(config: AgentConfig, source: str) -> None:
         )
 
 
-def _check_address(config: AgentConfig, source: str) -> None:
-    """A port within TCP's bounds."""
-    address = config.serving.address
-    if address is not None and not 1 <= int(address.rpartition(":")[2]) <= MAX_PORT:
-        raise ConfigError(f"{source}: serving.address = {address!r}: the port must be 1-{MAX_PORT}")
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of an :data:`Address`; an IPv6 host without its brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _wrong_access(serving: ServingConfig) -> Iterator[str]:
+    """Walls that contradict each other, or would not stand."""
+    if serving.address is None:
+        if serving.tls is not None:
+            yield "serving.tls: it is for serving.address, which is not set; set it, or leave both out"
+    else:
+        yield from _wrong_address(serving, serving.address)
+    if serving.hosts and serving.tls is None:
+        yield (
+            f"serving.hosts = {list(serving.hosts)}: only with serving.tls; without it only loopback is listened on, and"
+            " another name for that is how a web page would get in"
+        )
+    for model, outputs in serving.outputs.items():
+        if outputs == OutputsConfig():
+            yield f"serving.outputs.{model}: sets nothing; set decimals, top_k or both"
+
+
+def _wrong_address(serving: ServingConfig, address: str) -> Iterator[str]:
+    where = f"serving.address = {address!r}"
+    host, port = host_and_port(address)
+    if not 1 <= port <= MAX_PORT:
+        yield f"{where}: the port must be 1-{MAX_PORT}"
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        yield f"{where}: expected an IP address of this device, or localhost; not a name"
+        return
+    if not loopback and serving.tls is None:
+        yield (
+            f"{where}: off loopback only with TLS, because whoever is on the way could read and change requests; set"
+            " serving.tls.certificate and serving.tls.key, or listen on 127.0.0.1"
+        )
+    if not loopback and serving.shared_memory == "unix+tcp":
+        yield (
+            f"{where}: off loopback not with serving.shared_memory = 'unix+tcp': who comes from elsewhere could have this"
+            " device's memory read and written; set it to 'unix' or 'off'"
+        )
+    budget = serving.query_budget
+    if budget is not None and budget.tcp == "refused":
+        yield (
+            f"{where}: with serving.query_budget it would answer no inference, because over TCP nobody knows who asks; leave"
+            " it out, or set serving.query_budget.tcp = 'shared': one user's budget for all who come over TCP together"
+        )

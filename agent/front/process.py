@@ -10,6 +10,7 @@ from agent.protocol.errors import ProtocolError
 from agent.protocol.front import FromFront, FrontFailed, FrontModels, FrontReady, FrontStart, ToFront
 from agent.protocol.limits import MAX_FRAME_BYTES
 from agent.web.server import Server
+from agent.web.tls import TlsError, server_context
 
 SWEEP_SECONDS = 1.0
 _READ_BYTES = 64 * 1024
@@ -39,10 +40,15 @@ async def _live(channel: "_Channel") -> int:
             FrontFailed(text=f"control channel: expected the start first, got {type(start).__name__}")
         )
         return 2
+    try:
+        tls = None if start.tls is None else server_context(start.tls)
+    except TlsError as error:
+        channel.send(FrontFailed(text=str(error)))
+        return 1
     router = Router()
     router.serve(start.models)
-    server = Server(router.answer, maximum_body_bytes=start.maximum_body_bytes)
-    server.listen(start.listening_fd)
+    server = Server(router.answer, maximum_body_bytes=start.maximum_body_bytes, hosts=start.hosts)
+    server.listen(start.listening_fd, tls=tls)
     sweeping = asyncio.create_task(_sweep(server))
     channel.send(FrontReady())
     try:

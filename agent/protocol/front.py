@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from agent.protocol.access import TlsFiles
+
 
 class FrontStart(Struct, frozen=True, kw_only=True, tag="front-start"):
     """First frame."""
@@ -11,6 +13,9 @@ class FrontStart(Struct, frozen=True, kw_only=True, tag="front-start"):
     models: dict[str, str]
     """Model → path of its Unix socket."""
     maximum_body_bytes: int
+    tls: TlsFiles | None = None
+    hosts: tuple[str, ...] = ()
+    """Names that clients may call it by, beside its own address and the loopback names."""
 
 
 class FrontModels(Struct, frozen=True, kw_only=True, tag="front-models"):

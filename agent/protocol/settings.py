@@ -74,6 +74,11 @@ def _fails(raw: object, kind: Any) -> bool:
     return False
 
 
+def _entry(kind: Any) -> type[Struct] | None:
+    """The table that each entry of ``kind`` is, where it is a table of tables."""
+    return _struct(get_args(kind)[1]) if get_origin(kind) is dict else None
+
+
 def _struct(kind: Any) -> type[Struct] | None:
     """The table that ``kind`` is, or may be (``Table | None``)."""
     arms = (kind, *get_args(kind)) if get_origin(kind) is not dict else (kind,)
@@ -100,6 +105,8 @@ def _words(info: inspect.Type) -> str:
             words = _number(info)
         case inspect.StrType(min_length=shortest, max_length=longest):
             words = "text" if longest is None else f"text of {shortest or 0}-{longest} characters"
+        case inspect.VarTupleType(item_type=item):
+            words = f"a list of: {_words(item)}"
         case inspect.DictType(key_type=key, value_type=value):
             words = f"a table: {_words(key)} → {_words(value)}"
         case inspect.UnionType(types=types):
@@ -134,6 +141,10 @@ def _sections(kind: type[Struct], path: Path, meanings: Mapping[tuple[str, str],
         inner = _struct(field.type)
         if inner is not None:
             yield from _sections(inner, (*path, field.name), meanings)
+    for field in plain:
+        entry = _entry(field.type)
+        if entry is not None:
+            yield from _sections(entry, (*path, field.name, "<name>"), meanings)
 
 
 def _row(kind: type[Struct], field: FieldInfo, meanings: Mapping[tuple[str, str], str]) -> str:
@@ -149,7 +160,7 @@ def _default(field: FieldInfo) -> str:
     match default:
         case msgspec.NODEFAULT | None:
             return "none: must be set" if field.required else "not set"
-        case dict():
+        case dict() | ():
             return "empty"
         case _:
             return f"`{msgspec.json.encode(default).decode()}`"

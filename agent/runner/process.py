@@ -3,6 +3,9 @@
 import asyncio
 import logging
 import math
+import mmap
+import os
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from agent.drift import DriftError, Identity, WindowBuilder, check_tensors, decode_reference
+from agent.protocol.access import Access, OutputLimits
 from agent.protocol.drift import DriftWindow
 from agent.protocol.errors import ProtocolError
 from agent.protocol.manifest import TensorSpec
@@ -35,13 +39,16 @@ from agent.runner.errors import ControlError, ProbeError
 from agent.runner.inference_queue import InferenceQueue
 from agent.runner.model_routes import ModelRoutes
 from agent.runner.openinference import Contract
+from agent.runner.output_policy import OutputPolicy
 from agent.runner.probe import run_probe
+from agent.runner.query_budget import QueryLedger
 from agent.runner.routes import Router
 from agent.runner.server_routes import ServerRoutes
 from agent.runner.service import ModelService
 from agent.runner.shared_memory import Regions
 from agent.runner.statistics import ServingStatistics
 from agent.web.server import Server
+from agent.web.tls import TlsError, server_context
 
 _log = logging.getLogger(__name__)
 
@@ -95,10 +102,11 @@ class Runner:
         """Load and warm up.
 
         Raises:
-            LoadError: the model is refused, can't be run, or its drift reference can't be used.
+            LoadError: the model is refused, can't be run, or something that is needed with it can't be used.
         """
         self._start = start
         self._channel = channel
+        self._tls = _tls(start.access)
         self.backend, row_seconds = _load(start)
         self._queue = InferenceQueue(self.backend.infer, depth=start.queue_depth, row_seconds=row_seconds)
         self._contract = Contract(start.inputs, start.outputs, start.labels)
@@ -109,6 +117,7 @@ class Runner:
             self._router().answer,
             refused=self._statistics.refused,
             maximum_body_bytes=start.maximum_body_bytes,
+            hosts=start.access.hosts,
         )
 
     def _router(self) -> Router:
@@ -126,6 +135,8 @@ class Runner:
             backend=self.backend,
             contract=self._contract,
             regions=self._regions,
+            ledger=_ledger(self._start.access),
+            policy=_policy(self._start),
             default_deadline_s=self._start.default_deadline_ms / 1e3,
             statistics=self._statistics,
             drift=self._drift,
@@ -179,7 +190,7 @@ class Runner:
 
     def _accept(self) -> None:
         for fd in self._start.shared_fds:
-            self._server.listen(fd)
+            self._server.listen(fd, tls=self._tls)
         self._channel.send(Accepting())
 
     async def _drain(self, idle_seconds: float) -> None:
@@ -232,6 +243,33 @@ def _load(start: Start) -> tuple[Backend, float]:
     except InferenceError as error:
         raise LoadError("warm-up-failed", f"the model fails on zeros: {error}") from error
     return backend, quickest
+
+
+def _tls(access: Access) -> ssl.SSLContext | None:
+    try:
+        return None if access.tls is None else server_context(access.tls)
+    except TlsError as error:
+        raise LoadError("tls-unusable", str(error)) from error
+
+
+def _ledger(access: Access) -> QueryLedger | None:
+    if access.query_budget is None:
+        return None
+    if access.ledger_fd is None:
+        raise ControlError("start: a query budget without memory for its ledger")
+    # Who can read the model's file is kept from nothing.
+    exempt = frozenset({0, os.geteuid()})
+    return QueryLedger(access.query_budget, mmap.mmap(access.ledger_fd, 0), exempt=exempt)
+
+
+def _policy(start: Start) -> OutputPolicy | None:
+    limits = start.access.outputs
+    if limits == OutputLimits():
+        return None
+    try:
+        return OutputPolicy(limits, start.outputs)
+    except ValueError as error:
+        raise LoadError("output-policy", f"serving.outputs.{start.model}: {error}") from error
 
 
 def _zeros(specs: Sequence[TensorSpec]) -> dict[str, Array]:

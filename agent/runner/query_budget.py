@@ -30,9 +30,12 @@ class QueryLedger:
     (the runner before, while it drains); two charges in the same microsecond may then count as one.
     """
 
-    def __init__(self, budget: QueryBudget, memory: bytearray | mmap) -> None:
-        """``memory``: zeros at first; its length bounds the users."""
+    def __init__(
+        self, budget: QueryBudget, memory: bytearray | mmap, *, exempt: frozenset[int] = frozenset()
+    ) -> None:
+        """``memory``: zeros at first; its length bounds the users. ``exempt``: uids that are not counted."""
         self._budget = budget
+        self._exempt = exempt
         self._memory = memoryview(memory)
         self._slots = len(self._memory) // _SLOT.size
         self._seconds_a_row = _HOUR / budget.rows_per_hour
@@ -51,6 +54,8 @@ class QueryLedger:
             OverBudgetError: not so many are left; nothing is taken.
             RequestError: never will so many be there at once, or nobody may ask over TCP.
         """
+        if uid in self._exempt:
+            return
         if uid is None and self._budget.tcp == "refused":
             raise RequestError(
                 "query budget: this model is not served over TCP, where nobody knows who asks; use its own Unix socket",

@@ -6,7 +6,13 @@ from http import HTTPStatus
 from typing import NamedTuple, TypeAlias, TypeVar
 from urllib.parse import unquote
 
-from agent.runner.errors import QueueFullError, RequestError, ServingError, UnknownTargetError
+from agent.runner.errors import (
+    OverBudgetError,
+    QueueFullError,
+    RequestError,
+    ServingError,
+    UnknownTargetError,
+)
 from agent.web.messages import Answer, Pending, Request, error_answer
 
 _log = logging.getLogger(__name__)
@@ -91,7 +97,7 @@ def guarded(request: Request, produce: Callable[[], A]) -> A | Answer:
     """What ``produce`` gives, or the answer that tells what went wrong."""
     try:
         return produce()
-    except QueueFullError as error:
+    except (QueueFullError, OverBudgetError) as error:
         return error_answer(str(error), error.status)._replace(retry_after=error.retry_after)
     except (RequestError, ServingError) as error:
         return error_answer(str(error), error.status)

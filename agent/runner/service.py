@@ -11,6 +11,8 @@ from agent.runner.drift_log import DriftLog
 from agent.runner.errors import QueueFullError, RequestError, ServingError
 from agent.runner.inference_queue import InferenceQueue, Run
 from agent.runner.openinference import Contract, Decoder, InferRequest
+from agent.runner.output_policy import OutputPolicy
+from agent.runner.query_budget import QueryLedger
 from agent.runner.responses import Body, Encoder
 from agent.runner.shared_memory import Regions
 from agent.runner.statistics import ServingStatistics
@@ -45,7 +47,10 @@ class ModelService:
         statistics: ServingStatistics,
         drift: DriftLog | None,
         queue: InferenceQueue,
+        ledger: QueryLedger | None = None,
+        policy: OutputPolicy | None = None,
     ) -> None:
+        """``ledger``: of the query budget, None without one; ``policy``: what is told of outputs, None: everything."""
         self.model = model
         self.version = str(release)
         self.contract = contract
@@ -56,6 +61,8 @@ class ModelService:
         self._default_deadline_s = default_deadline_s
         self._drift = drift
         self._queue = queue
+        self._ledger = ledger
+        self._policy = policy
 
     def begin(
         self, body: bytes, header_length: int | None, arrived: float, *, peer: int | None = None
@@ -76,6 +83,9 @@ class ModelService:
         try:
             arrived = self._queue.turn_began(arrived)
             request = self._decode(body, header_length, peer)
+            rows = self.contract.rows(request.inputs)
+            if self._ledger is not None:
+                self._ledger.charge(peer, rows, time.monotonic())
         except RequestError:
             self.statistics.refused()
             raise
@@ -83,7 +93,6 @@ class ModelService:
             self.statistics.turned_away()
             raise
         deadline = request.deadline_s or self._default_deadline_s
-        rows = self.contract.rows(request.inputs)
         run = Run(request.inputs, rows=rows, arrived=arrived, deadline_s=deadline)
         return Call(request, run, taken, time.perf_counter())
 
@@ -148,6 +157,8 @@ class ModelService:
         if self._drift is not None:
             self._drift.add(request.inputs, outputs)
         _refuse_non_finite(request.inputs, outputs)
+        if self._policy is not None:
+            outputs = self._policy.apply(outputs)
         answer = self._encode(request, outputs)
         call.run.check_deadline("was answered too late")
         return answer

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from agent.config import AgentConfig
+from agent.config import AgentConfig, host_and_port
 from agent.core.events import Event
 from agent.core.model_state import ModelState
 from agent.core.reconcile import Plan, reconcile
@@ -134,7 +134,9 @@ class Models:
         serving = self._config.serving
         if self._address is None and serving.address is not None:
             self._address = await DeviceAddress.open(
-                _host_and_port(serving.address),
+                host_and_port(serving.address),
+                tls=serving.tls_files,
+                hosts=serving.hosts,
                 maximum_body_bytes=serving.maximum_body_bytes,
                 on_front_death=self._front_died,
             )
@@ -149,6 +151,8 @@ class Models:
                 unix_path=runtime / "models" / f"{name}.sock",
                 private_folder=runtime / "private",
                 tcp=tcp,
+                group=self._config.serving.socket_group,
+                access=self._config.serving.access(name),
             )
         except AddressError:
             if tcp is not None and self._address is not None:
@@ -332,8 +336,3 @@ class Models:
             )
         )
         self._changed()
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host, int(port)

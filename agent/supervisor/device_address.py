@@ -5,12 +5,14 @@ import logging
 import socket
 from collections.abc import Callable, Mapping
 
+from agent.protocol.access import TlsFiles
 from agent.protocol.state import Reason
-from agent.supervisor.errors import FrontStartError
+from agent.supervisor.errors import AddressError, FrontStartError
 from agent.supervisor.front import Front
 from agent.supervisor.listeners import bind_tcp
 from agent.supervisor.model_server import ModelServer
 from agent.supervisor.placeholder import Placeholder
+from agent.web.tls import TlsError, server_context
 
 _log = logging.getLogger(__name__)
 
@@ -27,13 +29,17 @@ class DeviceAddress:
         self,
         listener: socket.socket,
         *,
+        tls: TlsFiles | None,
+        hosts: tuple[str, ...],
         maximum_body_bytes: int,
         on_front_death: Callable[[Reason], None] | None,
     ) -> None:
+        self._tls = tls
+        self._hosts = hosts
         self._maximum_body_bytes = maximum_body_bytes
         self._on_front_death = on_front_death
         self._free: socket.socket | None = listener
-        self._placeholder = Placeholder((listener,))
+        self._placeholder = Placeholder((listener,), tls=self._tls)
         self._front: Front | None = None
         self._address = listener.getsockname()[:2]
 
@@ -42,6 +48,8 @@ class DeviceAddress:
         cls,
         address: tuple[str, int],
         *,
+        tls: TlsFiles | None = None,
+        hosts: tuple[str, ...] = (),
         maximum_body_bytes: int,
         on_front_death: Callable[[Reason], None] | None = None,
         bind_seconds: float = BIND_SECONDS,
@@ -49,10 +57,17 @@ class DeviceAddress:
         """Listen, and answer 503 until there is a model.
 
         Raises:
-            AddressError: not loopback, taken, or not permitted.
+            AddressError: not loopback and without TLS, taken, not permitted, or TLS's files can't be used.
         """
-        listener = await bind_tcp(address, bind_seconds)
-        opened = cls(listener, maximum_body_bytes=maximum_body_bytes, on_front_death=on_front_death)
+        _check_tls(tls)
+        listener = await bind_tcp(address, bind_seconds, tls=tls is not None)
+        opened = cls(
+            listener,
+            tls=tls,
+            hosts=hosts,
+            maximum_body_bytes=maximum_body_bytes,
+            on_front_death=on_front_death,
+        )
         opened._placeholder.resume(NO_MODEL)
         return opened
 
@@ -77,7 +92,7 @@ class DeviceAddress:
     def give_back(self, listener: socket.socket) -> None:
         """It was taken for a model that could not be opened."""
         self._free = listener
-        self._placeholder = Placeholder((listener,))
+        self._placeholder = Placeholder((listener,), tls=self._tls)
         self._placeholder.resume(NO_MODEL)
 
     async def share(self, servers: Mapping[str, ModelServer]) -> None:
@@ -94,7 +109,13 @@ class DeviceAddress:
         owner = next((server for server in servers.values() if server.listeners.tcp_socket), None)
         listener = self._free if owner is None else owner.listeners.tcp_socket
         assert listener is not None, "somebody has it"  # noqa: S101 - take() and surrender_tcp() see to it
-        front = Front(listener, maximum_body_bytes=self._maximum_body_bytes, on_death=self._on_front_death)
+        front = Front(
+            listener,
+            maximum_body_bytes=self._maximum_body_bytes,
+            tls=self._tls,
+            hosts=self._hosts,
+            on_death=self._on_front_death,
+        )
         try:
             await front.start(paths)
         except FrontStartError as error:
@@ -118,3 +139,11 @@ class DeviceAddress:
             with contextlib.suppress(OSError):
                 self._free.close()
             self._free = None
+
+
+def _check_tls(tls: TlsFiles | None) -> None:
+    try:
+        if tls is not None:
+            server_context(tls)
+    except TlsError as error:
+        raise AddressError(f"inference address: {error}") from error

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.core.restart import RestartPolicy, RestartState, after_crash
+from agent.protocol.access import TlsFiles
 from agent.protocol.front import FromFront, FrontFailed, FrontModels, FrontReady, FrontStart
 from agent.protocol.state import Reason
 from agent.supervisor.children import Child, module_command, spawn_child
@@ -30,12 +31,16 @@ class Front:
         listener: socket.socket,
         *,
         maximum_body_bytes: int,
+        tls: TlsFiles | None = None,
+        hosts: tuple[str, ...] = (),
         restart: RestartPolicy | None = None,
         on_death: Callable[[Reason], None] | None = None,
         command: Sequence[str] = FRONT_COMMAND,
     ) -> None:
         self._listener = listener
         self._maximum_body_bytes = maximum_body_bytes
+        self._tls = tls
+        self._hosts = hosts
         self._restart = restart or RestartPolicy()
         self._on_death = on_death
         self._command = tuple(command)
@@ -94,6 +99,8 @@ class Front:
             listening_fd=self._listener.fileno(),
             models=self._models,
             maximum_body_bytes=self._maximum_body_bytes,
+            tls=self._tls,
+            hosts=self._hosts,
         )
         try:
             async with asyncio.timeout(START_SECONDS):

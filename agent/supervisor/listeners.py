@@ -14,6 +14,10 @@ import socket
 import time
 from pathlib import Path
 
+import msgspec
+
+from agent.protocol.access import Access
+from agent.supervisor import socket_group
 from agent.supervisor.errors import AddressError
 
 BACKLOG = 1024
@@ -23,6 +27,9 @@ _MAXIMUM_PATH_BYTES = 107
 """``sun_path`` is 108 bytes with its terminating zero (unix(7))."""
 
 _RETRY_SECONDS = 0.05
+
+LEDGER_BYTES = 4096
+"""Debts of 256 users."""
 
 
 class PrivateListener:
@@ -48,8 +55,11 @@ class PrivateListener:
 class ModelListeners:
     """The public sockets of one model, and the folder of its private ones. Made by :meth:`open`."""
 
-    def __init__(self, model: str, unix_path: Path, private_folder: Path, lock_fd: int) -> None:
+    def __init__(
+        self, model: str, unix_path: Path, private_folder: Path, lock_fd: int, access: Access
+    ) -> None:
         self.model = model
+        self.access = _with_ledger(access)
         self.unix_path = unix_path
         self._private_folder = private_folder
         self._lock_fd = lock_fd
@@ -64,37 +74,51 @@ class ModelListeners:
         *,
         unix_path: Path,
         private_folder: Path,
-        tcp: tuple[str, int] | None = None,
+        tcp: tuple[str, int] | socket.socket | None = None,
         unix_mode: int = 0o660,
+        group: str | None = None,
+        access: Access | None = None,
         bind_timeout: float = 5.0,
     ) -> "ModelListeners":
         """Bind everything. Port 0 takes a free one (:attr:`tcp_address` says which).
 
+        ``tcp`` may be a listening socket, which is then this model's.
         A Unix socket left by an earlier start is replaced; a lock file beside it tells a leftover from a socket that
         another agent is using. A TCP port that the runner of an earlier, killed agent still holds is waited for, up to
         ``bind_timeout`` seconds.
 
+        ``group`` may use the Unix socket, and pass through its folder's parent to it; None: the agent's own.
+        ``access`` is for the runners; TCP off loopback is listened on only where it has TLS.
+
         Raises:
-            AddressError: not loopback, taken, not a socket, too long, or not permitted; the text says which.
+            AddressError: not allowed, taken, not a socket, too long, or not permitted; the text says which.
         """
-        if tcp is not None:
-            check_loopback(*tcp)
         _check_length(unix_path)
         _make_folder(unix_path.parent, 0o755)
         _make_folder(private_folder, 0o700)
-        listeners = cls(model, unix_path, private_folder, _lock(unix_path))
+        if group is not None:
+            socket_group.give(unix_path.parent, group, 0o750)
+            socket_group.let_through(unix_path.parent.parent, group)
+        listeners = cls(model, unix_path, private_folder, _lock(unix_path), access or Access())
         try:
-            listeners._bind_public(unix_path, unix_mode)
+            listeners._bind_public(unix_path, unix_mode, group)
             if tcp is not None:
-                listeners._sockets.append(await _bind_tcp_within(tcp, bind_timeout))
+                listener = (
+                    tcp
+                    if isinstance(tcp, socket.socket)
+                    else await bind_tcp(tcp, bind_timeout, tls=listeners.access.tls is not None)
+                )
+                listeners._sockets.append(listener)
         except BaseException:
             listeners.close()
             raise
         return listeners
 
-    def _bind_public(self, path: Path, mode: int) -> None:
-        self._sockets.append(_bind_unix(path, mode))
+    def _bind_public(self, path: Path, mode: int, group: str | None) -> None:
+        self._sockets.append(_bind_unix(path, mode if group is None else 0o600))
         self._inode = path.stat().st_ino
+        if group is not None:
+            socket_group.give(path, group, mode)
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
@@ -106,12 +130,27 @@ class ModelListeners:
         return tuple(each.fileno() for each in self._sockets)
 
     @property
+    def inherited_fds(self) -> tuple[int, ...]:
+        """What a runner is given: the public sockets, and the query budget's ledger where there is one."""
+        ledger = self.access.ledger_fd
+        return self.fds if ledger is None else (*self.fds, ledger)
+
+    @property
     def tcp_address(self) -> tuple[str, int] | None:
         """Where TCP is listened on, if it is."""
         if len(self._sockets) == 1:
             return None
         host, port = self._sockets[1].getsockname()[:2]
         return str(host), int(port)
+
+    @property
+    def tcp_socket(self) -> socket.socket | None:
+        """The listening TCP socket, where there is one."""
+        return self._sockets[1] if len(self._sockets) > 1 else None
+
+    def surrender_tcp(self) -> socket.socket | None:
+        """The TCP socket, which is not this model's any more; None where it has none."""
+        return self._sockets.pop() if len(self._sockets) > 1 else None
 
     def private(self) -> PrivateListener:
         """A new private socket, with a path of its own.
@@ -130,27 +169,44 @@ class ModelListeners:
             if self._inode is not None and self.unix_path.stat().st_ino == self._inode:
                 self.unix_path.unlink()
         self._inode = None
+        if self.access.ledger_fd is not None:
+            os.close(self.access.ledger_fd)
+            self.access = msgspec.structs.replace(self.access, ledger_fd=None)
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
 
 
-def check_loopback(host: str, port: int) -> None:
-    """Refuse what is not this machine alone.
+def _with_ledger(access: Access) -> Access:
+    """With memory of its own, where a query budget needs it: it outlives the runners, not the agent."""
+    if access.query_budget is None:
+        return access
+    fd = os.memfd_create("query-ledger")
+    os.ftruncate(fd, LEDGER_BYTES)
+    return msgspec.structs.replace(access, ledger_fd=fd)
+
+
+def check_address(host: str, port: int, *, tls: bool) -> None:
+    """Refuse what anybody else could listen in on.
 
     Raises:
-        AddressError: ``host`` is not ``localhost`` or a loopback address, or ``port`` is out of range.
+        AddressError: without TLS, ``host`` is not ``localhost`` or a loopback address; with it, not an address of any
+            kind; or ``port`` is out of range.
     """
     if not 0 <= port <= 65535:  # noqa: PLR2004 - the range of a TCP port
         raise AddressError(f"inference address {host}:{port}: the port must be 0-65535 (0: any free one)")
+    if host == "localhost":
+        return
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = False
-    if not loopback:
         raise AddressError(
-            f"inference address {host}:{port}: only loopback is allowed (127.0.0.1, ::1 or localhost), because requests"
-            " are neither encrypted nor authenticated; reach a device from elsewhere through a proxy that does both"
+            f"inference address {host}:{port}: expected an IP address of this device, or localhost; not a name"
+        ) from None
+    if not loopback and not tls:
+        raise AddressError(
+            f"inference address {host}:{port}: without TLS only loopback is allowed (127.0.0.1, ::1 or localhost),"
+            " because whoever is on the way could read and change requests; set serving.tls"
         )
 
 
@@ -203,7 +259,15 @@ def _bind_unix(path: Path, mode: int) -> socket.socket:
     return listener
 
 
-async def _bind_tcp_within(address: tuple[str, int], seconds: float) -> socket.socket:
+async def bind_tcp(address: tuple[str, int], seconds: float, *, tls: bool = False) -> socket.socket:
+    """Listen on an address, non-blocking; one that is still taken is waited for, so many ``seconds``.
+
+    ``tls``: what is accepted there speaks TLS, so it need not be loopback.
+
+    Raises:
+        AddressError: not allowed, taken, or not permitted.
+    """
+    check_address(*address, tls=tls)
     deadline = time.monotonic() + seconds
     while True:
         try:

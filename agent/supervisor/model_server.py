@@ -47,7 +47,7 @@ class ModelServer:
         self._cgroup = cgroup
         self._room = room or Room()
         self._gap: Gap | None = None
-        self._placeholder = Placeholder(listeners.sockets)
+        self._placeholder = Placeholder(listeners.sockets, tls=listeners.access.tls)
         self._active: RunnerProcess | None = None
         self._candidates: set[RunnerProcess] = set()
         self._draining: dict[RunnerProcess, asyncio.Task[object]] = {}

@@ -9,8 +9,12 @@ import contextlib
 import json
 import logging
 import socket
+import ssl
 from collections.abc import Sequence
 from functools import partial
+
+from agent.protocol.access import TlsFiles
+from agent.web.tls import TlsError, server_context
 
 _log = logging.getLogger(__name__)
 
@@ -22,14 +26,17 @@ _PATIENCE_SECONDS = 10.0
 _LINGER_SECONDS = 2.0
 """For a client to finish sending what is thrown away."""
 _RETRY_SECONDS = 0.5
-_CLOSED_EARLY_ERRORS = (ConnectionError, asyncio.IncompleteReadError, TimeoutError)
+_CLOSED_EARLY_ERRORS = (ConnectionError, asyncio.IncompleteReadError, TimeoutError, ssl.SSLError)
 
 
 class Placeholder:
     """Serves a model's shared sockets while no runner does. Starts paused."""
 
-    def __init__(self, sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, sockets: Sequence[socket.socket], *, tls: TlsFiles | None = None) -> None:
+        """``tls``: what TCP sockets speak; while its files can't be used, clients of TCP are closed without an answer."""
         self._sockets = tuple(sockets)
+        self._tls = tls
+        self._context: ssl.SSLContext | None = None
         self._reason = ""
         self._serving = False
         self._watched = False
@@ -47,8 +54,19 @@ class Placeholder:
     def resume(self, reason: str) -> None:
         """Accept connections (again) and tell each one ``reason``."""
         self._reason = reason
+        if not self._serving:
+            self._read_certificate()
         self._serving = True
         self._watch()
+
+    def _read_certificate(self) -> None:
+        """Again at each outage, so that a renewed one is used; one that is half written leaves the one before."""
+        if self._tls is None or all(each.family == socket.AF_UNIX for each in self._sockets):
+            return
+        try:
+            self._context = server_context(self._tls)
+        except TlsError:
+            _log.exception("the placeholder can't speak TLS")
 
     def pause(self) -> None:
         """Stop accepting, at once. Connections that wait are left to whoever accepts next; accepted ones are answered."""
@@ -113,7 +131,13 @@ class Placeholder:
             _log.error("the placeholder failed to answer", exc_info=task.exception())
 
     async def _answer(self, connection: socket.socket) -> None:
-        reader, writer = await asyncio.open_connection(sock=connection, limit=_MAXIMUM_HEADER_BYTES)
+        tls = self._tls is not None and connection.family != socket.AF_UNIX
+        if tls and self._context is None:
+            return
+        try:
+            reader, writer = await _streams(connection, self._context if tls else None)
+        except OSError:
+            return  # gone, or no handshake
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 writer.write(await self._response(reader))
@@ -140,6 +164,22 @@ class Placeholder:
         if target.partition(b"?")[0] == b"/v2/health/live":
             return _http(200, "OK", b"")
         return _http(503, "Service Unavailable", _error(self._reason), head=method == b"HEAD")
+
+
+async def _streams(
+    connection: socket.socket, tls: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_MAXIMUM_HEADER_BYTES)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await loop.connect_accepted_socket(
+        lambda: protocol,
+        connection,
+        ssl=tls,
+        ssl_handshake_timeout=None if tls is None else _PATIENCE_SECONDS,
+        ssl_shutdown_timeout=None if tls is None else _LINGER_SECONDS,
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

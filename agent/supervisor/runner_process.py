@@ -128,7 +128,7 @@ class RunnerProcess:
                 command,
                 "--control-fd",
                 FromRunner,
-                pass_fds=(private.fileno(), *listeners.fds),
+                pass_fds=(private.fileno(), *listeners.inherited_fds),
                 environment=_ENVIRONMENT,
             )
         except OSError as error:
@@ -142,14 +142,16 @@ class RunnerProcess:
         own = _settle(spec, child.pid, cgroup)
         runner = cls(spec, child, private, callbacks or RunnerCallbacks(), own)
         try:
-            await runner._load(listeners.fds, load_timeout_seconds)
+            await runner._load(listeners, load_timeout_seconds)
         except BaseException:
             await runner.stop(timeout_seconds=0.0)
             raise
         return runner
 
-    async def _load(self, shared_fds: tuple[int, ...], timeout_seconds: float) -> None:
-        start = self.spec.start(private_fd=self._private.fileno(), shared_fds=shared_fds)
+    async def _load(self, listeners: ModelListeners, timeout_seconds: float) -> None:
+        start = self.spec.start(
+            private_fd=self._private.fileno(), shared_fds=listeners.fds, access=listeners.access
+        )
         late = Reason(code="start-timeout", text=f"the model was not loaded within {timeout_seconds:g} s")
         with self._watch.closely():
             answer: Loaded | LoadFailed = await self._ask(

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from agent.protocol.access import Access
 from agent.protocol.manifest import TensorSpec
 from agent.protocol.runner import SharedMemoryAccess, Start
 
@@ -32,7 +33,7 @@ class RunnerSpec(Struct, frozen=True, kw_only=True):
     memory_limit_mib: float | None = None
     """PSS at which the process is killed (``memory-over-budget``); None: no limit."""
 
-    def start(self, *, private_fd: int, shared_fds: tuple[int, ...]) -> Start:
+    def start(self, *, private_fd: int, shared_fds: tuple[int, ...], access: Access) -> Start:
         """The first frame of a process with these descriptors."""
         return Start(
             model=self.model,
@@ -53,4 +54,5 @@ class RunnerSpec(Struct, frozen=True, kw_only=True):
             maximum_body_bytes=self.maximum_body_bytes,
             queue_depth=self.queue_depth,
             shared_memory=self.shared_memory,
+            access=access,
         )

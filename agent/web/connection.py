@@ -4,6 +4,7 @@ import array
 import asyncio
 import fcntl
 import ipaddress
+import os
 import termios
 import time
 from collections import deque
@@ -223,7 +224,7 @@ class HttpConnection(asyncio.Protocol):
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         path = self._url.partition(b"?")[0]
-        request = Request(self._parser.get_method(), path, self._headers, body, self._arrived, self._peer.uid)
+        request = Request(self._parser.get_method(), path, self._headers, body, self._arrived, self._uid())
         self._body = []
         self._busy = False
         self._in_head = True
@@ -233,8 +234,12 @@ class HttpConnection(asyncio.Protocol):
             self._waiting.append((request, self._keep_alive))
 
     def _uid(self) -> int | None:
-        """Of the client; unknown where the front, which knows no more than its TCP connection, passes a request on."""
-        return None if FORWARDED in self._headers else self._peer.uid
+        """Of the client; unknown where the front, which knows no more than its TCP connection, passes a request on.
+
+        Only the front's own user is believed: others could hide behind the header from what holds for their uid.
+        """
+        uid = self._peer.uid
+        return None if FORWARDED in self._headers and uid in {0, os.geteuid()} else uid
 
     def _handle(self, request: Request, *, keep_alive: bool) -> None:
         answer = self._owner.answer(request)

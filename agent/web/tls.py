@@ -3,6 +3,8 @@
 import ssl
 from pathlib import Path
 
+from agent.protocol.access import TlsFiles
+
 HANDSHAKE_SECONDS = 10.0
 """For a client to finish its handshake; until then it holds a connection's place."""
 
@@ -14,17 +16,13 @@ class TlsError(Exception):
     """TLS can't be spoken with these files; the text says which one and why."""
 
 
-def server_context(certificate: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
-    """TLS 1.2 or newer with this certificate; with ``client_ca`` only for clients that have one of its.
-
-    Args:
-        certificate: path of the chain in PEM, leaf first.
-        key: path of its private key in PEM, not encrypted.
-        client_ca: path of the authorities of clients in PEM; None: clients need no certificate.
+def server_context(files: TlsFiles) -> ssl.SSLContext:
+    """TLS 1.2 or newer with these files as they are now.
 
     Raises:
-        TlsError: a file can't be read, is something else, or the two don't belong together.
+        TlsError: a file can't be read, is something else, or the key is not that of the certificate.
     """
+    certificate, key, client_ca = files.certificate, files.key, files.client_ca
     for what, path in (("certificate", certificate), ("key", key), ("client_ca", client_ca)):
         if path is not None:
             _check_readable(what, path)

@@ -1,6 +1,8 @@
 """The settings pages are made from the structs, and say what the structs say."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
 import msgspec
 import pytest
@@ -27,18 +29,37 @@ def test_the_hubs_page_is_current() -> None:
     )
 
 
+def tables(kind: Any, path: str) -> Iterator[tuple[str, type[Struct]]]:
+    """Every table of the file that ``kind`` is, may be, or has entries of."""
+    if get_origin(kind) is dict:
+        yield from tables(get_args(kind)[1], f"{path}.<name>")
+        return
+    for arm in (kind, *get_args(kind)):
+        if isinstance(arm, type) and issubclass(arm, Struct):
+            yield path, arm
+            for field in fields(arm):
+                yield from tables(field.type, f"{path}.{field.name}".removeprefix("."))
+
+
+def is_table(kind: Any) -> bool:
+    return get_origin(kind) is not dict and bool(list(tables(kind, "")))
+
+
 def test_every_setting_has_a_row_in_its_section() -> None:
     sections = document_config.document().split("\n## ")
-    for section in fields(AgentConfig):
-        text = next(part for part in sections if part.startswith(f"`[{section.name}]`"))
+    _, *found = tables(AgentConfig, "")
+    assert "serving.outputs.<name>" in dict(found)
+    for path, kind in found:
+        text = next(part for part in sections if part.startswith(f"`[{path}]`"))
         rows = [line for line in text.splitlines() if line.startswith("| `")]
-        assert [row.split("`")[1] for row in rows] == [field.name for field in fields(section.type)]
+        wanted = [field.name for field in fields(kind) if not is_table(field.type)]
+        assert [row.split("`")[1] for row in rows] == wanted
 
 
 def test_the_default_shown_is_the_default() -> None:
     for section in fields(AgentConfig):
         for field in fields(section.type):
-            if field.default is not msgspec.NODEFAULT and field.default is not None:
+            if field.default not in {msgspec.NODEFAULT, None, ()}:
                 row = f"| `{field.name}` | `{msgspec.json.encode(field.default).decode()}` |"
                 assert row in document_config.document()
 
