@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from agent.drift import DriftError, Identity, WindowBuilder, check_tensors, decode_reference
 from agent.protocol.access import Access, OutputLimits
 from agent.protocol.drift import DriftWindow
@@ -32,7 +30,7 @@ from agent.protocol.runner import (
     WindowClosed,
     YieldTcp,
 )
-from agent.runner.backends import DTYPES, Array, Backend, InferenceError, ModelRefusedError, open_backend
+from agent.runner.backends import Array, Backend, InferenceError, ModelRefusedError, open_backend, zeros
 from agent.runner.control import ControlChannel
 from agent.runner.drift_log import DriftLog
 from agent.runner.errors import ControlError, ProbeError
@@ -108,7 +106,12 @@ class Runner:
         self._channel = channel
         self._tls = _tls(start.access)
         self.backend, row_seconds = _load(start)
-        self._queue = InferenceQueue(self.backend.infer, depth=start.queue_depth, row_seconds=row_seconds)
+        self._queue = InferenceQueue(
+            self.backend.infer,
+            depth=start.queue_depth,
+            row_seconds=row_seconds,
+            cancel=self.backend.cancel,
+        )
         self._contract = Contract(start.inputs, start.outputs, start.labels)
         self._regions = Regions(start.shared_memory, maximum_bytes=start.maximum_body_bytes)
         self._drift = _drift(start, self._window_closed)
@@ -233,12 +236,12 @@ def _load(start: Start) -> tuple[Backend, float]:
         )
     except ModelRefusedError as error:
         raise LoadError(error.code, str(error)) from error
-    zeros = _zeros(start.inputs)
+    blank = _zeros(start.inputs)
     quickest = math.inf
     try:
         for _ in range(WARM_UP_RUNS):
             begun = time.perf_counter()
-            backend.infer(zeros)
+            backend.infer(blank)
             quickest = min(quickest, time.perf_counter() - begun)
     except InferenceError as error:
         raise LoadError("warm-up-failed", f"the model fails on zeros: {error}") from error
@@ -274,7 +277,7 @@ def _policy(start: Start) -> OutputPolicy | None:
 
 def _zeros(specs: Sequence[TensorSpec]) -> dict[str, Array]:
     return {
-        spec.name: np.zeros([1 if size == -1 else size for size in spec.shape], DTYPES[spec.datatype])
+        spec.name: zeros(spec.datatype, [1 if size == -1 else size for size in spec.shape])
         for spec in specs
     }
 

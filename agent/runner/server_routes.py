@@ -24,7 +24,7 @@ _NO_CUDA = "CUDA shared memory is not supported: models run on the CPU; use syst
 _NO_TRACE = "tracing is not supported; /v2/models/stats tells where the time goes"
 _NO_LOGGING = "log settings are the agent's (its configuration, section log), not this server's"
 
-Size = Annotated[int, Meta(ge=0, lt=2**63)]
+Size = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class _Register(Struct):

@@ -144,6 +144,8 @@ def from_json(spec: TensorSpec, shape: tuple[int, ...], data: Any) -> Array:
         raise RequestError(
             f"{where}: expected data of shape {list(shape)}, flat or nested, got {list(values.shape)}"
         )
+    if spec.datatype == "UINT64" and values.dtype.kind == "f":
+        values = _mixed(data, values)
     convert = _encoded if spec.datatype == BYTES else _converted
     return convert(spec, values).reshape(shape)
 
@@ -157,6 +159,14 @@ def _encoded(spec: TensorSpec, values: Array) -> Array:
             )
         encoded[index] = text.encode()
     return encoded
+
+
+def _mixed(data: list[Any], values: Array) -> Array:
+    """``values``, unless numpy made floats of whole numbers: it does where only some are too large for INT64."""
+    exact: Array = np.array(data, object)
+    if any(type(value) is not int or value < 0 for value in exact.flat):
+        return values
+    return exact.astype(np.uint64)  # none is over 2**64 - 1: of those, numpy makes objects
 
 
 _KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}
