@@ -1,4 +1,4 @@
-"""``python -m hw_bench run``: measure a release on this machine and write the evidence."""
+"""``python -m hw_bench``: measure a release on this machine as evidence, or compare how servers serve it."""
 
 import argparse
 import sys
@@ -9,25 +9,32 @@ import msgspec
 
 from agent.protocol.evidence import BenchReport
 from agent.protocol.ids import is_name
-from hw_bench.bench import run_bench
 from hw_bench.errors import BenchError
-from hw_bench.scenarios import FULL, QUICK
+from hw_bench.serving.command import add_commands
 from hw_bench.subject import read_subject
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 when the report is written, 1 when it is refused (the reason on stderr), 2 for a wrong call."""
+    """Run the command; 0 when it is done, 1 when it is refused (the reason on stderr), 2 for a wrong call."""
     options = _parser().parse_args(arguments)
     try:
-        report = run_bench(
-            read_subject(options.directory),
-            hardware_class=options.hardware_class,
-            effort=QUICK if options.quick else FULL,
-            progress=lambda name: print(f"measuring {name} …", file=sys.stderr),
-        )
+        options.run(options)
     except BenchError as error:
         print(f"hw_bench: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    from hw_bench.bench import run_bench  # noqa: PLC0415 - brings NumPy, which the other commands must not share
+    from hw_bench.scenarios import FULL, QUICK  # noqa: PLC0415
+
+    report = run_bench(
+        read_subject(options.directory),
+        hardware_class=options.hardware_class,
+        effort=QUICK if options.quick else FULL,
+        progress=lambda name: print(f"measuring {name} …", file=sys.stderr),
+    )
     encoded = msgspec.json.encode(report, order="deterministic")
     options.out.write_bytes(msgspec.json.format(encoded, indent=2) + b"\n")
     _show(report)
@@ -35,7 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from hw_bench.plot import draw  # noqa: PLC0415 - matplotlib takes a second to import
 
         draw(report, options.plot)
-    return 0
 
 
 def _show(report: BenchReport) -> None:
@@ -61,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, required=True, metavar="FILE.json")
     run.add_argument("--plot", type=Path, metavar="FILE.png")
     run.add_argument("--quick", action="store_true", help="at most about 5 seconds a variant")
+    run.set_defaults(run=_run)
+    add_commands(commands)
     return parser
 
 

@@ -1,18 +1,16 @@
 """Runs one fresh process per variant, one after the other, and puts their results into one report."""
 
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
-import psutil
 
 from agent.protocol.evidence import BenchReport
 from hw_bench.child import ChildRequest, ChildResult
 from hw_bench.errors import MeasurementError
+from hw_bench.machine import machine
 from hw_bench.scenarios import Effort
 from hw_bench.subject import Subject, SubjectVariant
 
@@ -89,22 +87,3 @@ def _measure(subject: Subject, variant: SubjectVariant, effort: Effort, threads:
 def _package(backend: str) -> tuple[str, str]:
     name, _, version = backend.partition(" ")
     return name, version
-
-
-def machine() -> str:
-    """CPU model, cores and kernel of this machine, in words."""
-    cores = psutil.cpu_count(logical=True) or 1
-    model = _cpu_model(Path("/proc/cpuinfo")) or platform.machine()
-    return f"{model}, {cores} logical CPUs, {platform.system()} {platform.release()}, Python {platform.python_version()}"
-
-
-def _cpu_model(path: Path) -> str | None:
-    """``model name`` (x86) or ``Model`` (Raspberry Pi) of the first CPU; None where there is none."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    fields = dict(
-        reversed([(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in lines)])
-    )
-    return fields.get("model name") or fields.get("Model")

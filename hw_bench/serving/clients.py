@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from hw_bench.errors import MeasurementError
-from hw_bench.serving.load import WARM_UP_REQUESTS, Burst, Latencies, Ready, Route, Setup
+from hw_bench.serving.messages import WARM_UP_REQUESTS, Burst, Latencies, Ready, Route, Setup
 from hw_bench.serving.pairs import Sample, sample
 
 M = TypeVar("M", bound=Struct)
@@ -64,14 +64,17 @@ class Clients:
         """Have the first ``count`` clients send at the same time, and summarise what they saw.
 
         Raises:
-            MeasurementError: a client failed, or nothing was answered within ``seconds``.
+            MeasurementError: a request failed, or nothing was answered within ``seconds``.
         """
         begin = time.monotonic() + self._head_start[route]
         at_work = self._processes[:count]
         for process in at_work:
             _write(process, Burst(route=route, begin=begin, seconds=seconds))
-        spent = [_read(process, Latencies).us for process in at_work]
-        everything = [latency for client in spent for latency in client]
+        seen = [_read(process, Latencies) for process in at_work]
+        if failed := [client for client in seen if client.failed]:
+            # Failures are quick, or slow: either way such a round measures something else.
+            raise MeasurementError(f"{route}: {failed[0].failed} requests failed: {failed[0].failure}")
+        everything = [latency for client in seen for latency in client.us]
         if not everything:
             raise MeasurementError(f"{route}: no request was answered within {seconds:g} s")
         result = sample(everything, seconds)

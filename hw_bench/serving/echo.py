@@ -1,12 +1,12 @@
 """The bare echo server as a server that is measured."""
 
+import math
 import sys
 
 import msgspec
 
-from agent.runner.backends import DTYPES
 from hw_bench.errors import ServerError
-from hw_bench.serving.model import ServedModel
+from hw_bench.serving.model import ITEM_BYTES, ServedModel
 from hw_bench.serving.servers import PortServer, ServerProcess, free_ports
 from hw_bench.serving.targets import ECHO
 
@@ -48,9 +48,7 @@ def constant_answer(model: ServedModel) -> tuple[bytes, bytes]:
     tensors = b""
     for spec in model.outputs:
         shape = [1 if size == -1 else size for size in spec.shape]
-        size = DTYPES[spec.datatype].itemsize
-        for length in shape:
-            size *= length
+        size = ITEM_BYTES[spec.datatype] * math.prod(shape)
         tensors += bytes(size)
         described.append(
             {

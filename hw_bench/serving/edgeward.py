@@ -21,6 +21,7 @@ from agent.protocol.runner import (
 )
 from hw_bench.errors import ServerError
 from hw_bench.serving.control import Control
+from hw_bench.serving.messages import How
 from hw_bench.serving.model import ServedModel
 from hw_bench.serving.servers import ServerProcess
 from hw_bench.serving.targets import EDGEWARD
@@ -34,6 +35,8 @@ QUEUE_DEPTH = 128
 
 class EdgewardServer:
     """One runner, accepting on a loopback port and on a Unix socket of its own."""
+
+    how: How = "binary"
 
     def __init__(
         self,

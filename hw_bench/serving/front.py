@@ -7,6 +7,7 @@ from agent.protocol.front import FromFront, FrontReady, FrontStart
 from hw_bench.errors import ServerError
 from hw_bench.serving.control import Control
 from hw_bench.serving.edgeward import MAXIMUM_BODY_BYTES, EdgewardServer
+from hw_bench.serving.messages import How
 from hw_bench.serving.servers import ServerProcess
 from hw_bench.serving.targets import FRONT
 
@@ -15,6 +16,7 @@ class FrontServer:
     """A front process; the runner behind it, which must run already, is reached by its Unix socket."""
 
     name = FRONT
+    how: How = "binary"
     setup = "the front process, which passes each request to the runner's Unix socket"
 
     def __init__(self, runner: EdgewardServer) -> None:

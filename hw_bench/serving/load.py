@@ -1,6 +1,6 @@
 """The process that sends requests: the unmodified tritonclient, one request after the other, as fast as it goes.
 
-JSON lines in on stdin (:class:`Setup`, then any number of :class:`Burst`), one :class:`Latencies` out on stdout for each.
+It is told what to do on stdin, and answers on stdout (:mod:`hw_bench.serving.messages`).
 A client is a process and no thread: tritonclient is Python on gevent, and four of them would wait for one lock.
 """
 
@@ -9,66 +9,16 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 from tritonclient import http as triton
-from tritonclient.utils import shared_memory
+from tritonclient.utils import InferenceServerException, shared_memory
 
-from agent.protocol.manifest import Datatype
 from agent.runner.backends import DTYPES
-
-How = Literal["binary", "json", "shared memory"]
-"""How the input travels; the outputs come back in binary, or with JSON in JSON."""
-
-
-class Route(Struct, frozen=True, kw_only=True):
-    """One way to one server."""
-
-    name: str
-    address: str
-    """``host:port``"""
-    how: How
-    model: str
-    input_name: str
-    datatype: Datatype
-    shape: tuple[int, ...]
-    data: bytes
-    """Of the input, little-endian, row-major."""
-    outputs: tuple[str, ...]
-
-
-class Setup(Struct, frozen=True, kw_only=True):
-    """First line."""
-
-    routes: tuple[Route, ...]
-
-
-class Burst(Struct, frozen=True, kw_only=True):
-    """Every further line: send to one route from ``begin`` until ``begin + seconds``."""
-
-    route: str
-    begin: float
-    """``time.monotonic()``, the same for all processes; until then the route is warmed up."""
-    seconds: float
-
-
-class Latencies(Struct, frozen=True, kw_only=True):
-    """Microseconds of each request that began and ended in the burst; of request and whole answer, array in hand."""
-
-    us: list[float]
-
-
-class Ready(Struct, frozen=True, kw_only=True):
-    """The answer to :class:`Setup`: every route has answered."""
-
-    routes: int
-
-
-WARM_UP_REQUESTS = 20
+from hw_bench.serving.messages import WARM_UP_REQUESTS, Burst, Latencies, Ready, Route, Setup
 
 
 def main() -> int:
@@ -82,7 +32,7 @@ def main() -> int:
         _say(Ready(routes=len(calls)))
         for line in lines:
             burst = msgspec.json.decode(line, type=Burst)
-            _say(Latencies(us=_send(calls[burst.route], burst)))
+            _say(_send(calls[burst.route], burst))
     return 0
 
 
@@ -91,18 +41,25 @@ def _say(message: Ready | Latencies) -> None:
     sys.stdout.buffer.flush()
 
 
-def _send(call: Callable[[], None], burst: Burst) -> list[float]:
-    for _ in range(WARM_UP_REQUESTS):
-        call()
-    time.sleep(max(0.0, burst.begin - time.monotonic()))
+def _send(call: Callable[[], None], burst: Burst) -> Latencies:
     spent: list[float] = []
+    failures: list[str] = []
+    try:
+        for _ in range(WARM_UP_REQUESTS):
+            call()
+    except InferenceServerException as error:
+        failures.append(str(error))
+    time.sleep(max(0.0, burst.begin - time.monotonic()))
     end = burst.begin + burst.seconds
     before = time.monotonic()
     while True:
-        call()
+        try:
+            call()
+        except InferenceServerException as error:
+            failures.append(str(error))
         after = time.monotonic()
         if after > end:
-            return spent
+            return Latencies(us=spent, failed=len(failures), failure=failures[0] if failures else "")
         spent.append((after - before) * 1e6)
         before = after
 

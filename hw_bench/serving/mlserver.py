@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from hw_bench.errors import ServerError
+from hw_bench.serving.messages import How
 from hw_bench.serving.model import ServedModel
 from hw_bench.serving.peers import MLSERVER as PEER
 from hw_bench.serving.peers import environment
@@ -48,6 +49,7 @@ class MlServer(PortServer):
     """One model, no worker processes."""
 
     name = MLSERVER
+    how: How = "json"
 
     def __init__(self, model: ServedModel, peers: Path) -> None:
         super().__init__()

@@ -1,22 +1,34 @@
 """What every server serves: one model file, its tensors, one row to send, and the drift reference of its release."""
 
 import hashlib
-import math
-from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
-from agent.drift import SignalSpec, build_reference, encode_reference
 from agent.protocol.codec import decode_msgpack
 from agent.protocol.golden import GoldenVectors
 from agent.protocol.ids import MANIFEST_FILENAME
 from agent.protocol.manifest import Datatype, TensorSpec, decode_manifest
-from agent.runner.backends import DTYPES, Array
 from hw_bench.errors import SubjectError
-from hw_bench.serving.load import How, Route
+from hw_bench.serving.messages import How, Route
 from hw_bench.subject import Subject, read_subject
 from models.description import DESCRIPTION_FILENAME, REFERENCE_FILENAME
+
+ITEM_BYTES: dict[Datatype, int] = {
+    "BOOL": 1,
+    "UINT8": 1,
+    "UINT16": 2,
+    "UINT32": 4,
+    "UINT64": 8,
+    "INT8": 1,
+    "INT16": 2,
+    "INT32": 4,
+    "INT64": 8,
+    "FP16": 2,
+    "FP32": 4,
+    "FP64": 8,
+}
+"""As :data:`agent.runner.backends.DTYPES` has it, without NumPy (see :mod:`hw_bench.serving.pairs`)."""
 
 
 class ServedModel(Struct, frozen=True, kw_only=True):
@@ -100,21 +112,7 @@ def _first_row(subject: Subject) -> bytes:
     tensor = next((tensor for tensor in golden.inputs if tensor.name == subject.inputs[0].name), None)
     if tensor is None:
         raise SubjectError(f"{subject.golden} has no input {subject.inputs[0].name!r}; run the recipe again")
-    size = DTYPES[tensor.datatype].itemsize * math.prod(tensor.shape[1:])
-    return tensor.data[:size]
-
-
-def reference_of_outputs(outputs: Mapping[str, Array]) -> bytes:
-    """A drift reference that watches every output's confidence.
-
-    Args:
-        outputs: by name, shape (rows, …); at least 500 rows.
-    """
-    specs = [
-        SignalSpec(name=f"{name}-confidence", source="output", tensor=name, summary="confidence")
-        for name in outputs
-    ]
-    return encode_reference(build_reference(specs, inputs={}, outputs=outputs, dataset_sha256="0" * 64))
+    return tensor.data[: len(tensor.data) // tensor.shape[0]]
 
 
 def tensor(name: str, datatype: Datatype, *shape: int) -> TensorSpec:

@@ -2,13 +2,15 @@
 
 A machine's speed drifts while it is measured, by more than what is to be told apart. So servers take turns, each round
 gives one ratio between neighbours in time, and the median of these ratios is the result (with its quartiles as spread).
+
+Without NumPy: the process that measures memory may not share its pages with what it measures.
 """
 
+import math
+import statistics
 from collections.abc import Sequence
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 PERCENTILES = (50, 95, 99)
 
@@ -46,9 +48,8 @@ def sample(latencies_us: Sequence[float], seconds: float) -> Sample:
     """
     if not latencies_us:
         raise ValueError("a round without a request says nothing")
-    # A percentile is a latency that was measured (nearest rank), never one between two.
-    values: NDArray[np.float64] = np.asarray(latencies_us, np.float64)
-    p50, p95, p99 = np.percentile(values, PERCENTILES, method="inverted_cdf").tolist()
+    values = sorted(latencies_us)
+    p50, p95, p99 = (_percentile(values, percent) for percent in PERCENTILES)
     return Sample(
         p50_us=p50,
         p95_us=p95,
@@ -58,11 +59,18 @@ def sample(latencies_us: Sequence[float], seconds: float) -> Sample:
     )
 
 
+def _percentile(ascending: Sequence[float], percent: int) -> float:
+    """Nearest rank: a latency that was measured, never one between two."""
+    return ascending[math.ceil(percent / 100 * len(ascending)) - 1]
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Median and quartiles; raises ``ValueError`` where there are no values."""
     if not values:
         raise ValueError("no rounds, no spread")
-    low, median, high = np.percentile(np.asarray(values, np.float64), (25, 50, 75)).tolist()
+    if len(values) == 1:
+        return Spread(median=values[0], low=values[0], high=values[0], rounds=1)
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return Spread(median=median, low=low, high=high, rounds=len(values))
 
 

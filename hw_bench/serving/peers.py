@@ -3,9 +3,9 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
-import onnxruntime
 from msgspec import Struct
 
 from hw_bench.errors import AbsentError, MeasurementError
@@ -24,7 +24,7 @@ class Peer(Struct, frozen=True, kw_only=True):
     """Pinned; without what they need."""
 
 
-_RUNTIME = f"onnxruntime=={onnxruntime.__version__}"
+_RUNTIME = f"onnxruntime=={version('onnxruntime')}"
 """The same as the runner's."""
 
 TRITON = Peer(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from hw_bench.serving.clients import Clients
-from hw_bench.serving.load import Route
+from hw_bench.serving.messages import Route
 from hw_bench.serving.pairs import Sample
 
 
@@ -15,19 +15,24 @@ class Effort(Struct, frozen=True, kw_only=True):
     rounds: int
     seconds: float
     """Of each route in each round."""
-    clients: tuple[int, ...] = (1, 4)
     starts: int
     """Processes that are started for the time to the first answer."""
     rows: int
     """Rows of each repetition of the bookkeeping."""
 
 
+CLIENTS = (1, 4)
+
 FULL = Effort(rounds=15, seconds=0.8, starts=12, rows=20_000)
 QUICK = Effort(rounds=3, seconds=0.2, starts=3, rows=2_000)
 
 
 def measure(
-    routes: Sequence[Route], effort: Effort, tell: Callable[[str], None]
+    routes: Sequence[Route],
+    effort: Effort,
+    tell: Callable[[str], None],
+    *,
+    clients: Sequence[int] = CLIENTS,
 ) -> dict[tuple[str, int], list[Sample]]:
     """Measure every route with each number of clients.
 
@@ -40,12 +45,12 @@ def measure(
         MeasurementError: a client failed.
     """
     found: dict[tuple[str, int], list[Sample]] = {}
-    with Clients(max(effort.clients), routes) as clients:
-        for count in effort.clients:
+    with Clients(max(clients), routes) as processes:
+        for count in clients:
             for turn in range(effort.rounds):
                 tell(f"{count} client{'s' if count > 1 else ''}, round {turn + 1} of {effort.rounds}")
                 first = turn % len(routes)
                 for route in (*routes[first:], *routes[:first]):
-                    measured = clients.burst(route.name, count, effort.seconds)
+                    measured = processes.burst(route.name, count, effort.seconds)
                     found.setdefault((route.name, count), []).append(measured)
     return found

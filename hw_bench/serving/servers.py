@@ -15,6 +15,7 @@ from typing import Protocol
 import psutil
 
 from hw_bench.errors import ServerError
+from hw_bench.serving.messages import How
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -26,6 +27,8 @@ class Server(Protocol):
     """One server with one model."""
 
     name: str
+    how: How
+    """The best that it takes."""
 
     @property
     def setup(self) -> str:
@@ -129,6 +132,7 @@ class PortServer:
     """What servers have in common that are given a port, and perhaps a folder, of their own."""
 
     name = ""
+    how: How = "binary"
 
     def __init__(self) -> None:
         self._folder: Path | None = None
