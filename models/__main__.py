@@ -11,11 +11,14 @@ from agent.protocol.codec import decode_json
 from agent.protocol.errors import ProtocolError
 from agent.protocol.evidence import Evaluation
 from agent.protocol.ids import is_name
-from agent.protocol.manifest import Budget, Parent, Probation
+from agent.protocol.manifest import Budget, Parent, Probation, ServiceLevel
 from models.description import EVALUATION_FILENAME, Description
 from models.errors import RecipeError
 from models.fault_kinds import FAULT_KINDS
 from models.package import PackageRequest, package
+
+SLO_FACTOR = 4
+"""Service level's p99 of whole requests, unless another is given, over the budget's of the model alone."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +54,7 @@ def _fault(options: argparse.Namespace) -> None:
 
 
 def _package(options: argparse.Namespace) -> None:
-    budget = Budget(p99_ms=options.p99_ms, peak_memory_mib=options.memory_mib)
+    budget = Budget(p99_ms=options.p99_ms, peak_memory_mib=options.memory_mib, slo=_service_level(options))
     request = PackageRequest(
         release=options.release,
         budgets=dict.fromkeys(options.hardware_class, budget),
@@ -67,6 +70,17 @@ def _package(options: argparse.Namespace) -> None:
     size = sum(artifact.size for artifact in manifest.artifacts())
     print(
         f"{manifest.model} {manifest.release}: manifest.json names {len(manifest.artifacts())} files, {size:,} bytes"
+    )
+
+
+def _service_level(options: argparse.Namespace) -> ServiceLevel:
+    """Whole requests wait their turn and are decoded and encoded, so they are given more than the model alone."""
+    p99_ms = options.slo_p99_ms or SLO_FACTOR * options.p99_ms
+    return ServiceLevel(
+        p99_ms=p99_ms,
+        maximum_failure_rate=options.slo_failure_rate,
+        minimum_requests=options.slo_requests,
+        seconds=options.slo_seconds,
     )
 
 
@@ -114,6 +128,7 @@ def _add_package(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--hardware-class", type=_name, action="append", required=True, metavar="NAME", help="may be repeated"
     )
     command.add_argument("--p99-ms", type=_positive, required=True, metavar="X", help="budget of one request")
+    _add_service_level(command)
     command.add_argument("--memory-mib", type=_positive, required=True, metavar="Y", help="budget, peak PSS")
     command.add_argument(
         "--bench",
@@ -136,6 +151,31 @@ def _add_package(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="default: what the teacher's folder was packaged as when the student was made",
     )
     command.set_defaults(run=_package)
+
+
+def _add_service_level(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--slo-p99-ms",
+        type=_positive,
+        metavar="X",
+        help=f"service level of whole requests while it serves; default {SLO_FACTOR} times --p99-ms",
+    )
+    command.add_argument(
+        "--slo-failure-rate", type=_fraction, default=0.01, metavar="SHARE", help="allowed, 0-1; default 0.01"
+    )
+    command.add_argument(
+        "--slo-requests", type=_count, default=100, metavar="N", help="for a verdict; default 100"
+    )
+    command.add_argument(
+        "--slo-seconds", type=_positive, default=300.0, metavar="S", help="rolling span; default 300"
+    )
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: a share from 0 to 1 is needed")
+    return value
 
 
 def _positive(text: str) -> float:

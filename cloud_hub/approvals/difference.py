@@ -9,7 +9,7 @@ from tuf.api.metadata import TargetFile, Targets
 
 from agent.protocol.ids import DIGEST_PATTERN, MANIFEST_FILENAME, release_path
 from agent.protocol.limits import MAX_MANIFEST_BYTES
-from agent.protocol.manifest import ArtifactRef, Manifest
+from agent.protocol.manifest import ArtifactRef, Budget, Manifest
 from cloud_hub.signing.documents import MODEL_FIELD, ROLE_LIFE, stamp
 from cloud_hub.signing.errors import DraftRefusedError
 
@@ -97,12 +97,24 @@ def describe(difference: Difference, manifest: Manifest) -> str:
         f"  summary   {manifest.summary}",
         f"  author    {manifest.author}",
         f"  variants  {variants}",
+        *(_budget(name, budget) for name, budget in sorted(manifest.budgets.items())),
         f"  role      version {difference.version}, expires {stamp(difference.expires)}",
         f"  adds      {len(files)} files, {total} bytes; each was fetched and hashed here:",
         *(f"            {file.sha256[:16]}…  {file.length:>10}  {file.filename}" for file in files),
         "  and changes nothing else.",
     ]
     return "\n".join(lines)
+
+
+def _budget(hardware_class: str, budget: Budget) -> str:
+    text = f"  budget    {hardware_class}: p99 {budget.p99_ms:g} ms, {budget.peak_memory_mib:g} MiB"
+    slo = budget.slo
+    if slo is None:
+        return f"{text}; no service level"
+    return (
+        f"{text}; while it serves, p99 {slo.p99_ms:g} ms and {slo.maximum_failure_rate:.2%} failed at most, "
+        f"over {slo.seconds:g} s and {slo.minimum_requests} requests"
+    )
 
 
 def _check_frame(base: Targets, draft: Targets, model: str, now: datetime) -> None:

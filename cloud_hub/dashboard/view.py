@@ -8,7 +8,7 @@ from markupsafe import Markup
 from msgspec import Struct
 
 from agent.protocol.drift import DriftReference, SignalCounts, Verdict
-from agent.protocol.state import ReportedState, ServingReport
+from agent.protocol.state import Measurement, ReportedState, ServingReport
 from cloud_hub.approvals.service import SignatureView
 from cloud_hub.audit.chain import AuditEntry
 from cloud_hub.dashboard.charts import comparison
@@ -41,6 +41,17 @@ class DeviceRow(Struct, frozen=True, kw_only=True):
     held_records: int
     drift: str
     drift_tone: str
+
+
+class VariantRow(Struct, frozen=True, kw_only=True):
+    """One variant that a device tried in its newest deployment of a model."""
+
+    device: str
+    release: str
+    variant: str
+    measurement: Measurement | None
+    chosen: bool
+    why: str
 
 
 class ReleaseRow(Struct, frozen=True, kw_only=True):
@@ -78,6 +89,7 @@ class Page(Struct, frozen=True, kw_only=True):
     summary: FleetSummary
     rollouts: tuple[RolloutCard, ...]
     devices: tuple[DeviceRow, ...]
+    variants: tuple[VariantRow, ...]
     releases: tuple[ReleaseRow, ...]
     drift: tuple[DriftCard, ...]
     audit: tuple[tuple[str, AuditEntry], ...]
@@ -111,6 +123,7 @@ def build(
         summary=summary,
         rollouts=tuple(_rollout(view) for view in facts.rollouts[:ROLLOUTS_SHOWN]),
         devices=tuple(_device(view, facts) for view in facts.devices),
+        variants=tuple(row for view in facts.devices for row in _variants(view)),
         releases=tuple(
             ReleaseRow(
                 model=release.model,
@@ -154,6 +167,37 @@ def _device(view: DeviceView, facts: FleetFacts) -> DeviceRow:
         drift=level,
         drift_tone=TONES.get(level, "quiet"),
     )
+
+
+def _variants(view: DeviceView) -> list[VariantRow]:
+    """What each of its newest deployments tried, in order, and what came of it."""
+    rows = []
+    for report in view.reported.deployments if view.reported else ():
+        name = f"{report.model} {report.release}"
+        rows += [
+            VariantRow(
+                device=view.id,
+                release=name,
+                variant=tried.variant,
+                measurement=tried.measurement,
+                chosen=False,
+                why=tried.reason.text,
+            )
+            for tried in report.tried
+        ]
+        verdict = report.chosen or report.reason
+        if report.measurement is not None:
+            rows.append(
+                VariantRow(
+                    device=view.id,
+                    release=name,
+                    variant=report.measurement.variant,
+                    measurement=report.measurement,
+                    chosen=report.chosen is not None,
+                    why=verdict.text if verdict else "",
+                )
+            )
+    return rows
 
 
 def _drift_level(reported: ReportedState | None) -> str:

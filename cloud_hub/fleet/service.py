@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from agent.protocol.ids import UnixTime
-from agent.protocol.state import DeploymentReport, Phase, ReportedState
+from agent.protocol.state import DeploymentReport, Phase, ReportedState, ServingReport
 from agent.protocol.telemetry import TelemetryCounts
 from cloud_hub.bridge.counters import BridgeReport
 from cloud_hub.devices.service import DeviceView
@@ -217,6 +217,8 @@ def _report_findings(state: ReportedState) -> list[tuple[Severity, str, str]]:
         for serving in state.serving
         if not serving.ready
     ]
+    for serving in state.serving:
+        found += _level_findings(serving)
     if state.held:
         found.append(("info", "A technician holds it: updates wait.", "On the device: edgeward resume"))
     lost = sum(state.outbox.dropped.values())
@@ -224,6 +226,28 @@ def _report_findings(state: ReportedState) -> list[tuple[Severity, str, str]]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(state.outbox.dropped.items()))
         found.append(
             ("warning", f"{lost} telemetry records were dropped: {kinds}.", "Give it network or space.")
+        )
+    return found
+
+
+def _level_findings(serving: ServingReport) -> list[tuple[Severity, str, str]]:
+    found: list[tuple[Severity, str, str]] = []
+    name, verdict = f"{serving.model} {serving.release}", serving.service_level
+    if verdict is not None and verdict.level == "broken":
+        found.append(
+            (
+                "error",
+                f"{name} breaks its service level: {verdict.text}",
+                "Look at the device: heat, other work on its processor. If many break it, look at the release.",
+            )
+        )
+    if serving.degraded is not None:
+        found.append(
+            (
+                "warning",
+                f"{name} is served by its smaller variant {serving.variant}: {serving.degraded.text}",
+                "It comes back by itself. If it does so often, the chosen variant is too heavy for this device.",
+            )
         )
     return found
 
