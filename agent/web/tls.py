@@ -28,8 +28,12 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
             _check_readable(what, path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+    def refuse_to_ask() -> str:
+        raise TlsError(f"tls.key {key}: the file is encrypted, and nobody is there to type its password")
+
     try:
-        context.load_cert_chain(certificate, key, password=_refuse_to_ask)
+        context.load_cert_chain(certificate, key, password=refuse_to_ask)
     except ssl.SSLError as error:
         told = (
             "the key is not that of the certificate"
@@ -52,7 +56,3 @@ def _check_readable(what: str, path: str) -> None:
             pass
     except OSError as error:
         raise TlsError(f"tls.{what} {path}: {error.strerror}") from error
-
-
-def _refuse_to_ask() -> str:
-    raise TlsError("tls.key: the file is encrypted, and nobody is there to type its password")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from agent.protocol.access import Access
 from agent.protocol.codec import FrameDecoder, decode_msgpack, encode_msgpack, frame
 from agent.protocol.golden import GoldenVectors
 from agent.protocol.manifest import TensorSpec
@@ -94,6 +95,7 @@ class RunnerUnderTest:
         maximum_body_bytes: int = 1 << 20,
         queue_depth: int = 16,
         shared_memory: SharedMemoryAccess = "off",
+        access: Access | None = None,
         sha256: str | None = None,
     ) -> Start:
         content = tiny.onnx_linear() if content is None else content
@@ -121,6 +123,7 @@ class RunnerUnderTest:
             maximum_body_bytes=maximum_body_bytes,
             queue_depth=queue_depth,
             shared_memory=shared_memory,
+            access=access or Access(),
         )
 
     def load(self, **changes: Any) -> Loaded:

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 import httpx
 import numpy as np
@@ -21,15 +22,16 @@ HEALTH = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 class PersistentClient(threading.Thread):
     """One unmodified client on keep-alive connections; counts answers by release, and keeps the first error."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, **options: Any) -> None:
         super().__init__(daemon=True)
         self._address = address
+        self._options = options
         self._over = threading.Event()
         self.answered: Counter[str] = Counter()
         self.error: Exception | None = None
 
     def run(self) -> None:
-        client = triton.InferenceServerClient(self._address)
+        client = triton.InferenceServerClient(self._address, **self._options)
         x = np.ones((1, 4), np.float32)
         tensor = triton.InferInput("x", x.shape, "FP32")
         tensor.set_data_from_numpy(x)
