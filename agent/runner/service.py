@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agent.runner.backends import Array, Backend, InferenceError
+from agent.runner.backends import Array, Backend, InferenceError, InvalidInputError
 from agent.runner.drift_log import DriftLog
 from agent.runner.errors import QueueFullError, RequestError, ServingError
 from agent.runner.inference_queue import InferenceQueue, Run
@@ -150,6 +150,8 @@ class ModelService:
         request = call.request
         try:
             outputs = run()
+        except InvalidInputError as error:
+            raise RequestError(str(error)) from error
         except (InferenceError, MemoryError) as error:
             raise ServingError(
                 f"model {self.model} {self.version}: {str(error) or 'out of memory'}"
@@ -177,6 +179,6 @@ def _refuse_non_finite(inputs: Mapping[str, Array], outputs: Mapping[str, Array]
 
 def _non_finite(tensors: Mapping[str, Array]) -> str | None:
     for name, array in tensors.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and not np.logical_and.reduce(np.isfinite(array), axis=None):
             return name
     return None

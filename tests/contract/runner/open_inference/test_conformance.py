@@ -82,3 +82,15 @@ def test_bytes_that_are_no_text_travel_in_binary_alone(tmp_path: Path, subtests:
                 in_json = [triton.InferRequestedOutput("y", binary_data=False)]
                 refused(400, "no UTF-8 text", client.infer, "tiny", [given], outputs=in_json)
                 client.close()
+
+
+def test_text_that_the_runtime_does_not_take_is_the_senders_fault(tmp_path: Path) -> None:
+    tensors = {"inputs": (tiny.spec("x", "BYTES", -1, 4),), "outputs": (tiny.spec("y", "BYTES", -1, 4),)}
+    given = triton.InferInput("x", (1, 4), BYTES)
+    given.set_data_from_numpy(np.array([[b"\xff", b"", b"", b""]], dtype=object))
+    with running(tmp_path, content=tiny_onnx.copy(BYTES), runtime="onnx", **tensors) as runner:
+        client = connect("httpx-unix", runner)
+        refused(400, "input 'x': element 0 is not UTF-8", client.infer, "tiny", [given])
+        client.close()
+        counted = runner.statistics_when(lambda seen: seen.refused > 0)
+        assert (counted.requests, counted.failures, counted.refused) == (0, 0, 1)
