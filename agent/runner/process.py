@@ -21,10 +21,12 @@ from agent.protocol.runner import (
     Alive,
     Drain,
     Drained,
+    EndShadow,
     Loaded,
     LoadFailed,
     Probe,
     ProbeFailed,
+    Shadow,
     Start,
     Stop,
     WindowClosed,
@@ -43,6 +45,7 @@ from agent.runner.query_budget import QueryLedger
 from agent.runner.routes import Router
 from agent.runner.server_routes import ServerRoutes
 from agent.runner.service import ModelService
+from agent.runner.shadow import ShadowFeed
 from agent.runner.shared_memory import Regions
 from agent.runner.statistics import ServingStatistics
 from agent.web.server import Server
@@ -115,23 +118,23 @@ class Runner:
         self._contract = Contract(start.inputs, start.outputs, start.labels)
         self._regions = Regions(start.shared_memory, maximum_bytes=start.maximum_body_bytes)
         self._drift = _drift(start, self._window_closed)
-        self._statistics = ServingStatistics()
+        self._service = self._make_service()
         self._server = Server(
             self._router().answer,
-            refused=self._statistics.refused,
+            refused=self._service.refused,
             maximum_body_bytes=start.maximum_body_bytes,
             hosts=start.access.hosts,
         )
 
     def _router(self) -> Router:
-        service = self._service()
+        service = self._service
         model = ModelRoutes(service, maximum_body_bytes=self._start.maximum_body_bytes)
         server = ServerRoutes(service, self._regions)
         return Router(
             [*server.routes(), *model.routes()], {"model": service.model, "version": service.version}
         )
 
-    def _service(self) -> ModelService:
+    def _make_service(self) -> ModelService:
         return ModelService(
             model=self._start.model,
             release=self._start.release,
@@ -141,7 +144,7 @@ class Runner:
             ledger=_ledger(self._start.access),
             policy=_policy(self._start),
             default_deadline_s=self._start.default_deadline_ms / 1e3,
-            statistics=self._statistics,
+            statistics=ServingStatistics(),
             drift=self._drift,
             queue=self._queue,
         )
@@ -166,6 +169,8 @@ class Runner:
                     case Accept() if not accepted and draining is None:
                         accepted = True
                         self._accept()
+                    case Shadow() | EndShadow():
+                        self._shadow(message)
                     case YieldTcp():
                         self._server.yield_tcp()
                     case Drain() if draining is None:
@@ -179,6 +184,7 @@ class Runner:
             self._server.abort()
             self._queue.close()
             self._regions.close()
+            self._end_shadow()
             self._say_goodbye()
 
     def _probe(self, probe: Probe) -> None:
@@ -191,7 +197,24 @@ class Runner:
         else:
             self._channel.send(report)
 
+    def _shadow(self, order: Shadow | EndShadow) -> None:
+        feed = self._service.shadow
+        if isinstance(order, Shadow):
+            self._end_shadow()
+            self._service.shadow = ShadowFeed(
+                order, model=self._start.model, contract=self._contract, ended=self._end_shadow
+            )
+        elif feed is not None and feed.session == order.session:
+            self._end_shadow()
+
+    def _end_shadow(self) -> None:
+        feed, self._service.shadow = self._service.shadow, None
+        if feed is not None:
+            feed.close()
+            self._channel.send(feed.report(final=True))
+
     def _accept(self) -> None:
+        self._service.open()
         for fd in self._start.shared_fds:
             self._server.listen(fd, tls=self._tls)
         self._channel.send(Accepting())
@@ -206,8 +229,12 @@ class Runner:
         """The open window and the last counts; a second time there is nothing left to say."""
         if self._drift is not None:
             self._drift.close()
-        if self._statistics.changed():
-            self._channel.send(self._statistics.report())
+        self._report()
+
+    def _report(self) -> None:
+        statistics = self._service.statistics
+        if statistics.changed():
+            self._channel.send(statistics.report())
 
     def _window_closed(self, window: DriftWindow) -> None:
         self._channel.send(WindowClosed(window=window))
@@ -219,8 +246,10 @@ class Runner:
             self._server.sweep()
             if self._drift is not None:
                 self._drift.tick()
-            if self._statistics.changed():
-                self._channel.send(self._statistics.report())
+            self._report()
+            feed = self._service.shadow
+            if feed is not None and feed.changed():
+                self._channel.send(feed.report())
 
 
 def _load(start: Start) -> tuple[Backend, float]:
@@ -277,8 +306,7 @@ def _policy(start: Start) -> OutputPolicy | None:
 
 def _zeros(specs: Sequence[TensorSpec]) -> dict[str, Array]:
     return {
-        spec.name: zeros(spec.datatype, [1 if size == -1 else size for size in spec.shape])
-        for spec in specs
+        spec.name: zeros(spec.datatype, [1 if size == -1 else size for size in spec.shape]) for spec in specs
     }
 
 

@@ -14,6 +14,7 @@ from agent.runner.openinference import Contract, Decoder, InferRequest
 from agent.runner.output_policy import OutputPolicy
 from agent.runner.query_budget import QueryLedger
 from agent.runner.responses import Body, Encoder
+from agent.runner.shadow import ShadowFeed
 from agent.runner.shared_memory import Regions
 from agent.runner.statistics import ServingStatistics
 
@@ -50,7 +51,10 @@ class ModelService:
         ledger: QueryLedger | None = None,
         policy: OutputPolicy | None = None,
     ) -> None:
-        """``ledger``: of the query budget, None without one; ``policy``: what is told of outputs, None: everything."""
+        """``ledger``: of the query budget, None without one; ``policy``: what is told of outputs, None: everything.
+
+        Until :meth:`open` nobody but the agent asks, so neither counts, nor does ``drift``.
+        """
         self.model = model
         self.version = str(release)
         self.contract = contract
@@ -59,10 +63,22 @@ class ModelService:
         self._decode = Decoder(contract, regions).decode
         self._encode = Encoder(model, self.version, contract, regions).encode
         self._default_deadline_s = default_deadline_s
-        self._drift = drift
         self._queue = queue
-        self._ledger = ledger
-        self._policy = policy
+        self._drift: DriftLog | None = None
+        self._ledger: QueryLedger | None = None
+        self._policy: OutputPolicy | None = None
+        self._for_clients = (drift, ledger, policy)
+        self.shadow: ShadowFeed | None = None
+        """Is offered every request that was answered well."""
+
+    def open(self) -> None:
+        """Clients ask from now on: the drift window, the query budget and the counts begin."""
+        self._drift, self._ledger, self._policy = self._for_clients
+        self.statistics = ServingStatistics()
+
+    def refused(self) -> None:
+        """Count a request that was refused before it could be looked at."""
+        self.statistics.refused()
 
     def begin(
         self, body: bytes, header_length: int | None, arrived: float, *, peer: int | None = None
@@ -159,6 +175,8 @@ class ModelService:
         if self._drift is not None:
             self._drift.add(request.inputs, outputs)
         _refuse_non_finite(request.inputs, outputs)
+        if self.shadow is not None:
+            self.shadow.offer(request.inputs, outputs)
         if self._policy is not None:
             outputs = self._policy.apply(outputs)
         answer = self._encode(request, outputs)

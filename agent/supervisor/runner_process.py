@@ -17,12 +17,15 @@ from agent.protocol.runner import (
     Alive,
     Drain,
     Drained,
+    EndShadow,
     FromRunner,
     Loaded,
     LoadFailed,
     Probe,
     ProbeFailed,
     ProbeReport,
+    Shadow,
+    ShadowReport,
     Statistics,
     Stop,
     WindowClosed,
@@ -83,6 +86,10 @@ class RunnerProcess:
         self.spec = spec
         self.statistics: Statistics | None = None
         """The newest that it has sent."""
+        self.shadow_report: ShadowReport | None = None
+        """The newest that it has sent, where it feeds a candidate."""
+        self.lowered = False
+        """It gets only what the processors have left, so that silence says nothing about it."""
         self.loaded: Loaded | None = None
         self._child = child
         self._private = private
@@ -95,7 +102,9 @@ class RunnerProcess:
             bounded=cgroup is not None,
         )
         self._liveness = Liveness(
-            spec.stuck_seconds, excused=lambda: self._answer is not None, stuck=self._end_because
+            spec.stuck_seconds,
+            excused=lambda: self._answer is not None or self.lowered,
+            stuck=self._end_because,
         )
         self._ended_because: Reason | None = None
         self._answer: asyncio.Future[FromRunner] | None = None
@@ -252,6 +261,11 @@ class RunnerProcess:
         with contextlib.suppress(ChannelError):
             await self._child.channel.send(YieldTcp())
 
+    async def say(self, order: Shadow | EndShadow) -> None:
+        """Tell it something that it does not answer; nothing where it is gone."""
+        with contextlib.suppress(ChannelError):
+            await self._child.channel.send(order)
+
     def limit_growth(self) -> None:
         """Let an allocation that would take it past its memory limit fail from now on: one request, not the process.
 
@@ -395,7 +409,8 @@ class RunnerProcess:
             return
 
     def _take(self, message: FromRunner) -> None:
-        self._liveness.heard(message.running_seconds if isinstance(message, Alive) else None)
+        running = message.running_seconds if isinstance(message, Alive) and not self.lowered else None
+        self._liveness.heard(running)
         if isinstance(message, Alive):
             if message.running_seconds:
                 self._watch.stir()
@@ -407,7 +422,11 @@ class RunnerProcess:
         elif isinstance(message, WindowClosed):
             if self._callbacks.window is not None:
                 asyncio.get_running_loop().call_soon(self._callbacks.window, message)
+        elif isinstance(message, ShadowReport):
+            self.shadow_report = message
         elif self._answer is not None and not self._answer.done():
+            if isinstance(message, Accepting):
+                self.statistics = None  # of what was asked before it served
             self._answer.set_result(message)
         else:
             said = type(message).__name__

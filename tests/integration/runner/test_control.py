@@ -14,6 +14,7 @@ from agent.protocol.drift import DriftPolicy
 from agent.protocol.golden import GoldenVectors, Tensor
 from agent.protocol.runner import (
     Accept,
+    Accepting,
     Drain,
     Drained,
     LoadFailed,
@@ -153,8 +154,16 @@ def send_rows(runner: RunnerUnderTest, values: np.ndarray) -> None:
         assert client.post("/v2/models/tiny/infer", json=body).status_code == 200
 
 
+def accepting(runner: RunnerUnderTest, *, reference: bytes) -> None:
+    """What is asked before a runner accepts is nobody's but its supervisor's, and not in any window."""
+    runner.load(reference=reference)
+    send_rows(runner, X)
+    runner.send(Accept())
+    runner.wait_for(Accepting)
+
+
 def test_a_full_window_is_judged_and_sent_with_who_served_it(runner: RunnerUnderTest) -> None:
-    runner.load(reference=reference())
+    accepting(runner, reference=reference())
     rng = np.random.default_rng(1)
     for _ in range(3):
         send_rows(runner, rng.uniform(-1, 1, (100, 4)).astype(np.float32))
@@ -167,14 +176,14 @@ def test_a_full_window_is_judged_and_sent_with_who_served_it(runner: RunnerUnder
 
 
 def test_an_old_window_closes_without_a_request(runner: RunnerUnderTest) -> None:
-    runner.load(reference=reference(window_seconds=0.1))
+    accepting(runner, reference=reference(window_seconds=0.1))
     send_rows(runner, X)
     window = runner.wait_for(WindowClosed).window
     assert (window.rows, window.verdict.level) == (8, "insufficient data")
 
 
 def test_stop_reports_the_open_window_and_the_last_counts(runner: RunnerUnderTest) -> None:
-    runner.load(reference=reference())
+    accepting(runner, reference=reference())
     send_rows(runner, X)
     runner.send(Stop())
     said = runner.heard_to_the_end()
@@ -184,8 +193,7 @@ def test_stop_reports_the_open_window_and_the_last_counts(runner: RunnerUnderTes
 
 
 def test_draining_reports_the_open_window_before_it_says_drained(runner: RunnerUnderTest) -> None:
-    runner.load(reference=reference())
-    runner.send(Accept())
+    accepting(runner, reference=reference())
     send_rows(runner, X)
     runner.send(Drain(idle_seconds=5))
     said = runner.heard_to_the_end()
