@@ -21,7 +21,7 @@ def test_without_rows_there_is_one_list() -> None:
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint64, np.float16, np.float64, np.bool_])
 def test_of_equal_values_the_lower_index_comes_first(dtype: type) -> None:
-    values = np.array([[0, 1, 0, 1]]).astype(dtype)
+    values: np.ndarray = np.array([[0, 1, 0, 1]]).astype(dtype)
     told = classify(values, 4, batched=True, labels=())
     assert [text.split(b":")[1] for text in told[0]] == [b"1", b"3", b"0", b"2"]
 
