@@ -141,6 +141,7 @@ class Recorder:
         self.maximum_body_bytes = maximum_body_bytes
         self.hosts = frozenset[str]()
         self.draining = False
+        self.closing = False
         self.requests: list[Request] = []
         self.refused = 0
 
