@@ -4,6 +4,8 @@ import asyncio
 import logging
 import time
 
+from msgspec.structs import replace
+
 from agent.core.commands import (
     ActivateCandidate,
     CommitRelease,
@@ -30,13 +32,14 @@ from agent.core.events import (
     RolledBack,
     VariantRejected,
 )
-from agent.core.judgement import ProbationLevel, choose_variant, judge_probation
+from agent.core.judgement import ProbationLevel, choose_variant, judge_probation, judge_shadow
 from agent.errors import ReleaseError
 from agent.protocol import telemetry
 from agent.protocol.state import Measurement, Phase, Reason
 from agent.service.installer import Installer, read_manifest
 from agent.service.prover import Prover, reason_of
 from agent.service.serving import Serving
+from agent.service.shadowing import Shadowing
 from agent.service.surroundings import Surroundings
 from agent.supervisor.errors import SupervisorError
 from agent.supervisor.model_server import ModelServer
@@ -62,9 +65,15 @@ class ModelExecutor:
         self._prover = Prover(server, around)
         self.serving = Serving(server, self._prover, around)
         self._candidate: RunnerProcess | None = None
+        self._shadowing = Shadowing(server, around.changed)
         self._deaths: dict[str, Reason] = {}
         self.progress: float | None = None
         """Share of the candidate's bytes that are here, while fetching."""
+
+    @property
+    def waiting_for(self) -> Reason | None:
+        """What keeps a proven candidate from being activated."""
+        return self._shadowing.state
 
     def runner_event(self, event: RunnerEvent) -> None:
         """Called when the active runner died or was replaced."""
@@ -102,7 +111,24 @@ class ModelExecutor:
             return await self._refused(command, reason_of(error), None)
         if proof.against is not None:
             return await self._refused(command, proof.against, proof.measurement)
-        return ProbePassed(deployment=command.deployment, measurement=proof.measurement)
+        return await self._shadow(command, self._candidate, proof.measurement)
+
+    async def _shadow(
+        self, command: ProbeCandidate, runner: RunnerProcess, measurement: Measurement
+    ) -> Event:
+        """Compare it with what serves, where that is asked for; live requests come as they come, so without a turn."""
+        policy = command.candidate.shadow
+        if policy is None:
+            return ProbePassed(deployment=command.deployment, measurement=measurement)
+        try:
+            figures = await self._shadowing.compare(runner, policy)
+        except SupervisorError as error:
+            return await self._refused(command, reason_of(error), measurement)
+        measurement = replace(measurement, shadow=figures)
+        against = judge_shadow(figures, policy)
+        if against is not None:
+            return await self._refused(command, against, measurement)
+        return ProbePassed(deployment=command.deployment, measurement=measurement)
 
     async def _refused(
         self, command: ProbeCandidate, reason: Reason, measurement: Measurement | None

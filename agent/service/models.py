@@ -223,6 +223,7 @@ class Models:
                 window=model.window,
                 verdict=model.executor.serving.verdict,
                 degraded=model.executor.serving.degraded,
+                waiting_for=model.executor.waiting_for,
             )
             for name, model in sorted(self._models.items())
         ]

@@ -27,6 +27,8 @@ class ModelView(Struct, frozen=True, kw_only=True):
     verdict: ServiceVerdict | None = None
     """Of the committed release's service level."""
     degraded: Reason | None = None
+    waiting_for: Reason | None = None
+    """What keeps the deployment under way from going on."""
 
 
 def serving_report(view: ModelView) -> ServingReport | None:
@@ -70,6 +72,7 @@ def deployment_report(view: ModelView) -> DeploymentReport | None:
         phase=deployment.phase,
         since=deployment.since,
         reason=deployment.reason,
+        waiting_for=view.waiting_for if deployment.phase is Phase.PROBING else None,
         measurement=deployment.measurement,
         tried=deployment.tried,
         chosen=_chosen(view.state),
