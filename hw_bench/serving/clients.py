@@ -1,5 +1,6 @@
 """Client processes, seen from the bench: each runs :mod:`hw_bench.serving.load`."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -38,19 +39,32 @@ class Clients:
         self._head_start = dict.fromkeys((route.name for route in routes), HEAD_START_SECONDS)
 
     def __enter__(self) -> Self:
-        """Open every route in every process."""
-        for process in self._processes:
-            _write(process, self._setup)
-        for process in self._processes:
-            _read(process, Ready)
+        """Open every route in every process.
+
+        Raises:
+            MeasurementError: a route does not answer; no process is left.
+        """
+        try:
+            for process in self._processes:
+                _write(process, self._setup)
+            for process in self._processes:
+                _read(process, Ready)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """End the processes."""
+        self.close()
+
+    def close(self) -> None:
         """End the processes; each closes what it opened."""
         for process in self._processes:
-            process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
+            with contextlib.suppress(BrokenPipeError):  # it was written to after it had ended
+                process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
         for process in self._processes:
             try:
                 process.wait(STOP_SECONDS)

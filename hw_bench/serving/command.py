@@ -71,6 +71,8 @@ def run_peers(options: argparse.Namespace) -> None:
 
 def run_serving(options: argparse.Namespace) -> None:
     """Measure, show and write."""
+    if options.markdown is not None:
+        _page(options.markdown, "")  # refused before minutes of measuring, not after
     with ExitStack() as stack:
         plan = Plan(
             models=read_served(options.directory or _digits(stack)),

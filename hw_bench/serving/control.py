@@ -1,5 +1,6 @@
 """The supervisor's end of a control channel, as far as a bench needs it."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -49,8 +50,9 @@ class Control:
         self._thread.start()
 
     def close(self) -> None:
-        """Hang up, which ends the process."""
-        self._channel.shutdown(socket.SHUT_RDWR)
+        """Say no more, which ends the process, and hear what it says last."""
+        with contextlib.suppress(OSError):  # it has gone first
+            self._channel.shutdown(socket.SHUT_WR)
         if self._thread is not None:
             self._thread.join(START_SECONDS)
         self._channel.close()

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hw_bench.bench import _cpu_model, machine, run_bench
+from hw_bench.bench import run_bench
 from hw_bench.child import peak_pss_mib, pss_mib
 from hw_bench.errors import MeasurementError, SubjectError
+from hw_bench.machine import _cpu_model, machine
 from hw_bench.scenarios import Effort
 from hw_bench.subject import read_subject
 from models.description import read_description, sha256_of
