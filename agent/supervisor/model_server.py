@@ -47,6 +47,7 @@ class ModelServer:
         self._cgroup = cgroup
         self._room = room or Room()
         self._gap: Gap | None = None
+        self._preparing = 0
         self._placeholder = Placeholder(listeners.sockets, tls=listeners.access.tls)
         self._active: RunnerProcess | None = None
         self._candidates: set[RunnerProcess] = set()
@@ -92,14 +93,15 @@ class ModelServer:
             RunnerStartError: the model can't be loaded, or not in time; or ``not-enough-memory``.
             RunnerDiedError: the process died, for instance over its memory limit.
         """
+        self._preparing += 1
         try:
             await self._make_room(spec, essential=essential)
             with self._room.promise(spec.memory_limit_mib or 0.0):
                 candidate = await self._spawn(spec)
-        except BaseException:
+            self._candidates.add(candidate)
+        finally:
+            self._preparing -= 1
             self._bring_back()
-            raise
-        self._candidates.add(candidate)
         candidate.exited.add_done_callback(lambda _: self._bring_back())
         return candidate
 
@@ -120,7 +122,10 @@ class ModelServer:
         if candidate is self._active:
             return
         self._candidates.discard(candidate)
-        await candidate.stop(timeout_seconds=self._settings.stop_seconds)
+        try:
+            await candidate.stop(timeout_seconds=self._settings.stop_seconds)
+        finally:
+            self._bring_back()
 
     async def deactivate(self, reason: str) -> None:
         """Serve nothing any more and answer 503 with ``reason``; the active runner drains in the background.
@@ -232,9 +237,11 @@ class ModelServer:
         await self.drained()
 
     def _bring_back(self) -> None:
-        """A candidate is gone: what was stopped for it comes back, unless something else serves or is about to."""
+        """Start again what was stopped to make room, unless something serves or may yet take its place."""
         gap = self._gap
-        if gap is not None and gap.stopped is not None and self._active is None and self._guard is None:
+        if gap is None or gap.stopped is None or self._active is not None or self._guard is not None:
+            return
+        if not self._preparing and not any(candidate.alive for candidate in self._candidates):
             self._guard = asyncio.create_task(self._serve_again(gap.stopped))
 
     async def _serve_again(self, spec: RunnerSpec) -> None:

@@ -72,7 +72,8 @@ class Need(Struct, frozen=True, kw_only=True):
     def told(self, free: float) -> str:
         """In words, for the case that it does not fit beside."""
         needed = self.budget + self.reserve + self.owed
+        both = " to run both" if self.owed or self.given_back else ""
         return (
-            f"this device has {max(0.0, free):.0f} MiB free, {needed:.0f} are needed to run both"
+            f"this device has {max(0.0, free):.0f} MiB free, {needed:.0f} are needed{both}"
             f" ({self.budget:.0f} budget, {self.reserve:.0f} reserve)"
         )
