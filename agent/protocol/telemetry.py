@@ -10,6 +10,10 @@ from agent.protocol.ids import Count, Name, UnixTime, Version
 Severity = Literal["info", "warning", "error"]
 
 
+Thermal = Literal["ok", "hot", "critical"]
+"""``hot``: where the kernel slows the device down, or its maker says so; ``critical``: where it is shut down."""
+
+
 class Event(Struct, frozen=True, kw_only=True, tag="event"):
     """Something happened: a deployment moved, a runner was replaced, a technician held the device."""
 
@@ -31,6 +35,10 @@ class Health(Struct, frozen=True, kw_only=True, tag="health"):
     memory_available_mib: float
     disk_free_mib: float
     temperature_c: float | None
+    thermal: Thermal | None
+    """None where the device does not tell."""
+    load: float
+    """Processes that run or wait for a processor, mean of the last minute, by processor: over 1 some wait."""
     supervisor_pss_mib: float
 
 

@@ -209,6 +209,8 @@ HEALTH = telemetry.Health(
     memory_available_mib=900.0,
     disk_free_mib=2048.0,
     temperature_c=51.5,
+    thermal="hot",
+    load=1.75,
     supervisor_pss_mib=25.25,
 )
 

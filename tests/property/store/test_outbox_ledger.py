@@ -56,6 +56,8 @@ class Ledger(RuleBasedStateMachine):
                 memory_available_mib=0.0,
                 disk_free_mib=0.0,
                 temperature_c=None,
+                thermal=None,
+                load=0.5,
                 supervisor_pss_mib=0.0,
             )
         else:

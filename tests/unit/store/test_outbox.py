@@ -24,6 +24,8 @@ HEALTH = Health(
     memory_available_mib=1.0,
     disk_free_mib=1.0,
     temperature_c=None,
+    thermal=None,
+    load=0.5,
     supervisor_pss_mib=1.0,
 )
 
