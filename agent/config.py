@@ -149,6 +149,24 @@ class ServingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             return None
         return TlsFiles(certificate=tls.certificate, key=tls.key, client_ca=tls.client_ca)
 
+    def notes(self) -> Iterator[str]:
+        """What is allowed, and may still surprise."""
+        if (
+            self.address is not None
+            and not _is_loopback(self.address)
+            and not (self.tls and self.tls.client_ca)
+        ):
+            yield (
+                f"whoever reaches serving.address = {self.address!r} may ask every model; serving.tls.client_ca lets only"
+                " clients with a certificate in"
+            )
+        for model, budget in self.query_budgets.items():
+            if self.address is not None and budget.tcp == "refused":
+                yield (
+                    f"model {model} answers no inference at serving.address, because it has a query budget"
+                    f" (serving.query_budgets.{model}.tcp = 'refused')"
+                )
+
     def access(self, model: str) -> Access:
         """The walls of one model."""
         outputs = self.outputs.get(model, OutputsConfig())
@@ -264,6 +282,15 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _is_loopback(address: str) -> bool | None:
+    """None where the host is not an address."""
+    host, _ = host_and_port(address)
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return None
+
+
 def _wrong_access(serving: ServingConfig) -> Iterator[str]:
     """Walls that contradict each other, or would not stand."""
     if serving.address is None:
@@ -283,12 +310,10 @@ def _wrong_access(serving: ServingConfig) -> Iterator[str]:
 
 def _wrong_address(serving: ServingConfig, address: str) -> Iterator[str]:
     where = f"serving.address = {address!r}"
-    host, port = host_and_port(address)
-    if not 1 <= port <= MAX_PORT:
+    if not 1 <= host_and_port(address)[1] <= MAX_PORT:
         yield f"{where}: the port must be 1-{MAX_PORT}"
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
+    loopback = _is_loopback(address)
+    if loopback is None:
         yield f"{where}: expected an IP address of this device, or localhost; not a name"
         return
     if not loopback and serving.tls is None:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import msgspec
 
-from agent.config import AgentConfig, load_config
+from agent.config import AgentConfig, ServingConfig, load_config
 from agent.enrolled import BROKER_FILE, IDENTITY_FOLDER, TRUST_FILE
-from agent.errors import AgentError, NotEnrolledError
+from agent.errors import AgentError, ConfigError, NotEnrolledError
 from agent.log import configure
 from agent.protocol.enrolment import BrokerAddress
 from agent.protocol.verification import FetchedMetadata, VerifyRequest, VerifyResult
@@ -34,12 +34,14 @@ from agent.store.windows import WindowLog
 from agent.store.writer import Writer
 from agent.supervisor import health
 from agent.supervisor.cgroup import Cgroup
-from agent.supervisor.errors import SupervisorError
+from agent.supervisor.errors import AddressError, SupervisorError
+from agent.supervisor.socket_group import group_id
 from agent.supervisor.verifier import verify
 from agent.transport.errors import TransportError
 from agent.transport.identity_files import IdentityFiles
 from agent.transport.mqtt import MqttLink
 from agent.transport.settings import LinkSettings
+from agent.web.tls import TlsError, server_context
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +105,24 @@ def _command(
 
 
 def _check_config(config: AgentConfig, arguments: argparse.Namespace) -> int:
+    try:
+        _check_access(config.serving)
+    except AddressError as error:
+        raise ConfigError(f"{arguments.config}: {error}") from error
+    except TlsError as error:
+        raise ConfigError(f"{arguments.config}: serving.{error}") from error
     sys.stdout.write(f"{arguments.config}: good, device {config.device.id}\n")
+    for note in config.serving.notes():
+        sys.stdout.write(f"note: {note}\n")
     return 0
+
+
+def _check_access(serving: ServingConfig) -> None:
+    """What settings name must be there. Whether the agent's user may use it, only that user can tell."""
+    if serving.socket_group is not None:
+        group_id(serving.socket_group)
+    if serving.tls_files is not None:
+        server_context(serving.tls_files)
 
 
 def _enrol(config: AgentConfig, arguments: argparse.Namespace) -> int:
