@@ -9,7 +9,7 @@ import pytest
 
 from agent.protocol.codec import decode_json
 from agent.protocol.evidence import BenchReport
-from agent.protocol.manifest import Parent, decode_manifest
+from agent.protocol.manifest import Parent, ServiceLevel, decode_manifest
 from models.description import sha256_of
 
 REPOSITORY = Path(__file__).parents[3]
@@ -62,6 +62,8 @@ def test_from_teacher_to_two_bad_releases(tmp_path: Path) -> None:
     assert manifest.lineage.distilled_from == Parent(model="digits", release=1)
     assert manifest.lineage.quantized_from == sha256_of(student / "float" / "digits-student-fp32.onnx")
     assert (manifest.author, manifest.summary, manifest.probation.requests) == ("ada", "Smaller.", 20)
+    budget = manifest.budgets["test"]
+    assert budget.slo == ServiceLevel(p99_ms=4 * budget.p99_ms)
 
     for kind in ("wrong-outputs", "too-slow"):
         bad = tmp_path / kind
