@@ -13,6 +13,10 @@ from agent.protocol.drift import SignalCounts, SignalReference
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+FEW_EDGES = 32
+"""Up to so many edges a value is compared with each of them: for a batch of signals that is quicker than to search, and,
+up to some twenty edges, than to compute the bin."""
+
 UNIFORM_TOLERANCE = 1e-6
 """How far, in bin widths, an edge may stand from its even place and still be found by arithmetic.
 
@@ -29,10 +33,15 @@ class Binner:
         self._starts = np.concatenate(([0], np.cumsum(strides)))
         self.size = int(self._starts[-1])
         """Length of the vector of counts."""
+        few: list[int] = []
         even: list[int] = []
         uneven: list[int] = []
         for column, signal in enumerate(signals):
-            (even if is_uniform(signal.edges) else uneven).append(column)
+            if len(signal.edges) <= FEW_EDGES:
+                few.append(column)
+            else:
+                (even if is_uniform(signal.edges) else uneven).append(column)
+        self._few = _FewBins(signals, few, self._starts)
         self._even = _EvenBins(signals, even, self._starts)
         self._uneven = [
             (column, _closed(signals[column].edges), int(self._starts[column])) for column in uneven
@@ -41,6 +50,7 @@ class Binner:
     def count(self, values: Floats) -> Ints:
         """Counts of a matrix of shape (rows, signals): int64 of shape (size,)."""
         counts = np.zeros(self.size, dtype=np.int64)
+        self._few.add_to(counts, values)
         self._even.add_to(counts, values)
         for column, edges, start in self._uneven:
             slots = np.searchsorted(edges, values[:, column], side="right")
@@ -57,6 +67,40 @@ class Binner:
             name: SignalCounts(counts=tuple(flat[start : end - 1]), missing=flat[end - 1])
             for name, start, end in zip(self._names, bounds[:-1], bounds[1:], strict=True)
         }
+
+
+class _FewBins:
+    """Signals with few edges, of any width, counted together: a value's slot is the number of edges it reaches."""
+
+    def __init__(self, signals: Sequence[SignalReference], columns: list[int], starts: Ints) -> None:
+        # Those with most edges first, so that each edge's column of comparisons has no holes.
+        ordered = sorted(columns, key=lambda column: -len(signals[column].edges))
+        self._columns = np.array(ordered, dtype=np.intp)
+        self._all = ordered == list(range(len(signals)))
+        edges = [_closed(signals[column].edges) for column in ordered]
+        self._edges = [
+            np.array([own[rank] for own in edges if len(own) > rank])
+            for rank in range(max(map(len, edges), default=0))
+        ]
+        self._under = starts[self._columns]
+        self._missing = starts[self._columns + 1] - 1
+
+    def add_to(self, counts: Ints, values: Floats) -> None:
+        if not self._columns.size or not len(values):
+            return
+        chosen = values if self._all else values[:, self._columns]
+        reached = np.zeros(chosen.shape, dtype=np.uint8)
+        reaches = np.empty(chosen.shape, dtype=np.bool_)
+        with np.errstate(invalid="ignore"):  # NaN reaches no edge; where it belongs is said below
+            for edge in self._edges:
+                width = len(edge)
+                np.greater_equal(chosen[:, :width], edge, out=reaches[:, :width])
+                reached[:, :width] += reaches.view(np.uint8)[:, :width]
+        slots = reached + self._under
+        finite = np.isfinite(chosen)
+        if not finite.all():
+            slots = np.where(finite, slots, self._missing)
+        counts += np.bincount(slots.ravel(), minlength=len(counts))
 
 
 class _EvenBins:

@@ -58,10 +58,7 @@ class WindowBuilder:
             SignalError: a tensor is absent, not numeric, or of another number of rows. Nothing was taken.
                 :func:`agent.drift.check_tensors` finds this at load, before there is a request.
         """
-        arrays = [
-            (inputs if source == "input" else outputs).get(name) for source, name in self._extractor.tensors
-        ]
-        rows = self._ring.put(arrays)
+        rows = self._ring.put(inputs, outputs)
         if rows is None:
             rows = self._add_slowly(inputs, outputs)
         if rows and (not self._rows or now < self._opened):
@@ -116,8 +113,13 @@ class WindowBuilder:
         self._ring.lay_out(tensors)
         for start in range(0, rows, self._ring.capacity):
             self.flush()
-            self._ring.put([tensor[start : start + self._ring.capacity] for tensor in tensors.values()])
+            part = slice(start, start + self._ring.capacity)
+            self._ring.put(_cut(inputs, part), _cut(outputs, part))
         return rows
+
+
+def _cut(tensors: Tensors, rows: slice) -> dict[str, Array]:
+    return {name: tensor[rows] for name, tensor in tensors.items() if tensor.ndim}
 
 
 class _Ring:
@@ -126,24 +128,39 @@ class _Ring:
     def __init__(self, keys: tuple[TensorKey, ...]) -> None:
         self._keys = keys
         self._buffers: list[NDArray[np.generic]] = []
+        self._places: list[tuple[bool, str, NDArray[np.generic], np.dtype[np.generic], tuple[int, ...]]] = []
+        """From the inputs or else the outputs, name, buffer, dtype, shape of a batch of one row."""
         self._layout: list[tuple[np.dtype[np.generic], tuple[int, ...]]] = []
         self._filled = 0
         self.capacity = 0
 
-    def put(self, arrays: list[Array | None]) -> int | None:
-        """Copy one batch and give its rows; None, and nothing copied, where it does not fit as it is."""
-        first = arrays[0]
-        if first is None or not self._buffers or not first.ndim:
+    def put(self, inputs: Tensors, outputs: Tensors) -> int | None:
+        """Copy one batch and give its rows; None, and nothing copied, where it does not fit as it is.
+
+        This runs for every request, so the usual one, a single row, is compared with a shape made before.
+        """
+        start, rows = self._filled, -1
+        for from_input, name, buffer, dtype, one_row in self._places:
+            array = (inputs if from_input else outputs).get(name)
+            # What was copied when one of several does not fit lies beyond the filled rows, and is overwritten.
+            if array is None or (array.dtype is not dtype and array.dtype != dtype):
+                return None
+            shape = array.shape
+            if shape == one_row:
+                if rows not in {-1, 1} or start >= self.capacity:
+                    return None
+                rows = 1
+                buffer[start] = array
+                continue
+            if not shape or shape[1:] != one_row[1:] or rows not in {-1, shape[0]}:
+                return None
+            rows = shape[0]
+            if start + rows > self.capacity:
+                return None
+            buffer[start : start + rows] = array
+        if rows < 0:
             return None
-        rows = len(first)
-        end = self._filled + rows
-        if end > self.capacity:
-            return None
-        for array, buffer, (dtype, shape) in zip(arrays, self._buffers, self._layout, strict=True):
-            if array is None or array.dtype != dtype or array.shape != (rows, *shape):
-                return None  # what was copied so far lies beyond the filled rows and is overwritten
-            buffer[self._filled : end] = array
-        self._filled = end
+        self._filled = start + rows
         return rows
 
     def take(self) -> dict[TensorKey, Array] | None:
@@ -162,3 +179,7 @@ class _Ring:
         self.capacity = max(1, min(RING_ROWS, RING_BYTES // row_bytes))
         self._layout = layout
         self._buffers = [np.empty((self.capacity, *shape), dtype=dtype) for dtype, shape in layout]
+        self._places = [
+            (source == "input", name, buffer, dtype, (1, *shape))
+            for (source, name), buffer, (dtype, shape) in zip(self._keys, self._buffers, layout, strict=True)
+        ]

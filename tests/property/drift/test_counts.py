@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from agent.drift import Identity, MergedWindow, WindowBuilder, judge, merge_windows
-from agent.drift.binning import Binner
+from agent.drift.binning import FEW_EDGES, Binner
 from agent.drift.signals import Array
 from agent.drift.verdict import LEVELS
 from agent.protocol.codec import decode_json, encode_json
@@ -180,9 +180,9 @@ def test_nothing_drifts_from_itself(found: tuple[dict[str, SignalCounts], int]) 
 @given(
     low=st.floats(-1e6, 1e6),
     width=st.floats(1e-3, 1e6),
-    bins=st.integers(1, 40),
+    bins=st.integers(1, 2 * FEW_EDGES),
     values=st.lists(FINITE, max_size=30),
-    places=st.lists(st.integers(0, 40), max_size=30),
+    places=st.lists(st.integers(0, 2 * FEW_EDGES), max_size=30),
 )
 def test_arithmetic_and_search_find_the_same_bins(
     low: float, width: float, bins: int, values: list[float], places: list[int]
@@ -204,3 +204,47 @@ def test_arithmetic_and_search_find_the_same_bins(
     expected = np.bincount(np.array(slots, dtype=int), minlength=bins + 2)
     binner = Binner([signal])
     assert binner.split(binner.count(tried[:, None]))["s"].counts == tuple(expected.tolist())
+
+
+@ANY_SPEED
+@given(
+    sizes=st.lists(st.integers(2, 2 * FEW_EDGES), min_size=1, max_size=6),
+    even=st.lists(st.booleans(), min_size=6, max_size=6),
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 40),
+)
+def test_whichever_way_a_signal_is_counted_its_counts_are_those_of_a_plain_search(
+    sizes: list[int], even: list[bool], seed: int, rows: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    edges = [
+        np.linspace(-1.0, 1.0, size)
+        if flat
+        else np.unique([*rng.normal(size=size).round(2).tolist(), 9.0, -9.0])
+        for size, flat in zip(sizes, even, strict=False)
+    ]
+    signals = [
+        SignalReference(
+            name=f"s{column}",
+            source="input",
+            tensor="x",
+            summary="mean",
+            edges=tuple(own.tolist()),
+            counts=(0,) * (len(own) + 1),
+            missing=0,
+        )
+        for column, own in enumerate(edges)
+    ]
+    values = rng.normal(size=(rows, len(edges)))
+    for column, own in enumerate(edges):  # on its edges too, and not finite
+        values[rng.random(rows) < 0.3, column] = rng.choice(own)
+        values[rng.random(rows) < 0.1, column] = rng.choice([np.nan, np.inf, -np.inf])
+    binner = Binner(signals)
+    found = binner.split(binner.count(values))
+    for column, own in enumerate(edges):
+        finite = values[np.isfinite(values[:, column]), column]
+        slots = np.searchsorted(own, finite, side="right")
+        slots[finite == own[-1]] = len(own) - 1
+        counts = found[f"s{column}"]
+        assert counts.counts == tuple(np.bincount(slots, minlength=len(own) + 1).tolist())
+        assert counts.missing == rows - len(finite)
