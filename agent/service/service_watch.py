@@ -25,7 +25,8 @@ from agent.supervisor.serving import RunnerEvent
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 1.0
+"""Runners report as often."""
 
 
 class ServiceWatch:
@@ -72,20 +73,25 @@ class ServiceWatch:
         budget = manifest.budgets.get(self._around.config.device.hardware_class)
         if self._rolling is None and budget is not None and budget.slo is not None:
             self._rolling = RollingServiceLevel(budget.slo)
-        self._take_note_of_what_serves()
         while True:
-            await self._look(manifest)
+            try:
+                await self._look(manifest)
+            except Exception:  # whatever it is, what serves goes on serving
+                log.exception("a look at the service level failed", extra={"model": self.release.model})
             await asyncio.sleep(LOOK_SECONDS)
 
     def _take_note_of_what_serves(self) -> None:
         """A swap that was under way when the watch was cut short has gone on without it."""
         active, standby = self._server.active, self.release.standby
-        on_standby = active is not None and standby is not None and active.spec.variant == standby.variant
+        if active is None or standby is None:
+            return
+        on_standby = active.spec.variant == standby.variant
         if on_standby is not self._standing.degraded:
-            text = "the smaller variant has served since before the newest deployment"
+            text = "the swap to the smaller variant was under way when something else was decided"
             self._now_serves(Reason(code="degraded-before", text=text) if on_standby else None)
 
     async def _look(self, manifest: Manifest) -> None:
+        self._take_note_of_what_serves()
         now = time.monotonic()
         if self._rolling is not None:
             self.verdict = self._rolling.verdict(now)
@@ -111,7 +117,11 @@ class ServiceWatch:
         why = self._why()
         try:
             measured = await self._prove_and_activate(target, manifest)
-        except (SupervisorError, ReleaseError, OSError) as error:
+        except (
+            Exception
+        ) as error:  # nothing that keeps a variant out may end the watch, or be tried at every look
+            if not isinstance(error, SupervisorError | ReleaseError):
+                log.exception("a variant was not let in", extra={"variant": target.variant})
             self._standing = refused(self._standing, time.monotonic(), self._policy)
             wait = self._standing.not_before - time.monotonic()
             text = f"{target.variant} is not let in: {reason_of(error).text}; tried again in {wait:.0f} s"

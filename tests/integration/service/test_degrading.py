@@ -1,10 +1,12 @@
 """Degrading on purpose with everything real: what breaks the service level is how long a model really takes."""
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 from msgspec.structs import replace
 
@@ -28,6 +30,10 @@ async def clients(device: Device) -> AsyncIterator[Clients]:
     clients = Clients(device.server.listeners.unix_path)
     yield clients
     await clients.stop()
+
+
+def degraded_because(device: Device) -> Reason | None:
+    return device.executor.serving.degraded
 
 
 async def degrade(device: Device, clients: Clients) -> None:
@@ -140,6 +146,47 @@ async def test_what_is_degraded_stays_so_when_a_run_is_undone_before_it_was_acti
     await device.until(lambda: bool(device.events("restored")))
     await clients.stop()
     assert clients.wrong == []
+
+
+async def test_a_watch_that_is_cut_short_while_it_proves_the_standby_leaves_no_runner_behind(
+    device: Device, clients: Clients
+) -> None:
+    await clients.slow_down()
+    await device.until(lambda: len(_runners()) > 1)
+    await device.executor.serving.pause()
+    assert len(_runners()) == 1
+    assert device.serves == ACCURATE
+    await device.executor.serve(ServeActive(active=device.release))
+    await device.until(lambda: device.executor.serving.degraded is not None)
+    await clients.stop()
+    assert clients.wrong == []
+
+
+async def test_a_swap_that_outlives_its_watch_is_taken_note_of(device: Device, clients: Clients) -> None:
+    await clients.slow_down()
+    await device.until(lambda: len(_runners()) > 1)
+    async with asyncio.timeout(30):
+        while device.serves != SMALL:  # noqa: ASYNC110 - the watch must not hear of it first
+            await asyncio.sleep(0)
+    await device.executor.serving.pause()
+    assert degraded_because(device) is None
+    await device.executor.serve(ServeActive(active=device.release))
+    await device.until(lambda: degraded_because(device) is not None)
+    why = degraded_because(device)
+    assert why is not None
+    assert (why.code, device.serves) == ("degraded-before", SMALL)
+    await device.until(lambda: bool(device.events("restored")))
+    await clients.stop()
+    assert clients.wrong == []
+
+
+def _runners() -> list[psutil.Process]:
+    """Of this process, those that are no longer loading included."""
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE and "agent.runner" in child.cmdline()
+    ]
 
 
 async def test_without_a_service_level_slowness_moves_nothing_but_a_crash_loop_does(tmp_path: Path) -> None:
