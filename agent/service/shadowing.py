@@ -149,20 +149,20 @@ class _Comparison:
         feeder = self._feeder
         if feeder is None:
             return
-        if feeder.alive and not self._heard_last():
+        if not self._heard_last(feeder):
             await feeder.say(EndShadow(session=self._session))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_REPORT_SECONDS):
-                    while feeder.alive and not self._heard_last():
+                    while not self._heard_last(feeder):  # noqa: ASYNC110 - milliseconds, and only once
                         await asyncio.sleep(0.01)
         report = self._report()
         if report is not None:
             self._before.append(report)
         self._feeder = None
 
-    def _heard_last(self) -> bool:
+    def _heard_last(self, feeder: RunnerProcess) -> bool:
         report = self._report()
-        return report is not None and report.final
+        return not feeder.alive or (report is not None and report.final)
 
     def _report(self) -> ShadowReport | None:
         """The newest of the session under way."""
