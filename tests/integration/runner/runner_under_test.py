@@ -85,6 +85,7 @@ class RunnerUnderTest:
     def start_message(
         self,
         *,
+        model: str = "tiny",
         content: bytes | None = None,
         runtime: str = "onnx",
         inputs: tuple[TensorSpec, ...] = tiny.INPUTS,
@@ -105,7 +106,7 @@ class RunnerUnderTest:
         if reference is not None:
             reference_path.write_bytes(reference)
         return Start(
-            model="tiny",
+            model=model,
             release=release,
             deployment="d-1",
             variant="v",
