@@ -11,8 +11,8 @@ from agent.protocol.manifest import ServiceLevel
 from agent.protocol.runner import Served
 from agent.protocol.state import ServiceVerdict
 
-SLICES = 60
-"""A span is rolled on by this share of it."""
+SLICES = 20
+"""Parts of a span; it is rolled on by one at a time."""
 
 
 class _Slice:
