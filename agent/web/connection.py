@@ -95,6 +95,11 @@ class HttpConnection(asyncio.Protocol):
         return not self._busy and self._pending is None and self._lingering is None
 
     @property
+    def over_tcp(self) -> bool:
+        """Whether the client came over TCP."""
+        return self._peer.over_tcp
+
+    @property
     def _ending(self) -> bool:
         """The last answer is to say ``Connection: close``."""
         return self._owner.draining or self._leaving

@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 512
 """Open at once; the others wait in the listen queue."""
 
+MAX_TCP_CONNECTIONS = 384
+"""Of these, over TCP: who comes from elsewhere can't take the places of the device's own users."""
+
 _ACCEPTS_A_TURN = 16
 """Connections taken at once from one socket, so that open ones are answered in between."""
 
@@ -54,10 +57,11 @@ class Server:
         self._listeners: list[socket.socket] = []
         self._tls: dict[socket.socket, ssl.SSLContext] = {}
         self._connections: set[HttpConnection] = set()
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening: dict[asyncio.Task[None], bool] = {}
+        """Not connections yet; and whether they come over TCP."""
         self._nobody_left = asyncio.Event()
         self._nobody_left.set()
-        self._accepting = False
+        self._watched: set[socket.socket] = set()
 
     # What a connection needs (agent.web.connection.Owner).
 
@@ -72,6 +76,8 @@ class Server:
     def opened(self, connection: HttpConnection) -> None:
         """A connection exists."""
         self._connections.add(connection)
+        if self._tcp_yielded:
+            connection.leave_tcp()
         if self.closing:
             connection.close_if_idle()
 
@@ -96,16 +102,13 @@ class Server:
         if tls is not None and listener.family != socket.AF_UNIX:
             self._tls[listener] = tls
         self._listeners.append(listener)
-        if self._accepting:
-            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
         self._watch()
 
     def yield_tcp(self) -> None:
         """Somebody else accepts over TCP from now on: stop, and close each connection after its next answer."""
         self._tcp_yielded = True
         for listener in [each for each in self._listeners if each.family != socket.AF_UNIX]:
-            if self._accepting:
-                asyncio.get_running_loop().remove_reader(listener.fileno())
+            self._watch_or_not(listener, wanted=False)
             self._listeners.remove(listener)
             listener.close()
         for connection in self._connections:
@@ -113,19 +116,30 @@ class Server:
 
     def _watch(self) -> None:
         """Accept exactly while there is room and nobody has said stop."""
-        wanted = not self.draining and len(self._connections) + len(self._opening) < MAX_CONNECTIONS
-        if wanted == self._accepting:
-            return
-        self._accepting = wanted
-        loop = asyncio.get_running_loop()
         for listener in self._listeners:
-            if wanted:
-                loop.add_reader(listener.fileno(), self._accept, listener)
-            else:
-                loop.remove_reader(listener.fileno())
+            self._watch_or_not(listener, wanted=not self.draining and self._has_room(listener))
+
+    def _watch_or_not(self, listener: socket.socket, *, wanted: bool) -> None:
+        if wanted == (listener in self._watched):
+            return
+        if wanted:
+            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
+            self._watched.add(listener)
+        else:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+            self._watched.remove(listener)
+
+    def _has_room(self, listener: socket.socket) -> bool:
+        taken = len(self._connections) + len(self._opening)
+        if listener.family == socket.AF_UNIX or taken < MAX_TCP_CONNECTIONS:
+            return taken < MAX_CONNECTIONS
+        over_tcp = sum(each.over_tcp for each in self._connections) + sum(self._opening.values())
+        return taken < MAX_CONNECTIONS and over_tcp < MAX_TCP_CONNECTIONS
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS_A_TURN):
+            if not self._has_room(listener):
+                break
             try:
                 client, _address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -139,7 +153,7 @@ class Server:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._nobody_left.clear()
             task = asyncio.get_running_loop().create_task(self._open(client, self._tls.get(listener)))
-            self._opening.add(task)
+            self._opening[task] = client.family != socket.AF_UNIX
             task.add_done_callback(self._opening_done)
         self._watch()
 
@@ -148,10 +162,8 @@ class Server:
         if error.errno not in _OUT_OF_RESOURCES:
             raise error
         _log.warning("can't accept a connection", extra={"error": str(error)})
-        if self._accepting:
-            self._accepting = False
-            for listener in self._listeners:
-                asyncio.get_running_loop().remove_reader(listener.fileno())
+        for listener in self._listeners:
+            self._watch_or_not(listener, wanted=False)
         asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._watch)
 
     async def _open(self, client: socket.socket, tls: ssl.SSLContext | None) -> None:
@@ -170,7 +182,8 @@ class Server:
                 self._refused()  # no TLS, no certificate that is good enough, or no end to its handshake
 
     def _opening_done(self, task: asyncio.Task[None]) -> None:
-        self._opening.discard(task)
+        del self._opening[task]
+        self._watch()
         self._tell_if_nobody_left()
 
     def _tell_if_nobody_left(self) -> None:

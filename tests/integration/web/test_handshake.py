@@ -45,6 +45,12 @@ class Listening:
         return port
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - accepting has no event
+            await asyncio.sleep(0.01)
+
+
 @each_loop
 def test_a_client_that_never_finishes_its_handshake_leaves_its_place(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -56,7 +62,8 @@ def test_a_client_that_never_finishes_its_handshake_leaves_its_place(
     async def scenario() -> None:
         port = listening.start()
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-        # No place is left, so this one waits for theirs.
+        await until(lambda: len(listening.server._opening) == 2)
+        assert not listening.server._watched, "no place is left, so who comes now waits for theirs"
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=listening.trusting)
         writer.write(GET)
         assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
@@ -98,11 +105,57 @@ def test_draining_does_not_wait_for_a_handshake_for_ever(
     async def scenario() -> None:
         port = listening.start()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        async with asyncio.timeout(5):
-            while not listening.server._opening:  # noqa: ASYNC110 - accepting has no event
-                await asyncio.sleep(0.01)
-            assert await listening.server.drain(3) == 0
+        await until(lambda: bool(listening.server._opening))
+        assert await listening.server.drain(3) == 0
         assert await reader.read() == b""
         writer.close()
+
+    run(scenario())
+
+
+@each_loop
+def test_who_comes_over_tcp_leaves_room_for_the_unix_socket(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_TCP_CONNECTIONS", 2)
+    monkeypatch.setattr(module, "MAX_CONNECTIONS", 3)
+    listening = Listening(Authority(tmp_path))
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind(str(tmp_path / "model.sock"))
+    unix.listen()
+
+    async def scenario() -> None:
+        port = listening.start()
+        listening.server.listen(unix.detach())
+        over_tcp = [
+            await asyncio.open_connection("127.0.0.1", port, ssl=listening.trusting) for _ in range(2)
+        ]
+        await until(lambda: len(listening.server._connections) == 2)
+        _, late = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "model.sock")
+        writer.write(GET)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        assert len(listening.server._connections) == 3
+        for each in (late, writer, *(mine for _, mine in over_tcp)):
+            each.close()
+        await listening.server.drain(5)
+
+    run(scenario())
+
+
+@each_loop
+def test_a_handshake_that_ends_after_the_front_took_over_is_for_one_answer(run: Run, tmp_path: Path) -> None:
+    listening = Listening(Authority(tmp_path))
+
+    async def scenario() -> None:
+        port = listening.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: bool(listening.server._opening))
+        listening.server.yield_tcp()
+        await writer.start_tls(listening.trusting, server_hostname="localhost")
+        writer.write(GET)
+        assert b"Connection: close" in await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        assert await listening.server.drain(5) == 0
 
     run(scenario())
