@@ -3,6 +3,7 @@
 import grp
 import logging
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def give(path: Path, name: str, mode: int) -> None:
     except PermissionError as error:
         raise AddressError(
             f"serving.socket_group = {name!r}: {path} can't be given to it, because the agent's user is not a member;"
-            f" add it and start the agent again: usermod -aG {name} $(id -un {os.geteuid()})"
+            f" add it and start the agent again: usermod -aG {name} {_own_name()}"
         ) from error
     except OSError as error:
         raise AddressError(f"serving.socket_group = {name!r}: {path}: {error.strerror}") from error
@@ -64,6 +65,14 @@ def let_through(folder: Path, name: str) -> None:
             _log.warning(
                 "a folder may keep a group from its sockets", extra={"folder": str(above), "group": name}
             )
+
+
+def _own_name() -> str:
+    uid = os.geteuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"(the user with uid {uid})"
 
 
 def _passes(folder: Path, gid: int) -> bool:
