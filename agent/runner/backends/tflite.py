@@ -29,6 +29,7 @@ from agent.protocol.manifest import TensorSpec
 from agent.runner.backends.datatypes import Array
 from agent.runner.backends.errors import InferenceError, UnreadableModelError
 from agent.runner.backends.tflite_file import check_tflite_file
+from agent.runner.backends.tflite_structure import check_structure
 from agent.runner.backends.tflite_tensors import Naming, bind, namings
 
 
@@ -39,6 +40,8 @@ class TfliteBackend:
         self, content: bytes, *, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], threads: int
     ) -> None:
         check_tflite_file(content)
+        if PACKAGE == "tflite-runtime":
+            check_structure(content)
         try:
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
             self._interpreter.allocate_tensors()

@@ -1,7 +1,7 @@
 """Looks at a TFLite file before the interpreter sees it: only its root table, without the ``flatbuffers`` package.
 
-The interpreter verifies the buffer itself; what it would also do is follow references to other files, and that is
-what is refused here (fields ``external_buffer_groups`` and ``external_buffers`` of ``Model`` in LiteRT's schema).
+LiteRT verifies the rest itself (for tflite-runtime, :mod:`agent.runner.backends.tflite_structure` does); what it would
+also do is follow references to other files, and that is what is refused here (fields ``external_buffer_groups`` and ``external_buffers`` of ``Model`` in LiteRT's schema).
 """
 
 from agent.runner.backends.errors import HostileModelError, UnreadableModelError
