@@ -21,7 +21,7 @@ from agent.protocol.control import (
     StatusResult,
 )
 from agent.protocol.drift import DriftWindow
-from agent.protocol.state import Measurement, Reason, ServingReport
+from agent.protocol.state import Measurement, Reason, ServingReport, ShadowFigures
 
 PLAIN_WIDTH = 120
 """Columns where the output is not a terminal."""
@@ -178,12 +178,21 @@ def _variants(model: ModelReport, console: Console) -> None:
         elif deployment.chosen is not None:
             table.add_row(plain(None), *_measured(None), plain(_why(deployment.chosen)))
         console.print(table)
+        if deployment.measurement is not None and deployment.measurement.shadow is not None:
+            console.print(plain(_shadow(deployment.measurement.shadow)))
     if serving is not None and serving.service_level is not None:
         console.print(plain(f"service level: {serving.service_level.level}: {serving.service_level.text}"))
     if serving is not None and serving.degraded is not None:
         console.print(
             plain(f"degraded: {serving.variant} serves: {serving.degraded.text}", _STYLES["warning"])
         )
+
+
+def _shadow(seen: ShadowFigures) -> str:
+    text = f"on live requests: {seen.text}"
+    if seen.p50_ms is None:
+        return text
+    return f"{text} (answered at low priority: p50 {_number(seen.p50_ms)} ms, p99 {_number(seen.p99_ms)} ms)"
 
 
 def _measured(measurement: Measurement | None) -> list[Text]:

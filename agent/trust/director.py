@@ -165,7 +165,8 @@ def _order(path: str, target: TargetFile) -> Order:
             f"the director's target {path}: {target.length} bytes, allowed are 1-{MAX_MANIFEST_BYTES}",
         )
     try:
-        assignment = msgspec.convert(target.custom, Assignment)
+        # Not strict: numbers with a fraction are written as text, because the signed form (canonical JSON) has none.
+        assignment = msgspec.convert(target.custom, Assignment, strict=False)
     except msgspec.ValidationError as error:
         raise RefusedError(MALFORMED, f"the director's target {path}: {error}") from error
     manifest = ReleaseFile(filename=MANIFEST_FILENAME, sha256=digest, size=target.length)

@@ -77,6 +77,7 @@ def _add_rollout(commands: Commands) -> None:
         "--stage-timeout", type=float, metavar="SECONDS", help="pause a stage that takes longer"
     )
     parser.add_argument("--device", action="append", metavar="NAME", help="only these devices, in this order")
+    _add_shadow(parser)
     add_hub_options(parser)
     parser.set_defaults(run=_rollout_start)
     parser = actions.add_parser("show", help="show a rollout, or all of them")
@@ -96,6 +97,43 @@ def _add_rollout(commands: Commands) -> None:
         parser.set_defaults(run=_rollout_steer, action=action)
 
 
+def _add_shadow(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "shadow mode",
+        "Before the release may serve, each device feeds it copies of its live requests and compares the answers"
+        " (docs/shadow.md). Any of these asks for it.",
+    )
+    group.add_argument("--shadow", action="store_true", help="with the defaults")
+    group.add_argument(
+        "--shadow-share", type=float, metavar="SHARE", help="of the requests, over 0 to 1 (default: 1)"
+    )
+    group.add_argument("--shadow-requests", type=int, metavar="N", help="end after this many (default: 200)")
+    group.add_argument(
+        "--shadow-seconds", type=float, metavar="SECONDS", help="end after this time (default: 600)"
+    )
+    group.add_argument(
+        "--shadow-maximum-disagreement",
+        type=float,
+        metavar="SHARE",
+        help="of rows; over it the device refuses the release (default: only report)",
+    )
+    group.add_argument(
+        "--shadow-tolerance",
+        type=float,
+        metavar="DIFFERENCE",
+        help="compare every value instead of the class",
+    )
+
+
+def _shadow(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    given = {
+        name: value
+        for name in ("share", "requests", "seconds", "maximum_disagreement", "tolerance")
+        if (value := getattr(arguments, f"shadow_{name}")) is not None
+    }
+    return given if given or arguments.shadow else None
+
+
 def _rollout_start(arguments: argparse.Namespace) -> None:
     body = {
         "model": arguments.model,
@@ -104,6 +142,7 @@ def _rollout_start(arguments: argparse.Namespace) -> None:
         "allowed_failures": arguments.allowed_failures,
         "stage_timeout_seconds": arguments.stage_timeout,
         "devices": arguments.device,
+        "shadow": _shadow(arguments),
     }
     _print_rollout(HubClient(arguments).post("/v1/rollouts", body))
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from msgspec import Struct
 
 from agent.protocol.drift import DriftReference, SignalCounts, Verdict
-from agent.protocol.state import Measurement, ReportedState, ServingReport
+from agent.protocol.state import DeploymentReport, Measurement, ReportedState, ServingReport
 from cloud_hub.approvals.service import SignatureView
 from cloud_hub.audit.chain import AuditEntry
 from cloud_hub.dashboard.charts import comparison
@@ -41,6 +41,8 @@ class DeviceRow(Struct, frozen=True, kw_only=True):
     held_records: int
     drift: str
     drift_tone: str
+    waiting: tuple[DeploymentReport, ...]
+    """Deployments that could go on but do not, with what they wait for."""
 
 
 class VariantRow(Struct, frozen=True, kw_only=True):
@@ -166,6 +168,7 @@ def _device(view: DeviceView, facts: FleetFacts) -> DeviceRow:
         held_records=sum(epoch.records for epoch in facts.counts.get(view.id, ())),
         drift=level,
         drift_tone=TONES.get(level, "quiet"),
+        waiting=tuple(each for each in reported.deployments if each.waiting_for) if reported else (),
     )
 
 

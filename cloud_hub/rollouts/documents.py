@@ -6,9 +6,9 @@ from msgspec import Struct
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from agent.protocol.codec import encode_json
+from agent.protocol.codec import decode_json, encode_json
 from agent.protocol.ids import MANIFEST_FILENAME, release_path
-from agent.protocol.state import Assignment, DesiredState, VariantPolicy
+from agent.protocol.state import Assignment, DesiredState, ShadowPolicy, VariantPolicy
 from cloud_hub.errors import NotFoundError
 from cloud_hub.registry.models import ReleaseFile
 from cloud_hub.rollouts.models import DesiredAssignment, DesiredDocument
@@ -25,7 +25,14 @@ class Signing(Struct, frozen=True, kw_only=True):
 
 
 def assign(
-    session: Session, device: str, model: str, release: int, *, deployment: str, policy: VariantPolicy
+    session: Session,
+    device: str,
+    model: str,
+    release: int,
+    *,
+    deployment: str,
+    policy: VariantPolicy,
+    shadow: ShadowPolicy | None = None,
 ) -> None:
     """Set one model of a device's desired state; it reaches the device with :func:`sign_document`."""
     row = session.get(DesiredAssignment, (device, model))
@@ -33,7 +40,18 @@ def assign(
         row = DesiredAssignment(device=device, model=model)
         session.add(row)
     row.release, row.deployment, row.policy = release, deployment, policy.value
+    row.shadow = stored_shadow(shadow)
     session.flush()
+
+
+def stored_shadow(shadow: ShadowPolicy | None) -> bytes | None:
+    """As it stands in a table."""
+    return None if shadow is None else encode_json(shadow)
+
+
+def shadow_from(stored: bytes | None) -> ShadowPolicy | None:
+    """What :func:`stored_shadow` made."""
+    return None if stored is None else decode_json(stored, ShadowPolicy)
 
 
 def unassign(session: Session, device: str, model: str) -> None:
@@ -65,7 +83,11 @@ def _target(session: Session, row: DesiredAssignment) -> tuple[str, tuple[int, s
     manifest = session.get(ReleaseFile, (row.model, row.release, MANIFEST_FILENAME))
     if manifest is None:
         raise NotFoundError(f"release {row.model} {row.release} has no {MANIFEST_FILENAME}")
-    order = Assignment(deployment=row.deployment, variant_policy=VariantPolicy(row.policy))
+    order = Assignment(
+        deployment=row.deployment,
+        variant_policy=VariantPolicy(row.policy),
+        shadow=shadow_from(row.shadow),
+    )
     path = release_path(row.model, row.release, MANIFEST_FILENAME)
     return path, (manifest.size, manifest.sha256, order)
 

@@ -18,6 +18,8 @@ class Rollout(Base):
     """The same as in ``state``, to be asked for."""
     state: Mapped[bytes]
     policy: Mapped[str]
+    shadow: Mapped[bytes | None]
+    """:class:`agent.protocol.state.ShadowPolicy` as JSON; None: candidates are not compared on live requests."""
     created: Mapped[float]
     created_by: Mapped[str]
     updated: Mapped[float]
@@ -48,6 +50,8 @@ class DesiredAssignment(Base):
     release: Mapped[int]
     deployment: Mapped[str]
     policy: Mapped[str]
+    shadow: Mapped[bytes | None]
+    """As in :class:`Rollout`."""
 
 
 class DesiredDocument(Base):

@@ -14,14 +14,22 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from agent.protocol.ids import Name, UnixTime, Version
-from agent.protocol.state import DeploymentReport, Phase, ReportedState, VariantPolicy
+from agent.protocol.state import DeploymentReport, Phase, ReportedState, ShadowPolicy, VariantPolicy
 from cloud_hub.access.service import Caller
 from cloud_hub.audit.service import record
 from cloud_hub.devices.models import CommittedRelease, Device
 from cloud_hub.errors import ConflictError, InputError, NotFoundError
 from cloud_hub.registry.service import ReleaseState, get_release
 from cloud_hub.rollouts import machine
-from cloud_hub.rollouts.documents import Signing, assign, renew_documents, sign_document, unassign
+from cloud_hub.rollouts.documents import (
+    Signing,
+    assign,
+    renew_documents,
+    shadow_from,
+    sign_document,
+    stored_shadow,
+    unassign,
+)
 from cloud_hub.rollouts.machine import AssignDevices, Command, RolloutState, Status
 from cloud_hub.rollouts.models import DesiredAssignment, Rollout, RolloutDevice
 
@@ -59,6 +67,8 @@ class RolloutWish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     stage_timeout_seconds: Annotated[float, Meta(gt=0)] | None = None
     """None: as configured."""
     variant_policy: VariantPolicy = VariantPolicy.MOST_ACCURATE
+    shadow: ShadowPolicy | None = None
+    """How each device compares the release with the one it serves, on live requests, before it may serve; None: not."""
 
 
 class RolloutView(Struct, frozen=True, kw_only=True):
@@ -71,6 +81,7 @@ class RolloutView(Struct, frozen=True, kw_only=True):
     state: RolloutState
     previous: dict[str, int | None]
     """Device → release it goes back to."""
+    shadow: ShadowPolicy | None = None
 
 
 def start(
@@ -86,7 +97,8 @@ def start(
 
     Raises:
         ConflictError: the release is not published, or another rollout of the model has not ended.
-        InputError: no device, an unknown device, or a stage that is neither a count nor a percentage.
+        InputError: no device, an unknown device, a stage that is neither a count nor a percentage, or one that times out
+            before a device has compared long enough.
     """
     release = get_release(session, wish.model, wish.release)
     if release.state != ReleaseState.PUBLISHED:
@@ -102,10 +114,15 @@ def start(
             f"rollout {other.id} of {other.model} {other.release} is {other.status}; abort it or roll it back first"
         )
     stages = machine.plan_stages(_fleet(session, wish), tuple(_size(stage) for stage in wish.stages))
+    timeout = wish.stage_timeout_seconds or default_timeout
+    if wish.shadow is not None and wish.shadow.seconds >= timeout:
+        raise InputError(
+            f"shadow.seconds: {wish.shadow.seconds:g} s is not shorter than a stage may take, {timeout:g} s"
+        )
     state, commands = machine.begin(
         stages,
         now=now,
-        stage_timeout_seconds=wish.stage_timeout_seconds or default_timeout,
+        stage_timeout_seconds=timeout,
         allowed_failures=wish.allowed_failures,
     )
     row = Rollout(
@@ -114,6 +131,7 @@ def start(
         status=state.status.value,
         state=msgspec.json.encode(state),
         policy=wish.variant_policy.value,
+        shadow=stored_shadow(wish.shadow),
         created=now,
         created_by=caller.name,
         updated=now,
@@ -333,8 +351,15 @@ def _assign(session: Session, row: Rollout, device: str, now: float) -> None:
             assigned=now,
         )
     )
-    policy = VariantPolicy(row.policy)
-    assign(session, device, row.model, row.release, deployment=deployment, policy=policy)
+    assign(
+        session,
+        device,
+        row.model,
+        row.release,
+        deployment=deployment,
+        policy=VariantPolicy(row.policy),
+        shadow=shadow_from(row.shadow),
+    )
 
 
 def _restore(session: Session, row: Rollout, device: str) -> None:
@@ -370,6 +395,7 @@ def view(session: Session, row: Rollout) -> RolloutView:
         updated=row.updated,
         state=_state(row),
         previous={member.device: member.previous for member in members},
+        shadow=shadow_from(row.shadow),
     )
 
 

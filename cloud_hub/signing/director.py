@@ -48,7 +48,7 @@ class Director:
         if not is_name(device):
             raise SigningError(f"device {device!r}: not a device id")
         targets = {
-            path: TargetFile(length, {"sha256": digest}, path, {"custom": msgspec.to_builtins(order)})
+            path: TargetFile(length, {"sha256": digest}, path, {"custom": _custom(order)})
             for path, (length, digest, order) in assignments.items()
         }
         fields = {DEVICE_FIELD: device, ISSUED_FIELD: stamp(issued or utc_now())}
@@ -62,3 +62,16 @@ class Director:
                 f"director's document of {device}: {len(data)} bytes, at most {MAX_DIRECTOR_BYTES} are allowed"
             )
         return data.decode()
+
+
+def _custom(order: Assignment) -> object:
+    """``order`` for a signed document: canonical JSON has no fractions, so they are written as text."""
+    return _without_fractions(msgspec.to_builtins(order))
+
+
+def _without_fractions(value: object) -> object:
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, dict):
+        return {key: _without_fractions(each) for key, each in value.items()}
+    return value

@@ -110,6 +110,7 @@ def upgrade() -> None:
     sa.Column('status', sa.String(), nullable=False),
     sa.Column('state', sa.LargeBinary(), nullable=False),
     sa.Column('policy', sa.String(), nullable=False),
+    sa.Column('shadow', sa.LargeBinary(), nullable=True),
     sa.Column('created', sa.Double(), nullable=False),
     sa.Column('created_by', sa.String(), nullable=False),
     sa.Column('updated', sa.Double(), nullable=False),
@@ -130,6 +131,7 @@ def upgrade() -> None:
     sa.Column('release', sa.Integer(), nullable=False),
     sa.Column('deployment', sa.String(), nullable=False),
     sa.Column('policy', sa.String(), nullable=False),
+    sa.Column('shadow', sa.LargeBinary(), nullable=True),
     sa.ForeignKeyConstraint(['device'], ['devices.id'], ),
     sa.PrimaryKeyConstraint('device', 'model')
     )

@@ -102,7 +102,12 @@ def test_a_directors_document_carries_device_time_and_order() -> None:
     signed = Metadata[Targets].from_bytes(hub.direct(3)).signed
     assert signed.unrecognized_fields == {"device": "cam-1", "issued": "2026-01-01T12:00:00Z"}
     (target,) = signed.targets.values()
-    assert target.custom == {"deployment": "d-1", "hold": False, "variant_policy": "most-accurate"}
+    assert target.custom == {
+        "deployment": "d-1",
+        "hold": False,
+        "variant_policy": "most-accurate",
+        "shadow": None,
+    }
 
 
 def test_a_directors_document_that_no_message_could_carry() -> None:
