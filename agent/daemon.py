@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import importlib.metadata
 import importlib.util
 import logging
 import secrets
@@ -213,10 +214,15 @@ def _link_settings(broker: BrokerAddress, identity: IdentityFiles) -> LinkSettin
 def _runtimes() -> frozenset[str]:
     """Runtimes that are installed; looked up, never imported: they belong to the runner's process."""
     return frozenset(
-        name
-        for name, modules in RUNTIME_MODULES.items()
-        if any(importlib.util.find_spec(module) for module in modules)
+        name for name, modules in RUNTIME_MODULES.items() if any(_is_usable(module) for module in modules)
     )
+
+
+def _is_usable(module: str) -> bool:
+    if importlib.util.find_spec(module) is None:
+        return False
+    # It imports beside NumPy 2, and fails at the first model.
+    return module != "tflite_runtime" or importlib.metadata.version("numpy").startswith("1.")
 
 
 async def _migrate(state: Path) -> tuple[str, ...]:

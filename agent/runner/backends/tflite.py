@@ -5,6 +5,7 @@ can be asked to end a run.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
@@ -42,8 +43,9 @@ class TfliteBackend:
         check_tflite_file(content)
         if PACKAGE == "tflite-runtime":
             check_structure(content)
+        self._open = partial(Interpreter, model_content=content, num_threads=threads)
         try:
-            self._interpreter = Interpreter(model_content=content, num_threads=threads)
+            self._interpreter = self._open()
             self._interpreter.allocate_tensors()
             found_inputs, found_outputs = _namings(self._interpreter)
         except (ValueError, RuntimeError) as error:
@@ -91,7 +93,12 @@ class TfliteBackend:
         self._planned = dict.fromkeys(shapes)
         for name, shape in shapes.items():
             self._interpreter.resize_tensor_input(self._inputs[name].place, list(shape))
-        self._interpreter.allocate_tensors()
+        try:
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError):
+            # tflite-runtime may crash when asked again after it could not: a new one, as yet without a plan.
+            self._interpreter = self._open()
+            raise
         self._planned = {**shapes}
 
 
