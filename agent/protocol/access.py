@@ -48,3 +48,5 @@ class Access(Struct, frozen=True, kw_only=True):
     ledger_fd: int | None = None
     """Memory that the model's runners share, where the query budget's debts stand; None without a budget."""
     outputs: OutputLimits = OutputLimits()
+    registrations_fd: int | None = None
+    """Memory that the model's runners share, where clients' shared memory registrations stand; None: each has its own."""

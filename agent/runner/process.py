@@ -42,6 +42,7 @@ from agent.runner.openinference import Contract
 from agent.runner.output_policy import OutputPolicy
 from agent.runner.probe import run_probe
 from agent.runner.query_budget import QueryLedger
+from agent.runner.registrations import Registrations
 from agent.runner.routes import Router
 from agent.runner.server_routes import ServerRoutes
 from agent.runner.service import ModelService
@@ -116,7 +117,11 @@ class Runner:
             cancel=self.backend.cancel,
         )
         self._contract = Contract(start.inputs, start.outputs, start.labels)
-        self._regions = Regions(start.shared_memory, maximum_bytes=start.maximum_body_bytes)
+        self._regions = Regions(
+            start.shared_memory,
+            maximum_bytes=start.maximum_body_bytes,
+            registrations=Registrations(start.access.registrations_fd),
+        )
         self._drift = _drift(start, self._window_closed)
         self._service = self._make_service()
         self._server = Server(

@@ -1,7 +1,6 @@
 """The paths that name no model: the server itself, the repository, shared memory, metrics."""
 
 from http import HTTPStatus
-from importlib.metadata import version as package_version
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -9,9 +8,10 @@ from msgspec import Meta, Struct
 
 from agent.runner import descriptions
 from agent.runner.errors import RequestError
+from agent.runner.registrations import Registration
 from agent.runner.routes import Names, Route
 from agent.runner.service import ModelService
-from agent.runner.shared_memory import Region, Regions
+from agent.runner.shared_memory import Regions
 from agent.web.messages import Answer, Request, json_answer
 
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
@@ -46,7 +46,6 @@ class ServerRoutes:
     def __init__(self, service: ModelService, regions: Regions) -> None:
         self._service = service
         self._regions = regions
-        self._version = package_version("edgeward")
 
     def routes(self) -> tuple[Route, ...]:
         """All of them."""
@@ -83,7 +82,12 @@ class ServerRoutes:
         )
 
     def _metadata(self, _request: Request, _: Names) -> Answer:
-        return json_answer(descriptions.server_metadata(self._version, shared_memory=self._regions.enabled))
+        # Here, because it brings 2 MiB that a runner needs for nothing else (docs/decisions/0011).
+        from importlib.metadata import version  # noqa: PLC0415
+
+        return json_answer(
+            descriptions.server_metadata(version("edgeward"), shared_memory=self._regions.enabled)
+        )
 
     def _statistics(self, _request: Request, _: Names) -> Answer:
         return json_answer({"model_stats": [descriptions.model_statistics(self._service)]})
@@ -104,17 +108,21 @@ class ServerRoutes:
         return _yes(request, names)
 
     def _region_status(self, request: Request, names: Names) -> Answer:
-        return json_answer(
-            [_told(region) for region in self._regions.status(request.uid, names.get("region"))]
-        )
+        known = self._regions.status(request.uid, names.get("region"))
+        return json_answer([_told(name, registration) for name, registration in known.items()])
 
     def _unregister(self, request: Request, names: Names) -> Answer:
         self._regions.unregister(request.uid, names.get("region"))
         return _yes(request, names)
 
 
-def _told(region: Region) -> dict[str, Any]:
-    return {"name": region.name, "key": region.key, "offset": region.offset, "byte_size": region.byte_size}
+def _told(name: str, registration: Registration) -> dict[str, Any]:
+    return {
+        "name": name,
+        "key": registration.key,
+        "offset": registration.offset,
+        "byte_size": registration.byte_size,
+    }
 
 
 def _decoded(body: bytes, kind: type[B]) -> B:

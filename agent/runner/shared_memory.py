@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from agent.protocol.runner import SharedMemoryAccess
 from agent.runner.errors import RequestError, UnknownTargetError
+from agent.runner.registrations import Key, Registration, Registrations, Table
 
 MAX_REGIONS = 64
 """Of all clients together; each holds a descriptor."""
@@ -27,14 +28,10 @@ _ROOT = 0
 
 
 class Region(NamedTuple):
-    """One registration."""
+    """One registration, and the object it is a part of."""
 
     name: str
-    key: str
-    """As it was given, with or without ``/``."""
-    offset: int
-    """Bytes, into the shared memory object."""
-    byte_size: int
+    registration: Registration
     fd: int
     writable: bool
 
@@ -42,12 +39,21 @@ class Region(NamedTuple):
 class Regions:
     """What clients have registered. ``peer`` is always the uid of who asks; None over TCP, where nobody knows."""
 
-    def __init__(self, access: SharedMemoryAccess, *, maximum_bytes: int, folder: Path = FOLDER) -> None:
+    def __init__(
+        self,
+        access: SharedMemoryAccess,
+        *,
+        maximum_bytes: int,
+        folder: Path = FOLDER,
+        registrations: Registrations | None = None,
+    ) -> None:
         """``maximum_bytes``: of one tensor, as of a request's body."""
         self._access = access
         self._maximum_bytes = maximum_bytes
         self._folder = folder
-        self._regions: dict[tuple[int | None, str], Region] = {}
+        self._registrations = registrations or Registrations(None)
+        self._changes = self._registrations.changes
+        self._opened: dict[Key, Region] = {}
 
     @property
     def enabled(self) -> bool:
@@ -63,19 +69,26 @@ class Regions:
         self._check_peer(peer)
         if not 0 < len(name.encode()) <= MAX_NAME_BYTES:
             raise RequestError(f"shared memory: a region's name has 1 to {MAX_NAME_BYTES} bytes")
-        if (peer, name) in self._regions:
-            raise RequestError(f"shared memory region {name!r} is registered already; unregister it first")
-        if len(self._regions) >= MAX_REGIONS:
-            raise RequestError(
-                f"shared memory region {name!r}: {MAX_REGIONS} are registered, which is all that may"
-            )
-        fd, writable = self._open(key)
-        try:
-            _check_object(fd, peer, name, offset + byte_size if offset >= 0 < byte_size else -1)
-        except RequestError:
-            os.close(fd)
-            raise
-        self._regions[peer, name] = Region(name, key, offset, byte_size, fd, writable)
+        registration = Registration(key, offset, byte_size)
+
+        def add(table: Table) -> None:
+            if (peer, name) in table:
+                raise RequestError(
+                    f"shared memory region {name!r} is registered already; unregister it first"
+                )
+            if len(table) >= MAX_REGIONS:
+                raise RequestError(
+                    f"shared memory region {name!r}: {MAX_REGIONS} are registered, which is all that may"
+                )
+            region = self._open(peer, name, registration)
+            if (stale := self._opened.pop((peer, name), None)) is not None:
+                os.close(stale.fd)
+            self._opened[peer, name] = region
+            table[peer, name] = registration
+
+        self._forget_changed()
+        self._registrations.change(add)
+        self._changes = self._registrations.changes
 
     def _check_peer(self, peer: int | None) -> None:
         if self._access == "off":
@@ -89,7 +102,16 @@ class Regions:
                 HTTPStatus.FORBIDDEN,
             )
 
-    def _open(self, key: str) -> tuple[int, bool]:
+    def _open(self, peer: int | None, name: str, registration: Registration) -> Region:
+        fd, writable = self._open_object(registration.key)
+        try:
+            _check_object(fd, peer, name, registration)
+        except RequestError:
+            os.close(fd)
+            raise
+        return Region(name, registration, fd, writable)
+
+    def _open_object(self, key: str) -> tuple[int, bool]:
         leaf = key.removeprefix("/")
         if leaf in {"", ".", ".."} or "/" in leaf or "\0" in leaf or len(leaf.encode()) > MAX_NAME_BYTES:
             raise RequestError(
@@ -104,27 +126,43 @@ class Regions:
         except OSError as error:
             raise _refusal(key, error) from error
 
-    def status(self, peer: int | None, name: str | None = None) -> list[Region]:
+    def status(self, peer: int | None, name: str | None = None) -> dict[str, Registration]:
         """This peer's regions, or the one of that name.
 
         Raises:
             UnknownTargetError: there is none of that name.
         """
-        if name is not None:
-            return [self._find(peer, name)]
-        return [region for (owner, _), region in self._regions.items() if owner == peer]
+        table = self._registrations.table()
+        if name is not None and (peer, name) not in table:
+            raise _unknown(name)
+        return {
+            known: entry for (owner, known), entry in table.items() if owner == peer and name in {None, known}
+        }
 
     def unregister(self, peer: int | None, name: str | None = None) -> None:
         """Forget this peer's region of that name, or all of them; it is no error if there is none."""
-        for owner, known in tuple(self._regions):
-            if owner == peer and name in {None, known}:
-                os.close(self._regions.pop((owner, known)).fd)
+
+        def remove(table: Table) -> None:
+            for owner, known in tuple(table):
+                if owner == peer and name in {None, known}:
+                    del table[owner, known]
+
+        self._registrations.change(remove)
+        self._forget_changed()
+
+    def _forget_changed(self) -> None:
+        """Close what is registered no more, or otherwise, by whichever runner that was done."""
+        table = self._registrations.table()
+        for key, region in tuple(self._opened.items()):
+            if table.get(key) != region.registration:
+                os.close(self._opened.pop(key).fd)
+        self._changes = self._registrations.changes
 
     def close(self) -> None:
-        """Forget everything."""
-        for region in self._regions.values():
+        """Close everything; the registrations stay for the model's next runner."""
+        for region in self._opened.values():
             os.close(region.fd)
-        self._regions.clear()
+        self._opened.clear()
 
     def read(self, peer: int | None, name: str, offset: int, size: int) -> bytes:
         """A copy of ``size`` bytes from ``offset`` into the region.
@@ -133,7 +171,7 @@ class Regions:
             RequestError: outside the region, or the region is shorter than it was.
         """
         region = self.check(peer, name, offset, size)
-        data = os.pread(region.fd, size, region.offset + offset)
+        data = os.pread(region.fd, size, region.registration.offset + offset)
         if len(data) != size:
             raise _shrunk(region)
         return data
@@ -147,10 +185,10 @@ class Regions:
         region = self.check(peer, name, offset, len(data))
         if not region.writable:
             raise RequestError(
-                f"shared memory region {name!r}: the agent's user may read {region.key!r}, not write to it",
+                f"shared memory region {name!r}: the agent's user may read {region.registration.key!r}, not write to it",
                 HTTPStatus.FORBIDDEN,
             )
-        start = region.offset + offset
+        start = region.registration.offset + offset
         # Writing would lengthen it again. (If it shrinks between these two lines, that is all that happens.)
         if os.fstat(region.fd).st_size < start + len(data):
             raise _shrunk(region)
@@ -168,9 +206,10 @@ class Regions:
             RequestError: there is none, or not all of them are in it.
         """
         region = self._find(peer, name)
-        if size < 0 or offset < 0 or offset + size > region.byte_size:
+        if size < 0 or offset < 0 or offset + size > region.registration.byte_size:
             raise RequestError(
-                f"shared memory region {name!r}: {size} bytes from {offset} are outside its {region.byte_size} bytes"
+                f"shared memory region {name!r}: {size} bytes from {offset} are outside "
+                f"its {region.registration.byte_size} bytes"
             )
         if size > self._maximum_bytes:
             raise RequestError(
@@ -180,14 +219,23 @@ class Regions:
         return region
 
     def _find(self, peer: int | None, name: str) -> Region:
-        region = self._regions.get((peer, name))
-        if region is None:
-            self._check_peer(peer)
-            raise UnknownTargetError(
-                f"shared memory region {name!r} is not registered by you with this process; "
-                "a release that takes over, and a runner that is restarted, know none"
-            )
+        if self._changes != self._registrations.changes:
+            self._forget_changed()
+        region = self._opened.get((peer, name))
+        if region is not None:
+            return region
+        self._check_peer(peer)
+        registration = self._registrations.table().get((peer, name))
+        if registration is None:
+            raise _unknown(name)
+        region = self._opened[peer, name] = self._open(peer, name, registration)  # the runner before had it
         return region
+
+
+def _unknown(name: str) -> UnknownTargetError:
+    return UnknownTargetError(
+        f"shared memory region {name!r} is not registered by you; the agent's restart forgets what was"
+    )
 
 
 def _opened(path: Path, mode: int) -> int:
@@ -208,7 +256,7 @@ def _refusal(key: str, error: OSError) -> RequestError:
     return RequestError(f"shared memory key {key!r}: {what}")
 
 
-def _check_object(fd: int, peer: int | None, name: str, end: int) -> None:
+def _check_object(fd: int, peer: int | None, name: str, registration: Registration) -> None:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise RequestError(f"shared memory region {name!r}: not a shared memory object")
@@ -217,7 +265,8 @@ def _check_object(fd: int, peer: int | None, name: str, end: int) -> None:
             f"shared memory region {name!r}: it belongs to user {status.st_uid}, you are user {peer}",
             HTTPStatus.FORBIDDEN,
         )
-    if not 0 < end <= status.st_size:
+    offset, byte_size = registration.offset, registration.byte_size
+    if offset < 0 or byte_size <= 0 or offset + byte_size > status.st_size:
         raise RequestError(
             f"shared memory region {name!r}: offset and byte_size must be a part of the object's "
             f"{status.st_size} bytes"
@@ -225,4 +274,6 @@ def _check_object(fd: int, peer: int | None, name: str, end: int) -> None:
 
 
 def _shrunk(region: Region) -> RequestError:
-    return RequestError(f"shared memory region {region.name!r}: {region.key!r} is shorter than it was")
+    return RequestError(
+        f"shared memory region {region.name!r}: {region.registration.key!r} is shorter than it was"
+    )

@@ -59,7 +59,7 @@ class ModelListeners:
         self, model: str, unix_path: Path, private_folder: Path, lock_fd: int, access: Access
     ) -> None:
         self.model = model
-        self.access = _with_ledger(access)
+        self.access = _with_shared_memory(access)
         self.unix_path = unix_path
         self._private_folder = private_folder
         self._lock_fd = lock_fd
@@ -131,9 +131,12 @@ class ModelListeners:
 
     @property
     def inherited_fds(self) -> tuple[int, ...]:
-        """What a runner is given: the public sockets, and the query budget's ledger where there is one."""
-        ledger = self.access.ledger_fd
-        return self.fds if ledger is None else (*self.fds, ledger)
+        """What a runner is given: the public sockets, and the memory that it shares with the next one."""
+        return (*self.fds, *self._memory_fds())
+
+    def _memory_fds(self) -> tuple[int, ...]:
+        memory = (self.access.ledger_fd, self.access.registrations_fd)
+        return tuple(fd for fd in memory if fd is not None)
 
     @property
     def tcp_address(self) -> tuple[str, int] | None:
@@ -169,21 +172,22 @@ class ModelListeners:
             if self._inode is not None and self.unix_path.stat().st_ino == self._inode:
                 self.unix_path.unlink()
         self._inode = None
-        if self.access.ledger_fd is not None:
-            os.close(self.access.ledger_fd)
-            self.access = msgspec.structs.replace(self.access, ledger_fd=None)
+        for fd in self._memory_fds():
+            os.close(fd)
+        self.access = msgspec.structs.replace(self.access, ledger_fd=None, registrations_fd=None)
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
 
 
-def _with_ledger(access: Access) -> Access:
-    """With memory of its own, where a query budget needs it: it outlives the runners, not the agent."""
-    if access.query_budget is None:
-        return access
-    fd = os.memfd_create("query-ledger")
-    os.ftruncate(fd, LEDGER_BYTES)
-    return msgspec.structs.replace(access, ledger_fd=fd)
+def _with_shared_memory(access: Access) -> Access:
+    """With memory for what the model's runners leave to each other: it outlives them, not the agent."""
+    ledger = None
+    if access.query_budget is not None:
+        ledger = os.memfd_create("query-ledger")
+        os.ftruncate(ledger, LEDGER_BYTES)
+    registrations = os.memfd_create("registrations")  # empty: the first runner says how long it is
+    return msgspec.structs.replace(access, ledger_fd=ledger, registrations_fd=registrations)
 
 
 def check_address(host: str, port: int, *, tls: bool) -> None:

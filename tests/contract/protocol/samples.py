@@ -354,6 +354,7 @@ ACCESS = access.Access(
     query_budget=access.QueryBudget(rows_per_hour=3600, burst=100, tcp="shared"),
     ledger_fd=8,
     outputs=access.OutputLimits(decimals=2, top_k=3),
+    registrations_fd=12,
 )
 START = runner.Start(
     model="digits",
