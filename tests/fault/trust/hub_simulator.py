@@ -13,7 +13,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from agent.protocol.codec import FrameDecoder, decode_msgpack, frame
 from agent.protocol.limits import MAX_FRAME_BYTES
-from agent.protocol.state import Assignment
+from agent.protocol.state import Assignment, ShadowPolicy
 from agent.protocol.verification import (
     FetchedMetadata,
     FetchMetadata,
@@ -132,13 +132,17 @@ class HubSimulator:
         signer: CryptoSigner | None = None,
         days: float = 30,
         deployment: str = "d-1",
+        shadow: ShadowPolicy | None = None,
     ) -> bytes:
         """A director's document that orders these releases, whether or not they exist."""
         self.director_version = version or self.director_version + 1
         orders = {}
         for model, release in releases.items():
             path = f"models/{model}/{release}/manifest.json"
-            orders[path] = (*self.release_files(model, release)[path], Assignment(deployment=deployment))
+            orders[path] = (
+                *self.release_files(model, release)[path],
+                Assignment(deployment=deployment, shadow=shadow),
+            )
         document = Director(signer or self.keys.director).sign(
             device, self.director_version, orders, self.now + timedelta(days=days), issued=self.now
         )

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from agent.protocol.state import ShadowPolicy
 from agent.protocol.verification import FetchedMetadata
 from tests.fault.trust.hub_simulator import Device, HubSimulator
 
@@ -16,6 +17,14 @@ def test_a_signed_and_assigned_release_is_taken(hub: HubSimulator, device: Devic
     assert (taken.manifest.size, taken.manifest.sha256) == hub.release_files("digits", 1)[
         "models/digits/1/manifest.json"
     ]
+
+
+def test_a_policy_with_fractions_survives_being_signed(hub: HubSimulator, device: Device) -> None:
+    policy = ShadowPolicy(share=0.1, requests=7, seconds=1e-3, maximum_disagreement=1 / 3, tolerance=0.0)
+    result = device.check(hub, hub.direct_all({"digits": 1}, shadow=policy))
+    assert result.refusal is None
+    (taken,) = result.assignments
+    assert taken.assignment.shadow == policy
 
 
 def test_what_was_verified_is_handed_back_for_storage(hub: HubSimulator, device: Device) -> None:

@@ -7,7 +7,7 @@ from agent.core.events import AlreadyActive, Assigned, AssignmentRefused, Report
 from agent.core.model_state import ModelState
 from agent.core.reconcile import Action, Plan, PlannedStep, reconcile
 from agent.core.update_machine import step
-from agent.protocol.state import FINAL_PHASES, Phase, Reason, VariantPolicy
+from agent.protocol.state import FINAL_PHASES, Phase, Reason, ShadowPolicy, VariantPolicy
 from agent.protocol.verification import RefusedAssignment, VerifiedAssignment
 
 HELD = Reason(code="held-on-device", text="a technician holds this device")
@@ -75,6 +75,12 @@ def test_the_same_release_under_a_new_deployment_is_adopted(make: Any) -> None:
     # Another variant policy asks for another choice, so it is a run of its own.
     other = replace(wanted, assignment=replace(wanted.assignment, variant_policy=VariantPolicy.SMALLEST))
     assert only(plan(other, states=(make.committed(2),))).action is Action.START
+
+
+def test_a_shadow_policy_alone_installs_nothing_anew(make: Any) -> None:
+    wanted = make.assigned(2, "d9")
+    compared = replace(wanted, assignment=replace(wanted.assignment, shadow=ShadowPolicy(requests=5)))
+    assert only(plan(compared, states=(make.committed(2),))).action is Action.ADOPT
 
 
 def test_a_hold_does_not_keep_what_serves_from_being_adopted(make: Any) -> None:

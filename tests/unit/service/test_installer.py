@@ -14,7 +14,7 @@ from agent.core.slots import StandbyVariant
 from agent.errors import ReleaseError
 from agent.protocol.ids import Digest
 from agent.protocol.manifest import ArtifactRef, Manifest
-from agent.protocol.state import Assignment, Reason, VariantPolicy
+from agent.protocol.state import Assignment, Reason, ShadowPolicy, VariantPolicy
 from agent.protocol.verification import ReleaseFile, VerifiedAssignment
 from agent.service.installer import Installer, read_manifest
 from tests.contract.protocol.samples import MANIFEST
@@ -78,7 +78,9 @@ class Release:
         self.assignment = VerifiedAssignment(
             model="digits",
             release=2,
-            assignment=Assignment(deployment="d2", variant_policy=VariantPolicy.SMALLEST),
+            assignment=Assignment(
+                deployment="d2", variant_policy=VariantPolicy.SMALLEST, shadow=ShadowPolicy(requests=5)
+            ),
             manifest=manifest,
             files=(manifest, *files),
         )
@@ -122,6 +124,7 @@ async def test_a_release_is_complete_when_it_is_returned(shelf: Shelf) -> None:
     assert (installed.model, installed.release, installed.variant) == ("digits", 2, CHOSEN)
     assert installed.deployment == "d2"
     assert installed.variant_policy is VariantPolicy.SMALLEST
+    assert installed.shadow == ShadowPolicy(requests=5)
     assert installed.artifact == release.digests["student.onnx"]
     assert installed.manifest == release.assignment.manifest.sha256
     needed = [release.digests[name] for name in ("student.onnx", "golden.msgpack", "reference.json")]

@@ -157,3 +157,13 @@ def test_collection_keeps_what_any_slot_needs_and_waits_for_a_fetch() -> None:
     assert referenced({"digits": one, "faces": state(Phase.FETCHING, model="faces")}) is None
     candidate = replace(two, slots=replace(two.slots, candidate=installed(5, model="faces")))
     assert set(installed(5).files) <= (referenced({"digits": one, "faces": candidate}) or set())
+
+
+def test_a_comparison_on_live_requests_is_told_while_the_candidate_is_being_proven() -> None:
+    said = Reason(code="shadowing", text="shadowing: 37 of 200 requests, 1.2 % disagree")
+    report = deployment_report(view(state(Phase.PROBING), waiting_for=said))
+    assert report is not None
+    assert report.waiting_for == said
+    after = deployment_report(view(state(Phase.PROBATION), waiting_for=said))
+    assert after is not None
+    assert after.waiting_for is None
