@@ -9,6 +9,7 @@ one tensor. Answers: :mod:`agent.runner.responses`.
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeAlias
 
@@ -407,6 +408,7 @@ def _deadline(timeout_us: int) -> float | None:
     return timeout_us / 1e6 or None
 
 
+@lru_cache(maxsize=64)
 def header_length(value: bytes) -> int:
     """``Inference-Header-Content-Length`` as a number.
 

@@ -48,7 +48,11 @@ class Router:
 
     def answer(self, request: Request) -> Answer | Pending:
         """Answer one request, now or later."""
-        answer = guarded(request, lambda: self._dispatch(request))
+        answer: Answer | Pending
+        try:
+            answer = self._dispatch(request)
+        except Exception as error:  # noqa: BLE001 (one request's trouble must not end the others)
+            answer = told(request, error)
         if request.method == b"HEAD" and isinstance(answer, Answer):
             return answer._replace(head_only=True)
         return answer
@@ -97,13 +101,18 @@ def guarded(request: Request, produce: Callable[[], A]) -> A | Answer:
     """What ``produce`` gives, or the answer that tells what went wrong."""
     try:
         return produce()
-    except (QueueFullError, OverBudgetError) as error:
+    except Exception as error:  # noqa: BLE001 (as above)
+        return told(request, error)
+
+
+def told(request: Request, error: Exception) -> Answer:
+    """The answer that tells what went wrong; what nobody foresaw goes to the log, with its traceback."""
+    if isinstance(error, QueueFullError | OverBudgetError):
         return error_answer(str(error), error.status)._replace(retry_after=error.retry_after)
-    except (RequestError, ServingError) as error:
+    if isinstance(error, RequestError | ServingError):
         return error_answer(str(error), error.status)
-    except Exception:  # noqa: BLE001 (one request's trouble must not end the others)
-        _log.exception("a request met an error of this program", extra={"path": repr(request.path)})
-        return error_answer("internal error; the runner's log has it", HTTPStatus.INTERNAL_SERVER_ERROR)
+    _log.error("a request met an error of this program", extra={"path": repr(request.path)}, exc_info=error)
+    return error_answer("internal error; the runner's log has it", HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _filled(template: str, names: Names) -> str:

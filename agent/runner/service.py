@@ -1,5 +1,6 @@
 """One loaded model: infers, keeps deadlines, counts, and feeds drift bookkeeping."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -123,7 +124,7 @@ class ModelService:
             RequestError: by the client's fault.
             ServingError: by the model's.
         """
-        return self._counted(call, lambda: self._queue.run_now(call.run))
+        return self._counted(call, self._queue.run_now)
 
     def queue(self, call: Call, tell: Callable[[], None], abandoned: Callable[[], bool]) -> None:
         """Have it run when its turn comes; ``tell`` is called when :meth:`outcome` may be asked.
@@ -140,9 +141,9 @@ class ModelService:
 
     def outcome(self, call: Call) -> Body:
         """The answer to a queued request; raises like :meth:`answer`."""
-        return self._counted(call, call.run.result)
+        return self._counted(call, Run.result)
 
-    def _counted(self, call: Call, outputs: Callable[[], dict[str, Array]]) -> Body:
+    def _counted(self, call: Call, outputs: Callable[[Run], dict[str, Array]]) -> Body:
         run = call.run
         try:
             body = self._encoded(call, outputs)
@@ -162,10 +163,10 @@ class ModelService:
         )
         return body
 
-    def _encoded(self, call: Call, run: Callable[[], dict[str, Array]]) -> Body:
+    def _encoded(self, call: Call, run: Callable[[Run], dict[str, Array]]) -> Body:
         request = call.request
         try:
-            outputs = run()
+            outputs = run(call.run)
         except InvalidInputError as error:
             raise RequestError(str(error)) from error
         except (InferenceError, MemoryError) as error:
@@ -197,6 +198,11 @@ def _refuse_non_finite(inputs: Mapping[str, Array], outputs: Mapping[str, Array]
 
 def _non_finite(tensors: Mapping[str, Array]) -> str | None:
     for name, array in tensors.items():
-        if array.dtype.kind == "f" and not np.logical_and.reduce(np.isfinite(array), axis=None):
+        # The sum of squares is quicker, and finite only where every value is; it may also overflow.
+        if (
+            array.dtype.kind == "f"
+            and not math.isfinite(np.vdot(array, array))
+            and not np.isfinite(array).all()
+        ):
             return name
     return None

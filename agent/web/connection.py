@@ -75,6 +75,8 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._allowed_hosts: frozenset[str] | None = None
+        self._known_host: bytes | None = None
+        """The last that was found to be allowed: a client says the same each time."""
         self._lingering: asyncio.TimerHandle | None = None
         self._pending: Pending | None = None
         self._waiting: deque[tuple[Request | Answer, bool]] = deque()
@@ -190,12 +192,16 @@ class HttpConnection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         """(A part of) the request's target."""
         self._url += url
-        self._count_head(len(url))
+        self._head_bytes += len(url)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
         self._headers[name.lower()] = value
-        self._count_head(len(name) + len(value))
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
 
     def on_headers_complete(self) -> None:
         """Refuse early what would be refused later anyway."""
@@ -208,8 +214,10 @@ class HttpConnection(asyncio.Protocol):
         length = self._headers.get(b"content-length")
         if length is not None and int(length) > self._owner.maximum_body_bytes:
             self._refuse_size(int(length))
-        expects = self._headers.get(b"expect", b"").lower() == b"100-continue"
-        if expects and not self._refused and self._pending is None and not self._waiting:
+        expects = self._headers.get(b"expect")
+        if expects is None or expects.lower() != b"100-continue":
+            return
+        if not self._refused and self._pending is None and not self._waiting:
             self._write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
@@ -326,22 +334,21 @@ class HttpConnection(asyncio.Protocol):
 
     def _check_origin(self, allowed: frozenset[str]) -> None:
         """A web page in a browser on this machine could otherwise reach the model (DNS rebinding, cross-site posts)."""
-        origin = self._headers.get(b"origin")
-        if origin is not None:
+        if b"origin" in self._headers:
             self._refuse(HTTPStatus.FORBIDDEN, "header Origin: web pages may not use this server")
             return
-        host = self._headers.get(b"host", b"").decode("latin-1").lower()
+        given = self._headers.get(b"host", b"")
+        if given == self._known_host:
+            return
+        host = given.decode("latin-1").lower()
         name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
         if name not in allowed:
             self._refuse(
                 HTTPStatus.FORBIDDEN,
                 f"header Host: {host!r} is not allowed; allowed: {', '.join(sorted(allowed))}",
             )
-
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse_head()
+        else:
+            self._known_host = given
 
     def _refuse_head(self) -> None:
         text = f"request line and headers: at most {MAX_HEAD_BYTES} bytes are allowed"
