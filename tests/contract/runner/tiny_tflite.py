@@ -252,3 +252,21 @@ def buffer_beyond_the_end() -> bytes:
     buffer = model.made.buffers[-1]
     buffer.data, buffer.offset, buffer.size = None, 2**33, 16
     return model.content()
+
+
+def dynamic_range(weight: NDArray[np.float32]) -> bytes:
+    """``y = x · weight`` with FP32 inputs and INT8 weights of one scale a column, as a converter's dynamic range makes them."""
+    model = Model()
+    graph = model.graph()
+    rows, columns = weight.shape
+    scales = np.abs(weight).max(axis=0) / 127
+    stored = np.rint(weight / scales).astype(np.int8).T
+    x = graph.tensor("x", "FP32", [1, rows])
+    w = graph.tensor(
+        "w", "INT8", [columns, rows], data=stored, scales=[(float(scale), 0) for scale in scales]
+    )
+    y = graph.tensor("y", "FP32", [1, columns])
+    options = ("FullyConnectedOptions", schema.FullyConnectedOptionsT())
+    graph.node(schema.BuiltinOperator.FULLY_CONNECTED, [x, w, -1], [y], options, version=9)
+    graph.made.inputs, graph.made.outputs = [x], [y]
+    return model.content()

@@ -7,7 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
+
+from agent.protocol.codec import encode_msgpack
+from agent.protocol.golden import GoldenVectors, Tensor
+from agent.protocol.runner import ProbeReport
 
 ROOT = Path(__file__).parents[3]
 SUITE = "tests/contract/runner/backends"
@@ -115,3 +121,47 @@ def test_beside_numpy_2_it_is_not_promised_and_refused_with_what_to_do() -> None
     assert "tflite-runtime needs numpy<2; here is numpy 2." in result.stdout
     assert "pip install 'edgeward[tflite]'" in result.stdout
     assert "edgeward[tflite-legacy]" in result.stdout
+
+
+PROBE = """
+import sys
+from pathlib import Path
+import msgspec
+from agent.protocol.manifest import TensorSpec
+from agent.protocol.runner import Probe
+from agent.runner.backends import open_backend
+from agent.runner.openinference import Contract
+from agent.runner.probe import run_probe
+folder = Path(sys.argv[1])
+inputs = [TensorSpec(name="x", datatype="FP32", shape=(-1, 64))]
+outputs = [TensorSpec(name="y", datatype="FP32", shape=(-1, 10))]
+backend = open_backend("tflite", folder / "model", inputs=inputs, outputs=outputs)
+probe = Probe(golden_path=str(folder / "golden"), warmup=0, repetitions=1)
+report = run_probe(probe, backend=backend, contract=Contract(inputs, outputs), variant="tflite-int8")
+print(msgspec.json.encode(report).decode())
+"""
+
+
+def test_a_file_that_the_two_libraries_compute_differently_fails_its_golden_vectors(
+    legacy: Path, tmp_path: Path
+) -> None:
+    """INT8 weights of one scale a column: tflite-runtime takes the first scale for all, without an error."""
+    from tests.contract.runner.tiny_tflite import dynamic_range
+
+    chance = np.random.default_rng(0)
+    weight = chance.normal(size=(64, 10)) * np.logspace(-1, 1, 10)[chance.permutation(10)]
+    x = chance.uniform(-0.5, 0.5, (200, 64)).astype(np.float32)
+    y = (x @ weight).astype(np.float32)
+    golden = GoldenVectors(
+        inputs=(Tensor(name="x", datatype="FP32", shape=x.shape, data=x.tobytes()),),
+        expected={"tflite-int8": (Tensor(name="y", datatype="FP32", shape=y.shape, data=y.tobytes()),)},
+    )
+    (tmp_path / "golden").write_bytes(encode_msgpack(golden))
+    (tmp_path / "model").write_bytes(dynamic_range(weight.astype(np.float32)))
+    agreement: dict[str, float] = {}
+    for name, python in (("litert", Path(sys.executable)), ("legacy", legacy)):
+        result = _run(python, "-c", PROBE, str(tmp_path))
+        assert result.returncode == 0, result.stderr
+        agreement[name] = msgspec.json.decode(result.stdout, type=ProbeReport).golden_class_agreement
+    assert agreement["litert"] > 0.95
+    assert agreement["legacy"] < 0.5
