@@ -138,6 +138,22 @@ def staged_rollout(world: World) -> dict[str, Tally]:
     return tallies(world)
 
 
+def service_levels(world: World) -> dict[str, dict[str, Any]]:
+    """Each device's verdict on its service level, as the hub has it, once there were requests enough for one."""
+
+    def judged() -> dict[str, dict[str, Any]] | None:
+        verdicts = {
+            name: serving["service_level"]
+            for name, reported in world.devices().items()
+            for serving in reported["serving"]
+        }
+        if all(verdict and verdict["level"] != "insufficient data" for verdict in verdicts.values()):
+            return verdicts
+        return None
+
+    return wait_for("a verdict on each device's service level", judged, seconds=60)
+
+
 def dirty_lens(world: World) -> tuple[dict[str, Any], dict[str, Any]]:
     """6: one camera's lens gets dirty, and stays so; the verdict on the device (from SQLite) and on the hub.
 

@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance import scenario
 from tests.acceptance.processes import StepFailedError, run, wait_for
 from tests.acceptance.scenario import Serving
-from tests.acceptance.world import DEVICES, Agent, World
+from tests.acceptance.world import BUDGET_P99_MS, DEVICES, Agent, World
 
 pytestmark = [pytest.mark.timeout(240)]
 
@@ -89,6 +89,19 @@ def test_5_a_staged_rollout_fails_no_request(world: World, before: list[Serving]
     assert {row.variant for row in after} <= {"onnx-int8", "tflite-int8"}
     assert all(new.size_bytes * 10 < old.size_bytes for old, new in zip(before, after, strict=True))
     assert all(math.isfinite(row.p99_ms) and row.peak_memory_mib > 0 for row in after)
+
+
+def test_5b_each_device_keeps_its_service_level_and_says_why_it_chose_its_variant(world: World) -> None:
+    levels = scenario.service_levels(world)
+
+    for name in DEVICES:
+        assert levels[name]["level"] == "ok", levels[name]["text"]
+        assert levels[name]["requests"] >= 100, name
+        assert 0 < levels[name]["p99_ms"] <= 4 * BUDGET_P99_MS, name
+        deployment = world.deployment(name, 2)
+        assert deployment is not None
+        assert deployment["chosen"]["code"] == "most-accurate"
+        assert deployment["measurement"]["variant"] in deployment["chosen"]["text"]
 
 
 def test_6_a_dirty_lens_is_seen_on_the_device_and_on_the_hub(world: World) -> None:
