@@ -134,7 +134,8 @@ def test_who_comes_over_tcp_leaves_room_for_the_unix_socket(
         _, late = await asyncio.open_connection("127.0.0.1", port)
         reader, writer = await asyncio.open_unix_connection(tmp_path / "model.sock")
         writer.write(GET)
-        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        async with asyncio.timeout(5):  # sooner than the late one's handshake is given up
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
         assert len(listening.server._connections) == 3
         for each in (late, writer, *(mine for _, mine in over_tcp)):
             each.close()

@@ -107,10 +107,18 @@ def test_a_user_whose_slot_another_process_gave_away_is_looked_for_again() -> No
     old, new = QueryLedger(budget, memory), QueryLedger(budget, memory)
     old.charge(1, 2, 100)
     new.charge(2, 8, 100)
-    new.charge(3, 1, 100)  # takes the slot of 1, the least indebted, and its debt of 2
-    old.charge(1, 3, 100)  # takes it back: 3 + 3
+    new.charge(3, 7, 100)  # takes the slot of 1, the least indebted, and its debt of 2
+    old.charge(1, 1, 100)  # not its old slot: now 2 is the least indebted, so 8 + 1
     entries = sorted(struct.iter_unpack("=Qd", bytes(memory)))
-    assert entries == [(2, 106.0), (3, 108.0)]
+    assert entries == [(2, 109.0), (4, 109.0)]
+
+
+@pytest.mark.parametrize("written", [1e300, float("inf"), float("nan"), 5_000.0 + 1e6])
+def test_a_debt_that_nobody_can_have_is_a_whole_buckets(written: float) -> None:
+    ledger = QueryLedger(QueryBudget(rows_per_hour=3600, burst=10), bytearray(struct.pack("=Qd", 8, written)))
+    with pytest.raises(OverBudgetError) as over:
+        ledger.charge(7, 4, 5_000)
+    assert over.value.retry_after == 4
 
 
 def test_over_tcp_nobody_may_ask_unless_that_is_allowed() -> None:

@@ -33,6 +33,9 @@ def test_rounding_leaves_what_is_not_finite_or_too_large_to_have_decimals() -> N
     with np.errstate(all="raise"):
         told = round_to(given, 12)
     assert_array_equal(told, given)
+    largest_of_all = np.array([np.finfo(np.float64).max])
+    with np.errstate(all="raise"):
+        assert_array_equal(round_to(largest_of_all, 15), largest_of_all)
     assert_array_equal(round_to(given, 1)[0, 5], np.float32(0.3))
 
 
