@@ -16,12 +16,13 @@ UML = shutil.which("linux.uml")
 ROOT = Path(__file__).parents[2]
 
 _MARK = "RESULT "
-_INIT = """#!/bin/sh
+_MOUNTS = """#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev
+mount -t devtmpfs devtmpfs /dev 2>/dev/null
 mount -t tmpfs tmpfs /run
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
+"""
+_RUN_MODULE = """mount -t cgroup2 cgroup2 /sys/fs/cgroup
 export PATH={path} TMPDIR=/run HOME=/run PYTHONDONTWRITEBYTECODE=1
 cd {root} && {python} -m {module}
 echo o > /proc/sysrq-trigger
@@ -30,14 +31,21 @@ sleep 60
 
 
 def run_in_guest(module: str, folder: Path, *, memory_mib: int, timeout_seconds: float) -> Any:
-    """Boot, run ``python -m module`` as root, power off; gives what it handed to :func:`report`.
+    """Boot, run ``python -m module`` as root, power off; gives what it handed to :func:`report`."""
+    path = os.environ["PATH"]
+    script = _RUN_MODULE.format(path=path, root=ROOT, python=sys.executable, module=module)
+    return boot(script, folder, memory_mib=memory_mib, timeout_seconds=timeout_seconds)
+
+
+def boot(script: str, folder: Path, *, memory_mib: int, timeout_seconds: float) -> Any:
+    """Boot with ``script`` (shell) as the first process, which powers off in the end; gives what it reported.
 
     Raises:
-        AssertionError: it reported nothing; the text is the guest's console.
+        AssertionError: nothing was reported; the text is the guest's console.
     """
     assert UML is not None
     init = folder / "init"
-    init.write_text(_INIT.format(path=os.environ["PATH"], root=ROOT, python=sys.executable, module=module))
+    init.write_text(_MOUNTS + script)
     init.chmod(0o755)
     command = [UML, f"mem={memory_mib}M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"]
     command += [f"init={init}", f"uml_dir={folder}", "con=null", "con0=fd:0,fd:1"]
