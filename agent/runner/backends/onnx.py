@@ -48,7 +48,7 @@ class OnnxBackend:
         check_onnx_file(content)
         try:
             self._session = onnxruntime.InferenceSession(
-                content, sess_options=_options(threads), providers=["CPUExecutionProvider"]
+                content, sess_options=session_options(threads), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its errors have no common base but Exception
             raise UnreadableModelError(
@@ -93,7 +93,8 @@ def library() -> str:
     return f"onnxruntime {onnxruntime.__version__}"
 
 
-def _options(threads: int) -> onnxruntime.SessionOptions:
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Settings for a device; measured one by one in docs/decisions/0010-sessions-for-the-edge.md."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -43,7 +43,7 @@ SUPPORT: dict[str, Support] = {
             cancel=True,
             releases_gil=True,
             quantized_io="as the file has it: QuantizeLinear and DequantizeLinear are operators of the graph",
-            wheels="",
+            wheels="x86_64, aarch64; CPython 3.11 and newer",
         ),
         Support(
             library="ai-edge-litert",
@@ -54,7 +54,7 @@ SUPPORT: dict[str, Support] = {
             cancel=False,
             releases_gil=True,
             quantized_io=_QUANTIZED_TFLITE,
-            wheels="",
+            wheels="x86_64, aarch64; CPython 3.11 and newer",
         ),
         Support(
             library="tflite-runtime",
@@ -65,7 +65,7 @@ SUPPORT: dict[str, Support] = {
             cancel=False,
             releases_gil=True,
             quantized_io=_QUANTIZED_TFLITE,
-            wheels="",
+            wheels="x86_64, aarch64, armv7l (glibc 2.34 or newer on the last two); CPython 3.11 only, numpy<2",
         ),
     )
 }
