@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import psutil
-from onnx import TensorProto, helper, numpy_helper
 
 from agent.core.restart import RestartPolicy
 from agent.supervisor import memory
@@ -22,6 +20,7 @@ from agent.supervisor.room import free_mib
 from agent.supervisor.serving import RunnerEvent, ServerSettings
 from agent.supervisor.specs import RunnerSpec
 from tests.contract.runner import tiny_models as tiny
+from tests.fault.supervisor.hungry_model import hungry
 from tests.support.uml import report
 
 SLICE = Path("/sys/fs/cgroup/system.slice")
@@ -73,28 +72,6 @@ def delegation_to_a_user() -> bool:
         made = group is not None and group.child("x", 32.0).folder.is_dir()
         os._exit(0 if made else 1)
     return os.waitpid(child, 0)[1] == 0
-
-
-def hungry() -> bytes:
-    """``y = x`` + the sum of as many MiB of zeros as ``x[0, 0]`` says."""
-    zero = helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0])
-    return tiny.onnx_bytes(
-        [
-            helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
-            helper.make_node("Mul", ["most", "floats"], ["many"]),
-            helper.make_node("Cast", ["many"], ["count"], to=TensorProto.INT64),
-            helper.make_node("Reshape", ["count", "one"], ["shape"]),
-            helper.make_node("ConstantOfShape", ["shape"], ["mass"], value=zero),
-            helper.make_node("ReduceSum", ["mass"], ["nothing"], keepdims=0),
-            helper.make_node("Add", ["x", "nothing"], ["y"]),
-        ],
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 4])],
-        [
-            numpy_helper.from_array(np.array(1 << 18, np.float32), "floats"),
-            numpy_helper.from_array(np.array([1], np.int64), "one"),
-        ],
-    )
 
 
 def spec(name: str, content: bytes, limit: float) -> RunnerSpec:

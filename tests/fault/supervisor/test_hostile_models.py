@@ -19,6 +19,7 @@ from agent.supervisor.model_server import ModelServer
 from agent.supervisor.serving import RunnerEvent, ServerSettings
 from agent.supervisor.specs import RunnerSpec
 from tests.contract.runner import tiny_models as tiny
+from tests.fault.supervisor.hungry_model import hungry
 
 SpecOf = Callable[[str, bytes], RunnerSpec]
 ServerOf = Callable[[str], "asyncio.Future[ModelServer]"]
@@ -88,6 +89,12 @@ def client_of(server: ModelServer) -> httpx.AsyncClient:
 async def infer(client: httpx.AsyncClient, model: str, first: float = 0.0) -> int:
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [first, 0, 0, 0]}
     return (await client.post(f"/v2/models/{model}/infer", json={"inputs": [tensor]})).status_code
+
+
+async def bloat(client: httpx.AsyncClient, model: str) -> None:
+    """Ask for 80 MiB again and again: over the budget of +40, within what RLIMIT_DATA leaves."""
+    while True:
+        await infer(client, model, 80.0)
 
 
 class Asking:
@@ -207,3 +214,38 @@ async def test_a_runner_that_is_idle_is_not_taken_for_stuck(
         async with asyncio.timeout(5.0):  # longer than it may be silent
             await server.active.exited
     assert server.ready
+
+
+async def test_a_runner_has_the_niceness_of_its_settings_in_every_thread(
+    servers: dict[str, ModelServer], spec_of: SpecOf
+) -> None:
+    runner = await servers["good"].prepare(replace(spec_of("good", tiny.onnx_unary("Identity")), nice=7))
+    threads = [int(thread.name) for thread in Path(f"/proc/{runner.pid}/task").iterdir()]  # noqa: ASYNC240 - a /proc
+    assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {7}
+
+
+async def test_one_that_bloats_is_replaced_and_the_other_model_answers_on(
+    servers: dict[str, ModelServer], spec_of: SpecOf, events: list[RunnerEvent]
+) -> None:
+    good, bad = servers["good"], servers["bad"]
+    await good.activate(await good.prepare(spec_of("good", tiny.onnx_unary("Identity"))))
+    unlimited = await bad.prepare(replace(spec_of("bad", tiny.onnx_unary("Identity")), memory_limit_mib=None))
+    used = unlimited.memory_mib()
+    assert used is not None
+    await bad.discard(unlimited)
+    tight = replace(spec_of("bad", hungry()), memory_limit_mib=used + 40)
+    await bad.activate(await bad.prepare(tight))
+    first = bad.active
+    assert first is not None
+    asking = Asking(good)
+    async with client_of(bad) as client:
+        with pytest.raises(httpx.TransportError):
+            await bloat(client, "bad")
+        ended = await first.exited
+        assert await infer(client, "bad") == 200
+    assert set(await asking.stop()) == {200}
+    assert ended.reason.code == "memory-over-budget"
+    assert [(event.kind, event.spec.model) for event in events] == [
+        ("runner-died", "bad"),
+        ("runner-restarted", "bad"),
+    ]

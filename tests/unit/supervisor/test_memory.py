@@ -123,3 +123,40 @@ def test_a_zombie_counts_as_gone(hungry: Hungry) -> None:
     for measure in (rss_mib, lambda pid: status_mib(pid, "VmHWM")):
         with pytest.raises(ProcessGoneError):
             measure(hungry.pid)
+
+
+def looks_often(watch: MemoryWatch) -> bool:
+    return watch.fast
+
+
+def test_it_looks_often_only_near_the_limit_at_work_or_where_it_is_asked_to(hungry: Hungry) -> None:
+    now = pss_mib(hungry.pid)
+    far, near = MemoryWatch(hungry.pid, limit_mib=now * 4), MemoryWatch(hungry.pid, limit_mib=now * 1.05)
+    for watch in (far, near):
+        assert not watch.look()
+    assert (far.fast, near.fast) == (False, True)
+    with far.closely():
+        assert looks_often(far)
+    assert not looks_often(far)
+    far.stir()
+    assert looks_often(far)
+
+
+def test_where_the_kernel_keeps_the_limit_too_only_a_probe_is_looked_at_often(hungry: Hungry) -> None:
+    watch = MemoryWatch(hungry.pid, limit_mib=pss_mib(hungry.pid) * 1.05, bounded=True)
+    watch.look()
+    watch.stir()
+    assert not looks_often(watch)
+    with watch.closely():
+        assert looks_often(watch)
+
+
+def test_a_process_that_grows_is_looked_at_often_before_it_is_over(hungry: Hungry) -> None:
+    watch = MemoryWatch(hungry.pid, limit_mib=pss_mib(hungry.pid) + 60)
+    assert not watch.look()
+    assert not looks_often(watch)
+    hungry.tell("hold", 55)
+    assert not watch.look()
+    assert looks_often(watch)
+    hungry.tell("hold", 20)
+    assert watch.look()
