@@ -7,7 +7,7 @@ from onnx import TensorProto
 from agent.protocol.access import Access, OutputLimits
 from agent.protocol.codec import encode_json
 from agent.protocol.drift import DriftPolicy, DriftReference, SignalReference
-from agent.protocol.runner import LoadFailed, Stop, WindowClosed
+from agent.protocol.runner import Accept, Accepting, LoadFailed, Stop, WindowClosed
 from tests.contract.runner import tiny_models as tiny
 from tests.integration.runner.runner_under_test import RunnerUnderTest
 
@@ -35,6 +35,8 @@ def test_clients_are_told_less_and_drift_sees_what_the_model_said(runner: Runner
         reference=encode_json(reference),
         access=Access(outputs=OutputLimits(decimals=1, top_k=2)),
     )
+    runner.send(Accept())
+    runner.wait_for(Accepting)
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [0.33, -0.77, 0.01, 0.2]}]}
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(runner.private_path))) as client:
         answer = client.post("http://localhost/v2/models/tiny/infer", json=body)
