@@ -15,6 +15,7 @@ import itertools
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 
 from msgspec import Struct
@@ -39,6 +40,8 @@ _MARK = "user.delegate"
 """Extended attribute that systemd sets on what it delegates."""
 _MOVING_ROUNDS = 16
 _NUMBERS = itertools.count(1)
+_DYING_SECONDS = 2.0
+_LOOK_AGAIN_SECONDS = 0.01
 
 
 class MemoryEvents(Struct, frozen=True, kw_only=True):
@@ -135,6 +138,8 @@ class Cgroup:
         _move_all(self.folder, leaf)
         _write(self.folder / "cgroup.subtree_control", "+memory")
         for left in sorted(self.folder.glob(f"{_PREFIX}*")):
+            _kill_all(left)
+            _wait_until_empty(left)
             RunnerCgroup(left).remove()
 
 
@@ -220,6 +225,13 @@ def _kill_all(folder: Path) -> None:
     for pid in (folder / "cgroup.procs").read_text().split():
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
+
+
+def _wait_until_empty(folder: Path) -> None:
+    """Killed processes take a moment to be gone, and until then their cgroup can't be removed."""
+    deadline = time.monotonic() + _DYING_SECONDS
+    while "populated 1" in (folder / "cgroup.events").read_text() and time.monotonic() < deadline:
+        time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def _write(path: Path, text: str) -> None:
