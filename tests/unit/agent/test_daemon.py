@@ -1,6 +1,7 @@
 """The composition root's own small decisions."""
 
 import asyncio
+import importlib.metadata
 import importlib.util
 import sqlite3
 from pathlib import Path
@@ -21,6 +22,9 @@ def test_a_runtime_counts_when_one_of_its_modules_is_installed(monkeypatch: pyte
 
     assert installed() == frozenset()
     assert installed("onnxruntime") == {"onnx"}
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "2.2.0")
+    assert installed("tflite_runtime") == frozenset()  # it can't load a model beside NumPy 2
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.26.4")
     assert installed("tflite_runtime") == {"tflite"}
     assert installed("onnxruntime", "ai_edge_litert") == {"onnx", "tflite"}
 
