@@ -12,7 +12,7 @@ from agent.protocol.errors import ProtocolError
 from agent.protocol.golden import GoldenVectors, Tensor
 from agent.protocol.manifest import TensorSpec
 from agent.protocol.runner import Probe, ProbeReport
-from agent.runner.backends import Array, Backend, InferenceError
+from agent.runner.backends import BYTES, Array, Backend, InferenceError
 from agent.runner.errors import ProbeError, RequestError
 from agent.runner.openinference import Contract
 from agent.runner.tensors import check_rows, check_size, check_tensor, from_binary
@@ -106,7 +106,8 @@ def compare(expected: Sequence[Tensor], answered: Mapping[str, Array]) -> tuple[
 
     The difference is ``inf`` where a value is not finite or a shape or data type differs. The arg-max is taken along
     the last axis of each output of rank 2 or more, the smallest share counts, and a row with a value that is not
-    finite never agrees; without such an output it is 1 exactly if the shapes agree.
+    finite never agrees; without such an output it is 1 exactly if the shapes agree. Of BYTES, a value that differs is a
+    difference of ``inf``, and a row agrees when all of its values do.
     """
     worst, agreement = 0.0, 1.0
     for tensor in expected:
@@ -117,16 +118,27 @@ def compare(expected: Sequence[Tensor], answered: Mapping[str, Array]) -> tuple[
             raise ProbeError("golden-malformed", f"golden vectors: {error}") from error
         if got is None or got.shape != want.shape or got.dtype != want.dtype:
             return math.inf, 0.0
-        finite = np.isfinite(got) & np.isfinite(want)
         if got.size:
-            difference = (
-                np.abs(got.astype(np.float64) - want.astype(np.float64)) if finite.all() else math.inf
-            )
-            worst = max(worst, float(np.max(difference)))
-        if got.ndim >= _CLASS_RANK and got.size:
-            same = (got.argmax(axis=-1) == want.argmax(axis=-1)) & finite.all(axis=-1)
-            agreement = min(agreement, float(same.mean()))
+            difference, share = _texts(got, want) if tensor.datatype == BYTES else _numbers(got, want)
+            worst, agreement = max(worst, difference), min(agreement, share)
     return worst, agreement
+
+
+def _numbers(got: Array, want: Array) -> tuple[float, float]:
+    finite = np.isfinite(got) & np.isfinite(want)
+    difference = math.inf
+    if finite.all():
+        difference = float(np.max(np.abs(got.astype(np.float64) - want.astype(np.float64))))
+    if got.ndim < _CLASS_RANK:
+        return difference, 1.0
+    same = (got.argmax(axis=-1) == want.argmax(axis=-1)) & finite.all(axis=-1)
+    return difference, float(same.mean())
+
+
+def _texts(got: Array, want: Array) -> tuple[float, float]:
+    same = got == want
+    rows = same.reshape(same.shape[0], -1).all(axis=1) if same.ndim else same
+    return 0.0 if same.all() else math.inf, float(np.mean(rows))
 
 
 def _batched(spec: TensorSpec) -> TensorSpec:

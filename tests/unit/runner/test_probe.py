@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.protocol.golden import Tensor
 from agent.protocol.runner import Probe
 from agent.runner.backends import Array
-from agent.runner.probe import _nearest_rank, _time
+from agent.runner.probe import _nearest_rank, _time, compare
 
 
 class Instant:
@@ -59,3 +60,18 @@ def test_ending_early_never_changes_the_verdict(durations_ms: list[float]) -> No
     measured = _nearest_rank(timed(durations_ms, 250.0), 0.99) * 1e3
     assert (measured > 250.0) == (whole > 250.0)
     assert measured == pytest.approx(600.0 if whole > 250.0 else whole)
+
+
+def test_texts_agree_or_differ_as_a_whole() -> None:
+    def packed(*values: bytes) -> bytes:
+        return b"".join(len(value).to_bytes(4, "little") + value for value in values)
+
+    want = Tensor(name="y", datatype="BYTES", shape=(2, 2), data=packed(b"a", b"b", b"c", b"d"))
+
+    def answered(*values: bytes) -> dict[str, Array]:
+        array = np.empty(4, object)
+        array[:] = values
+        return {"y": array.reshape(2, 2)}
+
+    assert compare([want], answered(b"a", b"b", b"c", b"d")) == (0.0, 1.0)
+    assert compare([want], answered(b"a", b"b", b"c", b"x")) == (math.inf, 0.5)
