@@ -19,6 +19,9 @@ from hw_bench.serving.rounds import FULL, QUICK
 from hw_bench.serving.table import between_markers, markdown, show
 from hw_bench.serving.targets import ECHO, EDGEWARD, FRONT, MLSERVER, TRITON
 
+_WIDTH = 120
+"""Characters a line, where the output goes to no terminal."""
+
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add ``serving`` and ``peers``; each sets ``run``."""
@@ -83,7 +86,8 @@ def run_serving(options: argparse.Namespace) -> None:
             command=shlex.join(["python", "-m", "hw_bench", *sys.argv[1:]]),
         )
         report = run(plan, _tell)
-    show(report, Console())
+    console = Console()
+    show(report, console if console.is_terminal else Console(width=_WIDTH))
     if options.out is not None:
         options.out.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
     if options.markdown is not None:

@@ -22,8 +22,10 @@ class Sheet(Struct, frozen=True, kw_only=True):
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    words: int
-    """So many columns are text; the others are numbers, flush right."""
+
+    def is_text(self, column: int) -> bool:
+        """Else it holds numbers, flush right."""
+        return column == 0 or self.head[column] in {"", "note"}
 
 
 def sheets(report: ServingReport) -> tuple[Sheet, ...]:
@@ -41,19 +43,16 @@ def sheets(report: ServingReport) -> tuple[Sheet, ...]:
                 )
                 for entry in report.measured
             ),
-            words=1,
         ),
         Sheet(
             title="Ratios (median of the rounds' ratios, quartiles)",
             head=("what", "clients", "ratio", "quartiles", "target", ""),
             rows=tuple(_ratio(outcome) for outcome in report.outcomes),
-            words=1,
         ),
         Sheet(
             title="Memory, start, bookkeeping",
             head=("what", "median", "quartiles", "target", "", "note"),
             rows=tuple(_figure(figure) for figure in report.figures),
-            words=1,
         ),
     )
 
@@ -103,7 +102,7 @@ def show(report: ServingReport, console: Console) -> None:
 def _rich(sheet: Sheet) -> Table:
     table = Table(title=sheet.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for index, name in enumerate(sheet.head):
-        text = index < sheet.words or name in {"", "note"}
+        text = sheet.is_text(index)
         table.add_column(name, justify="left" if text else "right", no_wrap=not text or not name)
     for row in sheet.rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
@@ -132,7 +131,7 @@ def _packages(packages: dict[str, str]) -> str:
 
 def _markdown(sheet: Sheet) -> Iterable[str]:
     yield _line(sheet.head)
-    yield _line(["---" if index < sheet.words else "---:" for index in range(len(sheet.head))])
+    yield _line(["---" if sheet.is_text(column) else "---:" for column in range(len(sheet.head))])
     for row in sheet.rows:
         yield _line([f"**{cell}**" if cell == "missed" else cell for cell in row])
 
