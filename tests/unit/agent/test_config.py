@@ -31,6 +31,11 @@ def refusal_of(text: str) -> str:
         (DEVICE + '[serving]\nthreads = "two"\n', ["serving.threads = 'two'", "a whole number ≥ 1"]),
         (DEVICE + "[serving]\ndrain_seconds = inf\n", ["serving.drain_seconds = inf", "> 0, ≤ 1000000000"]),
         (DEVICE + "[serving]\ndrain_seconds = nan\n", ["serving.drain_seconds = nan", "a number > 0"]),
+        (DEVICE + "[serving]\nnice = 20\n", ["serving.nice = 20", "≥ 0, ≤ 19"]),
+        (
+            DEVICE + "[serving]\nstuck_seconds = 2\ndeadline_ms = 2000\n",
+            ["serving.stuck_seconds = 2", "more than serving.deadline_ms, 2 s"],
+        ),
         (DEVICE + "[probe]\nwarmup = 1.5\n", ["probe.warmup = 1.5", "a whole number ≥ 1"]),
         (DEVICE + '[log]\nlevel = "loud"\n', ["log.level = 'loud'", '"debug", "error", "info", "warning"']),
         (DEVICE + "log = 3\n", ["device.log = 3", "no such setting", "id, hardware_class"]),
