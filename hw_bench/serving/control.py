@@ -49,10 +49,13 @@ class Control:
         self._thread = threading.Thread(target=self._hear, args=(heard,), daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Say no more, which ends the process, and hear what it says last."""
+    def close(self, last: Struct | None = None) -> None:
+        """Say ``last`` (None: hang up), which ends the process, and hear what it says before it does."""
         with contextlib.suppress(OSError):  # it has gone first
-            self._channel.shutdown(socket.SHUT_WR)
+            if last is None:
+                self._channel.shutdown(socket.SHUT_WR)
+            else:
+                self.send(last)
         if self._thread is not None:
             self._thread.join(START_SECONDS)
         self._channel.close()

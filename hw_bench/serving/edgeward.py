@@ -17,6 +17,7 @@ from agent.protocol.runner import (
     SharedMemoryAccess,
     Start,
     Statistics,
+    Stop,
     WindowClosed,
 )
 from hw_bench.errors import ServerError
@@ -133,7 +134,7 @@ class EdgewardServer:
     def stop(self) -> None:
         """See :class:`hw_bench.serving.servers.Server`."""
         if self._control is not None:
-            self._control.close()  # the runner ends when its channel does
+            self._control.close(Stop())
             self._control = None
         if self._process is not None:
             self._process.stop()
