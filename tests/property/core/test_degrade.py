@@ -17,6 +17,9 @@ STEPS = st.lists(
     st.tuples(st.floats(0.01, 5.0), st.sampled_from(list(Look)), st.booleans()), min_size=1, max_size=400
 )
 
+ROUNDING = 1e-6
+"""Seconds; times are sums of floats."""
+
 
 class Device:
     """Looks, and makes each move that its probe lets it make."""
@@ -59,7 +62,7 @@ def test_moves_alternate_and_each_variant_is_given_its_time(
     for (before, first, _), (after, second, wait) in pairwise(device.moves):
         assert {first, second} == {Move.DEGRADE, Move.RESTORE}
         least = policy.degrade_after if second is Move.DEGRADE else min(wait, policy.degrade_after)
-        assert after - before >= least
+        assert after - before >= least - ROUNDING
     if device.moves:
         assert device.moves[0][1] is Move.DEGRADE
 
@@ -79,7 +82,8 @@ def test_a_standby_that_is_up_keeps_serving_for_the_whole_wait(
         device.look(seconds, look, passes=passes)
     for (before, _, _), (after, move, wait) in pairwise(device.moves):
         if move is Move.RESTORE:
-            assert after - before >= min(wait, policy.longest_wait) >= policy.restore_after
+            assert after - before >= min(wait, policy.longest_wait) - ROUNDING
+            assert min(wait, policy.longest_wait) >= policy.restore_after
 
 
 @given(POLICIES, STEPS)
@@ -90,7 +94,9 @@ def test_refusals_are_never_closer_than_the_configured_wait(
     for seconds, look, _ in steps:
         device.look(seconds, look, passes=False)
     assert not device.moves
-    assert all(after - before >= policy.restore_after for before, after in pairwise(device.attempts))
+    assert all(
+        after - before >= policy.restore_after - ROUNDING for before, after in pairwise(device.attempts)
+    )
 
 
 @given(POLICIES, STEPS, st.sampled_from(list(Look)))
@@ -125,6 +131,7 @@ def test_the_wait_doubles_with_each_return_that_does_not_hold_and_is_bounded(pol
         waits.append(device.standing.wait)
         device.until(lambda: not device.standing.degraded, Look.FINE, max(step, device.standing.wait / 8))
     assert waits[0] == policy.restore_after
-    if policy.degrade_after + step < policy.restore_after:
+    # The first look sees that it is broken, and the one that acts may come almost a step late.
+    if policy.degrade_after + 2 * step < policy.restore_after:
         assert waits[1:6] == [policy.restore_after * 2**n for n in range(1, 6)]
     assert max(waits) <= policy.longest_wait
