@@ -12,6 +12,7 @@ from agent.protocol.ids import is_name
 from hw_bench.errors import BenchError
 from hw_bench.serving.command import add_commands
 from hw_bench.subject import read_subject
+from hw_bench.tuning.command import add_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quick", action="store_true", help="at most about 5 seconds a variant")
     run.set_defaults(run=_run)
     add_commands(commands)
+    add_command(commands)
     return parser
 
 
