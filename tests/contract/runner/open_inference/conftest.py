@@ -1,7 +1,9 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,14 @@ from tests.contract.runner.open_inference.clients import CLIENTS, Client
 from tests.integration.runner.runner_under_test import RunnerUnderTest
 
 LINEAR: dict[str, Callable[[], bytes]] = {"onnx": tiny.onnx_linear, "tflite": tiny.tflite_linear}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_resource_tracker_stays() -> Iterator[None]:
+    """tritonclient's shared memory starts a helper process, and other suites look for children that were left behind."""
+    yield
+    tracker: Any = resource_tracker._resource_tracker
+    tracker._stop()
 
 
 @contextmanager
