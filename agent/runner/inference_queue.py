@@ -18,8 +18,8 @@ from agent.runner.errors import DeadlineError, QueueFullError
 INLINE_SECONDS = 0.001
 """A run that is expected to take longer goes to the thread, which then makes it a few percent slower at most."""
 
-_SMOOTHING = 0.05
-"""Weight of the newest run in the estimate."""
+_SMOOTHING = 0.25
+"""Weight of the newest in the estimate."""
 
 Tensors = Mapping[str, Array]
 Infer = Callable[[Tensors], dict[str, Array]]
@@ -96,6 +96,7 @@ class InferenceQueue:
         self._cancel = cancel
         self._depth = depth
         self._row_seconds = row_seconds
+        self._last_seen = row_seconds
         self._waiting: deque[_Waiting] = deque()
         self._running: _Waiting | None = None
         self._since = 0.0
@@ -227,7 +228,10 @@ class InferenceQueue:
         waiting.settle()
 
     def _learn(self, run: Run) -> None:
-        self._row_seconds += _SMOOTHING * ((run.ended - run.begun) / run.rows - self._row_seconds)
+        """Of two runs in a row the quicker counts: one that the system held up says nothing about the model."""
+        seen = (run.ended - run.begun) / run.rows
+        self._row_seconds += _SMOOTHING * (min(seen, self._last_seen) - self._row_seconds)
+        self._last_seen = seen
 
     def close(self) -> None:
         """Let the thread end after what it is doing."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct
 
 from hw_bench.child import pss_mib
+from hw_bench.tuning.measured import Measured
 
 WARM_UP = 20
 TIMED_SECONDS = 0.6
@@ -21,19 +21,6 @@ IDLE_SECONDS = 0.5
 BURST = 5
 
 Run = Callable[[Any], object]
-
-
-class Measured(Struct, frozen=True, kw_only=True):
-    """One model with one setting."""
-
-    p50_us: float
-    p99_us: float
-    loaded_mib: float
-    """PSS of the process after loading and warming up with one row, MiB, less that of the libraries alone."""
-    used_mib: float
-    """The same after runs of 1 to 32 rows."""
-    idle_percent: float
-    """Of a core, while requests come at 10 a second, beyond what the runs themselves take when they come at once."""
 
 
 def measure(runtime: str, path: Path, setting: str) -> Measured:

@@ -10,7 +10,7 @@ from statistics import median
 import msgspec
 
 from hw_bench.errors import MeasurementError
-from hw_bench.tuning.child import Measured
+from hw_bench.tuning.measured import Measured
 
 ROUNDS = 3
 HEAD = (

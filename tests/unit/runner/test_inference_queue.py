@@ -138,6 +138,19 @@ async def test_quick_is_learnt_from_the_runs(model: Model) -> None:
     assert inference.quick(11)  # this model takes a few microseconds
 
 
+async def test_one_run_that_was_held_up_does_not_make_a_model_slow_but_two_do(model: Model) -> None:
+    def infer(inputs: Tensors) -> dict[str, Array]:
+        time.sleep(0.02)
+        return model.infer(inputs)
+
+    model.may_end.set()
+    inference = InferenceQueue(infer, depth=2, row_seconds=1e-5)
+    inference.run_now(run())
+    assert inference.quick(1)
+    inference.run_now(run())
+    assert not inference.quick(1)
+
+
 async def test_nothing_is_run_inline_while_the_thread_is_busy(model: Model) -> None:
     inference = InferenceQueue(model.infer, depth=2, row_seconds=1e-6)
     done = asyncio.Event()
