@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol, cast
 import httptools
 
 from agent.web.messages import FORWARDED, Answer, Pending, Request, error_answer
+from agent.web.repeated import Head, RepeatedHeads
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together."""
@@ -73,6 +74,11 @@ class HttpConnection(asyncio.Protocol):
         self._owner = owner
         self._peer = peer
         self._parser = httptools.HttpRequestParser(self)
+        self._heads = RepeatedHeads()
+        self._first_data = b""
+        """With which the request that the parser is at began; empty where that was in the middle of other data."""
+        self._repeated: Head | None = None
+        """The head of the request whose body is coming, where the parser knows nothing of it."""
         self._transport: asyncio.Transport | None = None
         self._allowed_hosts: frozenset[str] | None = None
         self._known_host: bytes | None = None
@@ -145,6 +151,39 @@ class HttpConnection(asyncio.Protocol):
         if self._refused or self._transport is None:
             return
         self._arrived = time.perf_counter()
+        if not self._busy or self._repeated is not None:
+            data = self._take_repeated(data)
+        if data:
+            self._parse(data)
+        if self._waiting and self._pending is None:
+            self._answer_waiting()
+
+    def _take_repeated(self, data: bytes) -> bytes:
+        """Answer requests whose head is known; gives what has to be parsed."""
+        while data and not self._refused:
+            head = self._repeated
+            if head is None:
+                found = self._heads.find(data)
+                if found is None:
+                    return data
+                head, length = found
+                self._repeated, self._busy, self._begun = head, True, self._arrived
+                self._body, self._body_bytes = [], 0
+                data = data[length:]
+            missing = head.body_bytes - self._body_bytes
+            if len(data) < missing:
+                self._body.append(data)
+                self._body_bytes += len(data)
+                return b""
+            self._body.append(data if len(data) == missing else data[:missing])
+            data = data[missing:]
+            self._repeated = None
+            self._complete(head.method, head.path, head.headers, keep_alive=head.keep_alive)
+        return b""
+
+    def _parse(self, data: bytes) -> None:
+        if not self._busy:
+            self._first_data = data
         self._busy = True
         try:
             self._parser.feed_data(data)
@@ -155,8 +194,6 @@ class HttpConnection(asyncio.Protocol):
             self._received = self._received + len(data) if self._busy and self._in_head else 0
             if self._received > MAX_HEAD_BYTES:
                 self._refuse_head()
-        if self._waiting and self._pending is None:
-            self._answer_waiting()
 
     def eof_received(self) -> bool:
         """Close: a half request can't be answered any more."""
@@ -235,24 +272,32 @@ class HttpConnection(asyncio.Protocol):
         """A whole request: answer it, or keep it until those before it are answered."""
         if self._refused or self._transport is None or self._transport.is_closing():
             return
+        method, path = self._parser.get_method(), self._url.partition(b"?")[0]
+        first, self._first_data = self._first_data, b""
+        if first:
+            self._heads.remember(
+                first, method=method, path=path, headers=self._headers, keep_alive=self._keep_alive
+            )
+        self._complete(method, path, self._headers, keep_alive=self._keep_alive)
+
+    def _complete(self, method: bytes, path: bytes, headers: dict[bytes, bytes], *, keep_alive: bool) -> None:
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        path = self._url.partition(b"?")[0]
-        request = Request(self._parser.get_method(), path, self._headers, body, self._arrived, self._uid())
+        request = Request(method, path, headers, body, self._arrived, self._uid(headers))
         self._body = []
         self._busy = False
         self._in_head = True
         if self._pending is None and not self._ending:
-            self._handle(request, keep_alive=self._keep_alive)
+            self._handle(request, keep_alive=keep_alive)
         else:
-            self._waiting.append((request, self._keep_alive))
+            self._waiting.append((request, keep_alive))
 
-    def _uid(self) -> int | None:
+    def _uid(self, headers: dict[bytes, bytes]) -> int | None:
         """Of the client; unknown where the front, which knows no more than its TCP connection, passes a request on.
 
         Only the front's own user is believed: others could hide behind the header from what holds for their uid.
         """
         uid = self._peer.uid
-        return None if FORWARDED in self._headers and uid in {0, os.geteuid()} else uid
+        return None if FORWARDED in headers and uid in {0, os.geteuid()} else uid
 
     def _handle(self, request: Request, *, keep_alive: bool) -> None:
         answer = self._owner.answer(request)
