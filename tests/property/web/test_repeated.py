@@ -109,3 +109,19 @@ def test_only_so_many_are_remembered() -> None:
     long = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % (b"x" * 3000)
     heads.remember(long, method=b"GET", path=b"/", headers={b"host": b"x" * 3000}, keep_alive=True)
     assert heads.find(long) is None
+
+
+def test_a_known_head_waits_for_its_whole_body_in_whatever_pieces() -> None:
+    head = HEADS[1]
+    for size in range(1, 14):
+        body = b"\r\n\r\n01234567"
+        pieces = [
+            head + body,
+            head,
+            *(body[at : at + size] for at in range(0, len(body), size)),
+            head + body[:-1],
+            body[-1:],
+        ]
+        requests, written, refused, _ = heard(pieces, Remembering())
+        assert [request.body for request in requests] == [body] * 3
+        assert (len(written), refused) == (3, 0)
