@@ -81,7 +81,7 @@ def judge_service(level: ServiceLevel, *, requests: int, missed: int, p99_ms: fl
     rate = missed / requests if requests else None
     over = []
     if p99_ms is not None and not p99_ms <= level.p99_ms:
-        over.append(f"p99 is {p99_ms:.3g} ms, {level.p99_ms:.3g} ms are allowed")
+        over.append(f"p99 is {_ms(p99_ms)} ms, {_ms(level.p99_ms)} ms are allowed")
     if rate is not None and not rate <= level.maximum_failure_rate:
         over.append(f"{rate:.2%} failed or were turned away, {level.maximum_failure_rate:.2%} are allowed")
     span = f"{requests} requests in {level.seconds:g} s"
@@ -93,6 +93,11 @@ def judge_service(level: ServiceLevel, *, requests: int, missed: int, p99_ms: fl
     if over:
         text = f"{' and '.join(over)} ({span})"
         return ServiceVerdict(level="broken", requests=requests, p99_ms=p99_ms, failure_rate=rate, text=text)
-    kept = "" if p99_ms is None else f"p99 is {p99_ms:.3g} of {level.p99_ms:.3g} ms, "
+    kept = "" if p99_ms is None else f"p99 is {_ms(p99_ms)} of {_ms(level.p99_ms)} ms, "
     text = f"{kept}{rate:.2%} of {level.maximum_failure_rate:.2%} failed or were turned away ({span})"
     return ServiceVerdict(level="ok", requests=requests, p99_ms=p99_ms, failure_rate=rate, text=text)
+
+
+def _ms(value: float) -> str:
+    """Three digits, and no exponent from a thousand on."""
+    return f"{value:.0f}" if value >= 1_000 else f"{value:.3g}"  # noqa: PLR2004
