@@ -100,4 +100,4 @@ def judge_service(level: ServiceLevel, *, requests: int, missed: int, p99_ms: fl
 
 def _ms(value: float) -> str:
     """Three digits, and no exponent from a thousand on."""
-    return f"{value:.0f}" if value >= 1_000 else f"{value:.3g}"  # noqa: PLR2004
+    return f"{value:.0f}" if value >= 999.5 else f"{value:.3g}"  # noqa: PLR2004
