@@ -1,6 +1,7 @@
 """Our own servers and the floor: started, asked, stopped."""
 
 import http.client
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,10 @@ def test_statistics_and_drift_windows_of_the_runner_are_on(model: ServedModel) -
             answered = 0
             while answered < 400:  # the reference closes a window at 300 rows
                 answered += clients.burst("r", 1, 0.3).requests
+        deadline = time.monotonic() + 20
+        while runner.statistics is None or runner.statistics.requests < 400:  # told once a second
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
     finally:
         runner.stop()
     assert runner.windows >= 1
