@@ -10,7 +10,9 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
+from agent.control_channel import ControlChannel
 from agent.drift import DriftError, Identity, WindowBuilder, check_tensors, decode_reference
 from agent.protocol.access import Access, OutputLimits
 from agent.protocol.drift import DriftWindow
@@ -23,6 +25,7 @@ from agent.protocol.runner import (
     Drain,
     Drained,
     EndShadow,
+    FromRunner,
     Loaded,
     LoadFailed,
     Probe,
@@ -30,11 +33,11 @@ from agent.protocol.runner import (
     Shadow,
     Start,
     Stop,
+    ToRunner,
     WindowClosed,
     YieldTcp,
 )
 from agent.runner.backends import Array, Backend, InferenceError, ModelRefusedError, open_backend, zeros
-from agent.runner.control import ControlChannel
 from agent.runner.drift_log import DriftLog
 from agent.runner.errors import ControlError, ProbeError
 from agent.runner.inference_queue import InferenceQueue
@@ -60,6 +63,8 @@ STATISTICS_SECONDS = 1.0
 
 WARM_UP_RUNS = 3
 
+Channel: TypeAlias = ControlChannel[ToRunner, FromRunner]
+
 
 class LoadError(Exception):
     """The model is not served; ``code`` and text go to the supervisor."""
@@ -71,17 +76,17 @@ class LoadError(Exception):
 
 async def run(control_fd: int) -> int:
     """Serve one model until the supervisor says stop or is gone; gives the exit status."""
-    channel = await ControlChannel.open(control_fd)
+    channel: Channel = await ControlChannel.open(control_fd, ToRunner)
     try:
         return await _live(channel)
-    except ControlError:
+    except (ControlError, ProtocolError):
         _log.exception("the supervisor broke the contract")
         return 2
     finally:
         await channel.close()
 
 
-async def _live(channel: ControlChannel) -> int:
+async def _live(channel: Channel) -> int:
     start = await channel.receive()
     if start is None:
         return 0
@@ -104,7 +109,7 @@ async def _live(channel: ControlChannel) -> int:
 class Runner:
     """A loaded model, its server, and what the supervisor may ask of it."""
 
-    def __init__(self, start: Start, channel: ControlChannel) -> None:
+    def __init__(self, start: Start, channel: Channel) -> None:
         """Load and warm up.
 
         Raises:
