@@ -115,7 +115,7 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
 def _forget_bytes(session: onnxruntime.InferenceSession) -> None:
     """Give back the file's bytes, kept only for opening it again with other providers."""
     session.disable_fallback()
-    session._model_bytes = None  # noqa: SLF001 - it has no public way; a test sees that it's still kept there
+    session._model_bytes = None  # noqa: SLF001 - it has no public way; test_onnx_private sees whether it is still so
 
 
 def _tensor(node: onnxruntime.NodeArg) -> FileTensor:
