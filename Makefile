@@ -49,7 +49,7 @@ format: $(STAMP) ## Let ruff format and fix
 
 lock: $(STAMP) ## Pin the dependencies anew (uv pip compile; names no index host)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED:%=--extra %) --generate-hashes \
-	  --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	  --no-emit-index-url --no-strip-extras --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
 docs: $(STAMP) ## Make the pages that come from the code anew
 	$(BIN)/python -m agent.cli.document > docs/cli.md
