@@ -6,6 +6,10 @@ declare -A packages=(
   [mosquitto]=mosquitto
   [chromium]=chromium
   [systemd-analyze]=systemd
+  [strace]=strace
+  [mkfs.ext4]=e2fsprogs
+  [losetup]=mount
+  [ip]=iproute2
   [linux.uml]=user-mode-linux
 )
 missing=()
