@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from agent.core.commands import (
     ActivateCandidate,
+    AwaitPermission,
     Command,
     CommitRelease,
     DiscardCandidate,
@@ -69,6 +70,11 @@ def _report(_before: ModelState, after: ModelState) -> Command:
 
 _BUILD: dict[type[Command], Callable[[ModelState, ModelState], Command]] = {
     FetchRelease: _fetch,
+    AwaitPermission: lambda _, after: AwaitPermission(
+        deployment=current(after).deployment,
+        candidate=_candidate(after),
+        refetched=current(after).refetched,
+    ),
     ProbeCandidate: lambda _, after: ProbeCandidate(
         deployment=current(after).deployment, candidate=_candidate(after), tried=tried(current(after))
     ),

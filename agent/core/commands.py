@@ -21,6 +21,18 @@ class FetchRelease(Struct, frozen=True, kw_only=True, tag=True):
     tried: tuple[Name, ...]
 
 
+class AwaitPermission(Struct, frozen=True, kw_only=True, tag=True):
+    """Wait for what installing asks for (:mod:`agent.core.preconditions`), then verify the candidate's files again.
+
+    Answer: ``Permitted``, ``BytesLost`` where ``refetched`` is false, or ``NotInstallable``.
+    """
+
+    deployment: Name
+    candidate: InstalledRelease
+    refetched: bool
+    """Its files were lost once before."""
+
+
 class ProbeCandidate(Struct, frozen=True, kw_only=True, tag=True):
     """Start the candidate's runner on its private socket and measure it.
 
@@ -105,6 +117,7 @@ class ServeActive(Struct, frozen=True, kw_only=True, tag=True):
 
 Command: TypeAlias = (
     FetchRelease
+    | AwaitPermission
     | ProbeCandidate
     | ActivateCandidate
     | WatchProbation

@@ -17,8 +17,8 @@ $ python -c "from agent.core.diagram import page; print(page(), end='')" > docs/
 
 One run of it is one deployment: a release on its way to one device. An event that the table does not have is refused
 and changes nothing. The new state, slots and deployment together, is persisted in one write before its commands run.
-After a crash `fetching` goes on, what has ended stays, and everything else becomes `rolling-back` with the reason
-`interrupted`.
+After a crash `fetching` and `ready` go on, what has ended stays, and everything else becomes `rolling-back` with the
+reason `interrupted`.
 """
 
 _BETWEEN = """

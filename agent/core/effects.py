@@ -11,6 +11,7 @@ from agent.core.events import (
     AlreadyActive,
     Assigned,
     AssignmentRefused,
+    BytesLost,
     Event,
     Fetched,
     ProbationPassed,
@@ -87,6 +88,14 @@ def take_candidate(state: ModelState, event: Fetched) -> ModelState:
     if named != (deployment.deployment, state.model, deployment.release):
         raise IllegalEventError(f"deployment {deployment.deployment}: the fetched candidate is of {named}")
     return replace(state, slots=replace(state.slots, candidate=candidate))
+
+
+def fetch_again(state: ModelState, _event: BytesLost) -> ModelState:
+    deployment = current(state)
+    if deployment.refetched:
+        raise IllegalEventError(f"deployment {deployment.deployment}: its files were lost once before")
+    again = replace(deployment, refetched=True)
+    return replace(state, deployment=again, slots=slot_moves.drop_candidate(state.slots))
 
 
 def measured(state: ModelState, event: ProbePassed | ProbeFailed) -> ModelState:

@@ -50,6 +50,26 @@ class FetchFailed(Struct, frozen=True, kw_only=True, tag=True):
     reason: Reason
 
 
+class Permitted(Struct, frozen=True, kw_only=True, tag=True):
+    """Everything that installing asks for is given, and every file of the candidate was verified again."""
+
+    deployment: Name
+
+
+class BytesLost(Struct, frozen=True, kw_only=True, tag=True):
+    """A file of the candidate was damaged or lost while it waited: it is fetched again, once a deployment."""
+
+    deployment: Name
+    reason: Reason
+
+
+class NotInstallable(Struct, frozen=True, kw_only=True, tag=True):
+    """Waiting can't lead to an installation: its files do not last on this device, or the agent failed at it."""
+
+    deployment: Name
+    reason: Reason
+
+
 class ProbePassed(Struct, frozen=True, kw_only=True, tag=True):
     """Golden outputs, latency and memory keep the manifest on this device."""
 
@@ -131,6 +151,9 @@ Event: TypeAlias = (
     | AlreadyActive
     | Fetched
     | FetchFailed
+    | Permitted
+    | BytesLost
+    | NotInstallable
     | ProbePassed
     | VariantRejected
     | ProbeFailed

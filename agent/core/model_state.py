@@ -23,6 +23,8 @@ class DeploymentState(Struct, frozen=True, kw_only=True):
     reason: Reason | None = None
     measurement: Measurement | None = None
     tried: tuple[TriedVariant, ...] = ()
+    refetched: bool = False
+    """Its files were lost while it waited, and fetched again."""
     superseded: bool = False
     """The run is being undone because the desired state changed; it ends superseded, not rolled back."""
     outcome: Phase | None = None

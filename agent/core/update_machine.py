@@ -15,7 +15,7 @@ the phase that filled it. Commands whose docstring says "no answer" are run to t
 deployment has ended (and ``Reported`` was fed back), ask :func:`agent.core.reconcile.reconcile` again.
 
 A :class:`~agent.core.errors.StaleEventError` is a late answer of an earlier deployment: drop it. When a run is
-superseded or rolled back, cancel its own work (fetch, probe, activation, probation) and nothing else: a ``ServeActive``
+superseded or rolled back, cancel its own work (fetch, waiting, probe, activation, probation) and nothing else: a ``ServeActive``
 or a report that has not run yet still has to. Any other :class:`~agent.core.errors.IllegalEventError` is a
 mistake in the caller. Neither changes anything.
 """
@@ -30,6 +30,7 @@ from agent.core import effects
 from agent.core.build import build
 from agent.core.commands import (
     ActivateCandidate,
+    AwaitPermission,
     Command,
     CommitRelease,
     DiscardCandidate,
@@ -47,9 +48,12 @@ from agent.core.events import (
     AlreadyActive,
     Assigned,
     AssignmentRefused,
+    BytesLost,
     Event,
     Fetched,
     FetchFailed,
+    NotInstallable,
+    Permitted,
     ProbationFailed,
     ProbationPassed,
     ProbeFailed,
@@ -91,10 +95,17 @@ _UNDO = (RestorePrevious,)
 _END = (DiscardCandidate, ReportOutcome)
 
 _RUNNING: dict[tuple[Phase | None, type[Event]], Transition] = {
-    (_P.FETCHING, Fetched): _T(to=_P.PROBING, effect=effects.take_candidate, commands=(ProbeCandidate,)),
+    (_P.FETCHING, Fetched): _T(to=_P.READY, effect=effects.take_candidate, commands=(AwaitPermission,)),
     (_P.FETCHING, FetchFailed): _T(to=_P.REFUSED, effect=effects.drop, commands=_END),
     (_P.FETCHING, Superseded): _T(to=_P.SUPERSEDED, effect=effects.drop, commands=_END),
     (_P.FETCHING, RollbackRequested): _T(to=_P.ROLLING_BACK, effect=effects.keep, commands=_UNDO),
+    (_P.READY, Permitted): _T(to=_P.PROBING, effect=effects.keep, commands=(ProbeCandidate,)),
+    (_P.READY, BytesLost): _T(
+        to=_P.FETCHING, effect=effects.fetch_again, commands=(DiscardCandidate, FetchRelease)
+    ),
+    (_P.READY, NotInstallable): _T(to=_P.REFUSED, effect=effects.drop, commands=_END),
+    (_P.READY, Superseded): _T(to=_P.SUPERSEDED, effect=effects.drop, commands=_END),
+    (_P.READY, RollbackRequested): _T(to=_P.ROLLING_BACK, effect=effects.keep, commands=_UNDO),
     (_P.PROBING, ProbePassed): _T(to=_P.ACTIVATING, effect=effects.measured, commands=(ActivateCandidate,)),
     (_P.PROBING, VariantRejected): _T(
         to=_P.FETCHING, effect=effects.try_another, commands=(DiscardCandidate, FetchRelease)
@@ -116,6 +127,9 @@ _RUNNING: dict[tuple[Phase | None, type[Event]], Transition] = {
         to=_P.ROLLED_BACK, superseded_to=_P.SUPERSEDED, effect=effects.drop, commands=_END
     ),
 }
+
+_RESUMES: dict[Phase, type[Command]] = {_P.FETCHING: FetchRelease, _P.READY: AwaitPermission}
+"""Phases that a restart does not undo, and the command that each goes on with."""
 
 _OPENING: dict[type[Event], Transition] = {
     Assigned: _T(to=_P.FETCHING, effect=effects.begin, commands=(FetchRelease,)),
@@ -164,7 +178,7 @@ def step(state: ModelState, event: Event, now: float) -> tuple[ModelState, tuple
 def recover(state: ModelState, now: float) -> tuple[ModelState, tuple[Command, ...]]:
     """The resume point after a crash or a restart at ``now``: persist it, then run the commands.
 
-    Fetching goes on, what has ended stays, everything else rolls back with reason code ``interrupted``. Idempotent:
+    Fetching and waiting go on, what has ended stays, everything else rolls back with reason code ``interrupted``. Idempotent:
     ``recover(recover(state, t)[0], u)[0] == recover(state, t)[0]``.
     """
     deployment, active = state.deployment, state.slots.active
@@ -174,8 +188,9 @@ def recover(state: ModelState, now: float) -> tuple[ModelState, tuple[Command, .
     if deployment.final:
         report = (build(ReportOutcome, state, state),) if deployment.report_pending else ()
         return state, (*serve, *report)
-    if deployment.phase is Phase.FETCHING:
-        return state, (*serve, build(FetchRelease, state, state))
+    resume = _RESUMES.get(deployment.phase)
+    if resume is not None:
+        return state, (*serve, build(resume, state, state))
     if deployment.phase is not Phase.ROLLING_BACK:
         reason = Reason(
             code=INTERRUPTED, text=f"the agent stopped while the deployment was {deployment.phase.value}"

@@ -57,6 +57,8 @@ class Phase(StrEnum):
     """Where one deployment stands (the states of :mod:`agent.core.update_machine`)."""
 
     FETCHING = "fetching"
+    READY = "ready"
+    """Complete and verified on the device; waits for what installing asks for (a window, an operator, …)."""
     PROBING = "probing"
     ACTIVATING = "activating"
     PROBATION = "probation"
@@ -129,6 +131,24 @@ class TriedVariant(Struct, frozen=True, kw_only=True):
     """None where it did not come to a measurement: it could not be loaded, or died."""
 
 
+Way = Literal["mqtt", "http", "bundle"]
+"""How an artifact's bytes reach the device."""
+
+
+class TransferProgress(Struct, frozen=True, kw_only=True):
+    """How far the bytes of a deployment are."""
+
+    done_bytes: Count
+    """That are here, of what must travel."""
+    total_bytes: Count
+    bytes_per_second: float | None = None
+    """Over the newest seconds; None until it can be said."""
+    eta_seconds: float | None = None
+    """Until all are here, at that rate; None where nothing moves."""
+    way: Way | None = None
+    """What they come by now; None while nothing does."""
+
+
 class DeploymentReport(Struct, frozen=True, kw_only=True):
     """One deployment as the device sees it."""
 
@@ -145,8 +165,8 @@ class DeploymentReport(Struct, frozen=True, kw_only=True):
     """Variants that were refused here, in the order in which they were tried."""
     chosen: Reason | None = None
     """Why the variant that was chosen last was chosen: ``most-accurate`` or ``smallest``, and what of."""
-    progress: float | None = None
-    """Share of bytes fetched, 0-1, while fetching."""
+    progress: TransferProgress | None = None
+    """While fetching."""
 
 
 class ServiceVerdict(Struct, frozen=True, kw_only=True):

@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
 from agent.core.commands import (
     ActivateCandidate,
+    AwaitPermission,
     CommitRelease,
     DiscardCandidate,
     FetchRelease,
@@ -21,9 +23,12 @@ from agent.core.commands import (
 from agent.core.events import (
     Activated,
     ActivationFailed,
+    BytesLost,
     Event,
     Fetched,
     FetchFailed,
+    NotInstallable,
+    Permitted,
     ProbationFailed,
     ProbationPassed,
     ProbeFailed,
@@ -35,6 +40,7 @@ from agent.core.events import (
 from agent.core.judgement import ProbationLevel, choose_variant, judge_probation, judge_shadow
 from agent.errors import ReleaseError
 from agent.protocol import telemetry
+from agent.protocol.ids import Sha256
 from agent.protocol.state import Measurement, Phase, Reason
 from agent.service.installer import Installer, read_manifest
 from agent.service.prover import Prover, reason_of
@@ -98,6 +104,21 @@ class ModelExecutor:
 
     def _fetched(self, share: float) -> None:
         self.progress = share
+
+    async def permit(self, command: AwaitPermission) -> Event:
+        damaged = await asyncio.to_thread(self._damaged, command.candidate.files)
+        if damaged is None:
+            return Permitted(deployment=command.deployment)
+        text = f"file {damaged[:12]}… of the release was damaged or lost on this device while it waited"
+        kind = NotInstallable if command.refetched else BytesLost
+        return kind(deployment=command.deployment, reason=Reason(code="artifact-damaged", text=text))
+
+    def _damaged(self, files: Iterable[Sha256]) -> str | None:
+        """The first file that is not what it was when it was fetched: waiting may have taken days, and a power cut."""
+        for digest in dict.fromkeys(files):
+            if not self._around.artifacts.verify(digest):
+                return digest
+        return None
 
     async def probe(self, command: ProbeCandidate) -> Event:
         candidate = command.candidate

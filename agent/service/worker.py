@@ -13,6 +13,7 @@ import msgspec
 
 from agent.core.commands import (
     ActivateCandidate,
+    AwaitPermission,
     Command,
     CommitRelease,
     DiscardCandidate,
@@ -29,6 +30,7 @@ from agent.core.events import (
     ActivationFailed,
     Event,
     FetchFailed,
+    NotInstallable,
     ProbationFailed,
     ProbeFailed,
     RollbackRequested,
@@ -223,6 +225,7 @@ def _broken(command: Command, error: Exception) -> Event | None:
 
 _FAILURES: dict[type[Command], Callable[..., Event]] = {
     FetchRelease: FetchFailed,
+    AwaitPermission: NotInstallable,
     ProbeCandidate: ProbeFailed,
     ActivateCandidate: ActivationFailed,
     WatchProbation: ProbationFailed,
@@ -230,6 +233,7 @@ _FAILURES: dict[type[Command], Callable[..., Event]] = {
 
 _METHODS: dict[type[Command], str] = {
     FetchRelease: "fetch",
+    AwaitPermission: "permit",
     ProbeCandidate: "probe",
     ActivateCandidate: "activate",
     WatchProbation: "watch",

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from agent.core.commands import (
     ActivateCandidate,
+    AwaitPermission,
     Command,
     CommitRelease,
     DiscardCandidate,
@@ -31,9 +32,12 @@ from agent.core.errors import IllegalEventError, NothingToRollBackToError, Stale
 from agent.core.events import (
     Activated,
     ActivationFailed,
+    BytesLost,
     Event,
     Fetched,
     FetchFailed,
+    NotInstallable,
+    Permitted,
     ProbationFailed,
     ProbationPassed,
     ProbeFailed,
@@ -124,7 +128,7 @@ class World:
         after, commands = step(before, event, self.clock)
         if any(isinstance(command, RestorePrevious | DiscardCandidate) for command in commands):
             # The run's own work is cancelled; what other commands began (serving, reporting) goes on.
-            work = FetchRelease | ProbeCandidate | ActivateCandidate | WatchProbation
+            work = FetchRelease | AwaitPermission | ProbeCandidate | ActivateCandidate | WatchProbation
             self.pending = [command for command in self.pending if not isinstance(command, work)]
         self.disk = msgspec.json.encode(after)
         if isinstance(event, ProbationPassed):
@@ -139,7 +143,7 @@ class World:
             keep |= set(installed(command).files)
         self.artifacts &= keep
 
-    def perform(  # noqa: PLR0911 - one return a command reads best
+    def perform(  # noqa: PLR0911, C901 - one case and one return a command read best
         self, command: Command, *, good: bool, complete: bool = True
     ) -> Event | None:
         """Do a command's work in the world; return its answer. ``complete`` False: a crash cuts it short."""
@@ -149,6 +153,14 @@ class World:
                 self.artifacts |= set(files if complete and good else files[:1])
                 fetched = Fetched(deployment=command.deployment, candidate=installed(command))
                 return fetched if good else FetchFailed(deployment=command.deployment, reason=WHY)
+            case AwaitPermission(candidate=candidate):
+                if good:
+                    return Permitted(deployment=command.deployment)
+                slots = self.state.slots
+                kept = {name for slot in (slots.active, slots.previous) if slot for name in slot.files}
+                self.artifacts -= set(candidate.files[-1:]) - kept
+                kind = NotInstallable if command.refetched else BytesLost
+                return kind(deployment=command.deployment, reason=WHY)
             case ProbeCandidate(candidate=candidate):
                 assert set(candidate.files) <= self.artifacts
                 if good:
@@ -229,7 +241,7 @@ class Device(RuleBasedStateMachine):
         for _ in range(releases):
             self.go_on(above=1, answers=[True] * 8)
 
-    @rule(release=st.integers(1, 9), hold=st.sampled_from([False, False, True]), commands=st.integers(0, 5))
+    @rule(release=st.integers(1, 9), hold=st.sampled_from([False, False, True]), commands=st.integers(0, 6))
     def desire_another(self, release: int, hold: bool, commands: int) -> None:  # noqa: FBT001 - passed by name
         self.get_going(commands)
         self.desire(release=release, hold=hold, reconcile=commands != 1)
@@ -275,15 +287,15 @@ class Device(RuleBasedStateMachine):
 
     @rule()
     def refuse_every_variant(self) -> None:
-        while self.world.state.phase in (Phase.FETCHING, Phase.PROBING) and self.world.pending:
+        while self.world.state.phase in (Phase.FETCHING, Phase.READY, Phase.PROBING) and self.world.pending:
             self.world.run_next(good=not isinstance(self.world.pending[0], ProbeCandidate))
 
     def get_going(self, commands: int) -> None:
-        """Bring the device into the middle of a run: one to four commands of a new or the present one."""
+        """Bring the device into the middle of a run: one to five commands of a new or the present one."""
         if commands:
             self.go_on(above=1, answers=[True] * (commands - 1))
 
-    @rule(commands=st.integers(0, 5), done=st.sampled_from([0, 0.5, 1]), lost_again=st.booleans())
+    @rule(commands=st.integers(0, 6), done=st.sampled_from([0, 0.5, 1]), lost_again=st.booleans())
     def crash(self, commands: int, done: float, lost_again: bool) -> None:  # noqa: FBT001 - passed by name
         self.get_going(commands)
         self.world.crash(done=done, lost_again=lost_again)
@@ -295,7 +307,7 @@ class Device(RuleBasedStateMachine):
         self.held = held
         self.reconcile()
 
-    @rule(commands=st.integers(0, 5))
+    @rule(commands=st.integers(0, 6))
     def technician_rolls_back(self, commands: int) -> None:
         self.get_going(commands)
         state = self.world.state
@@ -317,7 +329,7 @@ class Device(RuleBasedStateMachine):
         named = state.deployment.deployment if state.deployment else "d0"
         out_of_place: list[Event] = [
             kind(deployment=named)
-            for kind in (Activated, ProbationPassed, RolledBack, Reported)
+            for kind in (Permitted, Activated, ProbationPassed, RolledBack, Reported)
             if (state.phase, kind) not in TRANSITIONS
         ]
         for event in out_of_place:

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.core.commands import (
+    AwaitPermission,
     Command,
     CommitRelease,
     DiscardCandidate,
@@ -20,9 +21,12 @@ from agent.core.errors import IllegalEventError, NothingToRollBackToError
 from agent.core.events import (
     AlreadyActive,
     Assigned,
+    BytesLost,
     Event,
     Fetched,
     FetchFailed,
+    NotInstallable,
+    Permitted,
     ProbationFailed,
     ProbationPassed,
     ProbeFailed,
@@ -69,11 +73,43 @@ def fetching(make: Any) -> ModelState:
 
 
 @pytest.fixture
-def probing(make: Any, fetching: ModelState) -> ModelState:
+def ready(make: Any, fetching: ModelState) -> ModelState:
     return run(fetching, Fetched(deployment="d2", candidate=make.installed(2)))
 
 
-@pytest.mark.parametrize("phase", [Phase.FETCHING, Phase.PROBING])
+@pytest.fixture
+def probing(ready: ModelState) -> ModelState:
+    return run(ready, Permitted(deployment="d2"))
+
+
+def test_what_is_fetched_waits_for_permission_with_its_bytes_in_the_slot(
+    make: Any, fetching: ModelState
+) -> None:
+    state, commands = step(fetching, Fetched(deployment="d2", candidate=make.installed(2)), 5.0)
+    assert (state.phase, state.slots.candidate) == (Phase.READY, make.installed(2))
+    assert commands == (AwaitPermission(deployment="d2", candidate=make.installed(2), refetched=False),)
+    state, commands = step(state, Permitted(deployment="d2"), 6.0)
+    assert commands == (ProbeCandidate(deployment="d2", candidate=make.installed(2), tried=()),)
+
+
+def test_bytes_lost_while_it_waits_are_fetched_again_once(make: Any, ready: ModelState) -> None:
+    lost = BytesLost(deployment="d2", reason=WHY)
+    again, commands = step(ready, lost, 5.0)
+    assert (again.phase, again.slots.candidate) == (Phase.FETCHING, None)
+    assert kinds(commands) == [DiscardCandidate, FetchRelease]
+    second, commands = step(again, Fetched(deployment="d2", candidate=make.installed(2)), 6.0)
+    assert commands == (AwaitPermission(deployment="d2", candidate=make.installed(2), refetched=True),)
+    with pytest.raises(IllegalEventError, match="lost once before"):
+        step(second, lost, 7.0)
+    ended, commands = step(second, NotInstallable(deployment="d2", reason=LATER), 7.0)
+    assert (ended.phase, ended.slots.candidate, kinds(commands)) == (
+        Phase.REFUSED,
+        None,
+        [DiscardCandidate, ReportOutcome],
+    )
+
+
+@pytest.mark.parametrize("phase", [Phase.FETCHING, Phase.READY, Phase.PROBING])
 def test_before_it_serves_a_superseded_run_ends_at_once(
     make: Any, phase: Phase, fetching: ModelState
 ) -> None:
@@ -132,7 +168,8 @@ def test_a_refused_variant_is_put_away_before_another_is_fetched(make: Any, prob
     assert isinstance(fetch, FetchRelease)
     assert fetch.tried == ("onnx-int8",)
     second = replace(make.installed(2), variant="onnx-fp32")
-    probing_second, commands = step(again, Fetched(deployment="d2", candidate=second), 6.0)
+    waiting = run(again, Fetched(deployment="d2", candidate=second))
+    probing_second, commands = step(waiting, Permitted(deployment="d2"), 6.0)
     assert commands == (ProbeCandidate(deployment="d2", candidate=second, tried=("onnx-int8",)),)
     exhausted = run(probing_second, VariantRejected(deployment="d2", reason=LATER))
     assert exhausted.deployment is not None
@@ -144,7 +181,8 @@ def test_a_refused_variant_is_put_away_before_another_is_fetched(make: Any, prob
 
 def test_a_variant_that_was_refused_is_not_refused_for_ever(make: Any, probing: ModelState) -> None:
     rejected = VariantRejected(deployment="d2", reason=WHY)
-    same_again = run(probing, rejected, Fetched(deployment="d2", candidate=make.installed(2)))
+    fetched = Fetched(deployment="d2", candidate=make.installed(2))
+    same_again = run(probing, rejected, fetched, Permitted(deployment="d2"))
     with pytest.raises(IllegalEventError, match="refused before"):
         step(same_again, rejected, 9.0)
 
@@ -298,6 +336,9 @@ def test_after_a_crash_what_was_active_serves_and_the_rest_follows_from_the_phas
     fetching = make.at(Phase.FETCHING, deployment="d2", release=2, slots=make.committed(1).slots)
     assert recover(fetching, 9.0)[0] == fetching
     assert kinds(recover(fetching, 9.0)[1]) == [ServeActive, FetchRelease]
+    waiting = make.at(Phase.READY, deployment="d2", release=2, slots=slots)
+    assert recover(waiting, 9.0)[0] == waiting
+    assert kinds(recover(waiting, 9.0)[1]) == [ServeActive, AwaitPermission]
     resting = make.committed(1)
     assert kinds(recover(resting, 9.0)[1]) == [ServeActive]
     unreported = replace(resting, deployment=replace(resting.deployment, report_pending=True))

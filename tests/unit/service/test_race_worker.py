@@ -13,6 +13,7 @@ from agent.core.events import (
     Assigned,
     Event,
     Fetched,
+    Permitted,
     ProbationPassed,
     ProbePassed,
     Reported,
@@ -116,6 +117,9 @@ class Hands:
     async def fetch(self, c: Any) -> Any:
         release = c.assignment.release
         return await self._do("fetch", c, Fetched(deployment=c.deployment, candidate=installed(release)))
+
+    async def permit(self, c: Any) -> Any:
+        return await self._do("permit", c, Permitted(deployment=c.deployment))
 
     async def probe(self, c: Any) -> Any:
         return await self._do("probe", c, ProbePassed(deployment=c.deployment, measurement=MEASURED))
@@ -227,6 +231,7 @@ async def test_a_stop_that_arrives_while_a_command_is_being_interrupted_is_not_l
     ("method", "ends"),
     [
         ("fetch", Phase.REFUSED),
+        ("permit", Phase.REFUSED),
         ("probe", Phase.REFUSED),
         ("activate", Phase.ROLLED_BACK),
         ("watch", Phase.ROLLED_BACK),

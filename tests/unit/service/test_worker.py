@@ -12,6 +12,7 @@ from agent.core.events import (
     Event,
     Fetched,
     FetchFailed,
+    Permitted,
     ProbationPassed,
     ProbeFailed,
     ProbePassed,
@@ -68,6 +69,7 @@ def good_run(release: int) -> Script:
     name = f"d{release}"
     return {
         "fetch": [Fetched(deployment=name, candidate=installed(release))],
+        "permit": [Permitted(deployment=name)],
         "probe": [ProbePassed(deployment=name, measurement=measurement(release))],
         "activate": [Activated(deployment=name)],
         "watch": [ProbationPassed(deployment=name)],
@@ -139,6 +141,7 @@ async def test_every_state_is_persisted_before_its_commands_run() -> None:
         await bench.rest_in(Phase.COMMITTED)
         assert bench.lines == [
             "put fetching", "fetch",
+            "put ready", "permit",
             "put probing", "probe",
             "put activating", "activate",
             "put probation", "watch",
@@ -166,12 +169,13 @@ async def test_what_cant_be_persisted_is_not_done() -> None:
 async def test_a_refused_variant_is_discarded_before_the_next_is_fetched() -> None:
     script = good_run(1)
     script["fetch"] *= 2
+    script["permit"] *= 2
     script["probe"].insert(0, VariantRejected(deployment="d1", reason=REASON))
     # The second candidate is another variant of the same release.
     async with at_work(script=script, decide=want(1)) as bench:
         await bench.rest_in(Phase.COMMITTED)
-        assert bench.lines[3:8] == ["probe", "put fetching", "discard", "fetch", "put probing"], bench.lines
-        assert bench.executor.commands[3].tried == ("onnx-int8",)
+        assert bench.lines[5:10] == ["probe", "put fetching", "discard", "fetch", "put ready"], bench.lines
+        assert bench.executor.commands[4].tried == ("onnx-int8",)
 
 
 async def test_a_run_no_longer_wanted_is_interrupted_and_ends_superseded() -> None:
@@ -267,7 +271,12 @@ async def test_a_failed_fetch_ends_refused_with_its_reason() -> None:
 async def interrupted_in(phase: Phase) -> ModelState:
     """The state that a crash in ``phase`` leaves."""
     script = good_run(2)
-    until = {Phase.FETCHING: "fetch", Phase.PROBING: "probe", Phase.PROBATION: "watch"}[phase]
+    until = {
+        Phase.FETCHING: "fetch",
+        Phase.READY: "permit",
+        Phase.PROBING: "probe",
+        Phase.PROBATION: "watch",
+    }[phase]
     del script[until]
     async with at_work(SERVING_ONE, script, want(2)) as bench:
         await bench.journal.until_noted(until)
@@ -285,10 +294,13 @@ async def test_after_a_crash_in_a_probe_it_rolls_back_and_serves() -> None:
         assert deployment.reason.code == "interrupted"
 
 
-async def test_after_a_crash_in_a_fetch_it_serves_and_fetches_on() -> None:
-    async with at_work(await interrupted_in(Phase.FETCHING), good_run(2), want(2)) as bench:
+@pytest.mark.parametrize(("phase", "goes_on"), [(Phase.FETCHING, "fetch"), (Phase.READY, "permit")])
+async def test_after_a_crash_before_anything_was_tried_it_serves_and_goes_on(
+    phase: Phase, goes_on: str
+) -> None:
+    async with at_work(await interrupted_in(phase), good_run(2), want(2)) as bench:
         await bench.rest_in(Phase.COMMITTED)
-        assert bench.lines[:2] == ["serve", "fetch"]
+        assert bench.lines[:2] == ["serve", goes_on]
 
 
 async def test_after_a_start_the_active_release_serves_before_anything_is_decided() -> None:
@@ -313,6 +325,7 @@ async def test_an_outcome_that_was_not_reported_before_a_crash_is_reported_now()
     ("breaks", "ends"),
     [
         ("fetch", Phase.REFUSED),
+        ("permit", Phase.REFUSED),
         ("probe", Phase.REFUSED),
         ("activate", Phase.ROLLED_BACK),
         ("watch", Phase.ROLLED_BACK),

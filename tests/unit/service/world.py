@@ -136,6 +136,9 @@ class ScriptedExecutor:
     async def fetch(self, command: Any) -> Event:
         return await self._do("fetch", command)  # type: ignore[no-any-return] # the script's
 
+    async def permit(self, command: Any) -> Event:
+        return await self._do("permit", command)  # type: ignore[no-any-return] # the script's
+
     async def probe(self, command: Any) -> Event:
         return await self._do("probe", command)  # type: ignore[no-any-return] # the script's
 
