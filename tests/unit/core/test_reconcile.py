@@ -49,7 +49,7 @@ def test_a_wanted_release_is_started_on_a_fresh_device_and_over_an_older_one(mak
         assert planned.reason.code == "assigned"
 
 
-@pytest.mark.parametrize("phase", [None, *FINAL_PHASES])
+@pytest.mark.parametrize("phase", [None, *sorted(FINAL_PHASES)])
 def test_nothing_wanted_is_nothing_to_do(make: Any, phase: Phase | None) -> None:
     planned = only(plan(states=(make.at(phase),)))
     assert (planned.action, planned.reason.code, planned.event) == (Action.NOTHING, "not-assigned", None)
