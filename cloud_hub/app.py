@@ -14,6 +14,7 @@ from cloud_hub import problems
 from cloud_hub.access.guard import HubPart, provide_caller, provide_hub
 from cloud_hub.approvals.routes import ApprovalController
 from cloud_hub.audit.routes import AuditController
+from cloud_hub.bundles.routes import BundleController, ReceiptController
 from cloud_hub.dashboard.routes import DashboardController
 from cloud_hub.devices.routes import DeviceController, EnrolmentController
 from cloud_hub.errors import HubError
@@ -57,6 +58,8 @@ def create_app(hub: Hub) -> Litestar:
             ContentController,
             ApprovalController,
             RolloutController,
+            BundleController,
+            ReceiptController,
             TelemetryController,
             AuditController,
             DashboardController,

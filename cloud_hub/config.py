@@ -62,6 +62,8 @@ class TrustSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Expiry of a model's role: what a stolen hub can go on listing."""
     director_days: Annotated[int, Meta(ge=1, le=90)] = 30
     """Expiry of a device's desired state; renewed when half of it has passed."""
+    bundle_days: Annotated[int, Meta(ge=1, le=90)] = 30
+    """How long a bundle can be installed: life of the timestamp in it, of its snapshot and of its devices' documents."""
     timestamp_refresh_seconds: PositiveSeconds = 3600.0
     """How often the timestamp role is signed anew, so that devices can tell a frozen hub."""
 

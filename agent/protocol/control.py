@@ -19,7 +19,21 @@ MAX_RESPONSE_BYTES = 4 * MAX_MESSAGE_BYTES
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1_000
 
-Method = Literal["status", "models", "drift", "events", "plan", "hold", "resume", "rollback", "sync"]
+Method = Literal[
+    "status",
+    "models",
+    "drift",
+    "events",
+    "plan",
+    "hold",
+    "resume",
+    "rollback",
+    "sync",
+    "bundle-install",
+    "bundle",
+    "bundle-receipt",
+]
+"""With ``bundle-install`` one open file descriptor is passed along (``SCM_RIGHTS``): a regular file, the bundle."""
 
 
 class ControlRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,16 +123,66 @@ class PlanResult(Struct, frozen=True, kw_only=True, tag="plan"):
     """Why the newest desired state as a whole was not taken, if it was not; the steps are of the one before."""
 
 
+BundleStage = Literal["checking", "copying", "taken", "refused"]
+
+
+class BundleReport(Struct, frozen=True, kw_only=True):
+    """The newest bundle that was offered to this device."""
+
+    bundle: Sha256
+    """Of its signed index."""
+    offered: UnixTime
+    stage: BundleStage
+    """``checking`` its signatures, ``copying`` what this device needs; ``taken``: it may leave; or ``refused``."""
+    done_bytes: Count = 0
+    total_bytes: Count = 0
+    """Of the copying."""
+    refusal: Reason | None = None
+    deployments: tuple[DeploymentReport, ...] = ()
+    """What it orders, as far as it has begun; one that has not begun says what it waits for."""
+
+
+class BundleResult(Struct, frozen=True, kw_only=True, tag="bundle"):
+    """Answer to ``bundle-install`` and ``bundle``; None where none was offered yet."""
+
+    report: BundleReport | None
+
+
+class ReceiptResult(Struct, frozen=True, kw_only=True, tag="receipt"):
+    """Answer to ``bundle-receipt``."""
+
+    envelope: str
+    """:class:`agent.protocol.envelope.Envelope` as JSON text."""
+    final: bool
+    """Whether every deployment of the bundle has ended."""
+
+
 class Done(Struct, frozen=True, kw_only=True, tag="done"):
     """Answer to ``hold``, ``resume``, ``rollback`` and ``sync``: what was done, in a sentence."""
 
     message: str
 
 
-ControlResult: TypeAlias = StatusResult | ModelsResult | DriftResult | EventsResult | PlanResult | Done
+ControlResult: TypeAlias = (
+    StatusResult
+    | ModelsResult
+    | DriftResult
+    | EventsResult
+    | PlanResult
+    | BundleResult
+    | ReceiptResult
+    | Done
+)
 
 ControlErrorCode = Literal[
-    "malformed", "too-large", "unknown-model", "nothing-to-roll-back", "busy", "refused", "internal"
+    "malformed",
+    "too-large",
+    "unknown-model",
+    "nothing-to-roll-back",
+    "no-bundle",
+    "busy",
+    "refused",
+    "internal",
 ]
 
 

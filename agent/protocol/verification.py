@@ -33,6 +33,8 @@ class VerifyRequest(Struct, frozen=True, kw_only=True, tag="verify"):
     """Trusted time, Unix seconds."""
     director: bytes | None
     """The director's document to check; None refreshes the repository only."""
+    bundle: bytes | None = None
+    """The envelope of the bundle from which document and metadata come (:mod:`agent.protocol.bundle`), to be checked too."""
 
 
 class FetchMetadata(Struct, frozen=True, kw_only=True, tag="fetch"):

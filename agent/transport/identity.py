@@ -50,7 +50,7 @@ def signing_request(files: IdentityFiles, device: str) -> str:
     """
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)])
     request = (
-        x509.CertificateSigningRequestBuilder().subject_name(name).sign(_load_key(files.key), hashes.SHA256())
+        x509.CertificateSigningRequestBuilder().subject_name(name).sign(load_key(files.key), hashes.SHA256())
     )
     return request.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
@@ -70,7 +70,7 @@ def store_certificate(
     Raises:
         IdentityError: not for this key or device, or not signed by the authority; nothing was stored.
     """
-    key = _load_key(files.key)
+    key = load_key(files.key)
     try:
         issued = x509.load_pem_x509_certificate(certificate.encode())
         issuer = x509.load_pem_x509_certificate(authority.encode())
@@ -88,7 +88,13 @@ def store_certificate(
     write(files.certificate, certificate.encode(), mode=PUBLIC)
 
 
-def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The device's key.
+
+    Raises:
+        IdentityMissingError: there is none.
+        IdentityError: it can't be read, or others may read it.
+    """
     try:
         mode = path.stat().st_mode & 0o777
         pem = path.read_bytes()

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cloud_hub.cli import approving, local, remote
+from cloud_hub.cli import approving, bundles, local, remote
 from cloud_hub.errors import HubError
 from cloud_hub.signing.errors import SigningError
 
@@ -21,6 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     local.add_commands(commands)
     remote.add_commands(commands)
     approving.add_commands(commands)
+    bundles.add_commands(commands)
     return parser
 
 

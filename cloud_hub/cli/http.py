@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -48,6 +48,21 @@ class HubClient:
 
     def post(self, path: str, body: object | None = None) -> Any:
         return self._send("POST", path, json=body).json()
+
+    def post_bytes(self, path: str, content: bytes) -> Any:
+        return self._send("POST", path, content=content).json()
+
+    def download(self, path: str, body: object, out: BinaryIO) -> str:
+        """Write the answer to ``out`` as it comes; returns its ``Content-Disposition``."""
+        try:
+            with self._client.stream("POST", path, json=body) as response:
+                if response.is_error:
+                    response.read()
+                    raise RemoteError(_problem(response))
+                out.writelines(response.iter_bytes())
+                return str(response.headers.get("content-disposition", ""))
+        except httpx.HTTPError as error:
+            raise RemoteError(f"POST {path}: the hub broke off: {error}") from error
 
     def put(self, path: str, content: bytes) -> Any:
         return self._send("PUT", path, content=content).json()

@@ -5,7 +5,7 @@ published after the commit. Should the hub die in between, it publishes everythi
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -221,10 +221,17 @@ def _newest_of_model(session: Session, row: Rollout) -> None:
 
 def take_report(session: Session, state: ReportedState, *, signing: Signing, now: float) -> tuple[str, ...]:
     """What a device's report means for commits and rollouts."""
-    _note_commits(session, state, now)
-    reports = {report.deployment: report for report in state.deployments}
+    return take_deployments(session, state.device, state.deployments, signing=signing, now=now)
+
+
+def take_deployments(
+    session: Session, device: str, deployments: Iterable[DeploymentReport], *, signing: Signing, now: float
+) -> tuple[str, ...]:
+    """What a device says of its deployments, by whatever way it came: each outcome counts once, the first one."""
+    reports = {report.deployment: report for report in deployments}
+    _note_commits(session, device, reports.values(), now)
     changed: list[str] = []
-    query = select(RolloutDevice).where(RolloutDevice.device == state.device)
+    query = select(RolloutDevice).where(RolloutDevice.device == device)
     for member in session.scalars(query.order_by(RolloutDevice.rollout)).all():
         row = get_rollout(session, member.rollout)
         for event in _events(member, reports, now):
@@ -257,17 +264,17 @@ def _reason(report: DeploymentReport) -> str | None:
     return f"{report.phase.value}, {report.reason.text} ({report.reason.code})"
 
 
-def _note_commits(session: Session, state: ReportedState, now: float) -> None:
+def _note_commits(session: Session, device: str, reports: Iterable[DeploymentReport], now: float) -> None:
     """A deployment that the hub asks for now and the device has committed is what later rollbacks go back to."""
-    for report in state.deployments:
+    for report in reports:
         if report.phase is not Phase.COMMITTED:
             continue
-        asked = session.get(DesiredAssignment, (state.device, report.model))
+        asked = session.get(DesiredAssignment, (device, report.model))
         if asked is None or asked.deployment != report.deployment:
             continue
-        row = session.get(CommittedRelease, (state.device, report.model))
+        row = session.get(CommittedRelease, (device, report.model))
         if row is None:
-            row = CommittedRelease(device=state.device, model=report.model, deployment="")
+            row = CommittedRelease(device=device, model=report.model, deployment="")
             session.add(row)
         if row.deployment != report.deployment:
             row.release, row.deployment, row.at = report.release, report.deployment, now

@@ -7,6 +7,8 @@ import msgspec
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
+from agent.protocol.bundle import MAX_ENVELOPE_BYTES
+from agent.protocol.envelope import BUNDLE_TYPE, pae, seal
 from agent.protocol.ids import is_name
 from agent.protocol.limits import MAX_DIRECTOR_BYTES
 from agent.protocol.state import Assignment
@@ -62,6 +64,16 @@ class Director:
                 f"director's document of {device}: {len(data)} bytes, at most {MAX_DIRECTOR_BYTES} are allowed"
             )
         return data.decode()
+
+    def seal_bundle(self, index: bytes) -> bytes:
+        """The envelope of a bundle: its index, as the bytes that were signed.
+
+        Raises:
+            MessageTooLargeError: over the limit of an envelope.
+        """
+        signature = self._signer.sign(pae(BUNDLE_TYPE, index))
+        raw = bytes.fromhex(signature.signature)
+        return seal(BUNDLE_TYPE, index, signature.keyid, raw, limit=MAX_ENVELOPE_BYTES)
 
 
 def _custom(order: Assignment) -> object:

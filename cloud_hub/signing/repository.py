@@ -1,7 +1,8 @@
 """The published TUF repository as the hub runs it: it holds the online key, and no key that approves anything."""
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
 from securesystemslib.exceptions import UnverifiedSignatureError
@@ -36,6 +37,16 @@ from cloud_hub.signing.errors import (
 from cloud_hub.signing.keys import key_name
 from cloud_hub.signing.online import meta_file, sign_snapshot, sign_timestamp
 from cloud_hub.signing.store import MetadataStore
+
+
+@dataclass(frozen=True)
+class OfflineMetadata:
+    """What a device without a network verifies from: files by name, and the first of them to expire."""
+
+    files: dict[str, bytes]
+    expires: datetime
+    first: str
+    """The role that expires first."""
 
 
 class Repository:
@@ -199,11 +210,41 @@ class Repository:
         snapshot = self._snapshot()
         self._put({}, snapshot.version + 1, snapshot.meta)
 
-    def _put(self, files: dict[str, bytes], snapshot_version: int, meta: dict[str, MetaFile]) -> None:
+    def export(self, models: Iterable[str], life: timedelta) -> OfflineMetadata:
+        """Everything that verifies the published releases of ``models``, with a snapshot and a timestamp that live ``life``.
+
+        These two take the next versions, and the ones after them are published at once: a device that took the export goes on
+        online, no two documents share a version, and nobody online is served a timestamp of so long a life.
+        """
+        now = self._now()
+        meta = self._snapshot().meta
+        version, timestamp_version = self._snapshot().version + 1, self._timestamp().version + 1
+        snapshot = sign_snapshot(self._online, version, meta, now, life)
+        (data,) = snapshot.values()
+        timestamp = sign_timestamp(self._online, timestamp_version, version, data, now, life)
+        self._put({}, version + 1, meta, timestamp_version + 1)
+        newest = read(self.published(Root.type), Root, "root.json").signed
+        files = {f"{old}.root.json": self._get(f"{old}.root.json") for old in range(1, newest.version + 1)}
+        ends = {"root": newest.expires, "timestamp": now + life}
+        for name in (Targets.type, *dict.fromkeys(models)):
+            role = self.published(name)
+            signed = read(role, Targets, f"{name}.json").signed
+            files[f"{signed.version}.{name}.json"] = role
+            ends[name] = signed.expires
+        first = min(ends, key=lambda name: ends[name])
+        return OfflineMetadata({**files, **snapshot, **timestamp}, ends[first], first)
+
+    def _put(
+        self,
+        files: dict[str, bytes],
+        snapshot_version: int,
+        meta: dict[str, MetaFile],
+        timestamp_version: int | None = None,
+    ) -> None:
         now = self._now()
         snapshot = sign_snapshot(self._online, snapshot_version, meta, now)
         (data,) = snapshot.values()
-        version = self._timestamp().version + 1
+        version = timestamp_version or self._timestamp().version + 1
         timestamp = sign_timestamp(self._online, version, snapshot_version, data, now)
         self._store.put_all({**files, **snapshot, **timestamp})
 

@@ -41,6 +41,16 @@ def upgrade() -> None:
     sa.Column('sha256', sa.String(), nullable=False),
     sa.PrimaryKeyConstraint('sequence')
     )
+    op.create_table('bundle_receipts',
+    sa.Column('sha256', sa.String(), nullable=False),
+    sa.Column('device', sa.String(), nullable=False),
+    sa.Column('bundle', sa.String(), nullable=False),
+    sa.Column('time', sa.Double(), nullable=False),
+    sa.Column('imported', sa.Double(), nullable=False),
+    sa.Column('imported_by', sa.String(), nullable=False),
+    sa.Column('envelope', sa.LargeBinary(), nullable=False),
+    sa.PrimaryKeyConstraint('sha256')
+    )
     op.create_table('committed_releases',
     sa.Column('device', sa.String(), nullable=False),
     sa.Column('model', sa.String(), nullable=False),
@@ -182,6 +192,7 @@ def downgrade() -> None:
     op.drop_table('drift_windows')
     op.drop_table('devices')
     op.drop_table('committed_releases')
+    op.drop_table('bundle_receipts')
     op.drop_table('audit')
     op.drop_table('approvals')
     op.drop_table('access_tokens')

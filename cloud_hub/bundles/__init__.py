@@ -1,0 +1,1 @@
+"""Bundles for devices without a network, and the receipts that come back."""
