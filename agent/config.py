@@ -205,6 +205,28 @@ class TelemetryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Interval of health records."""
 
 
+class TransferConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the files of releases reach the device. A network that is away is waited for, and is no failure."""
+
+    order: Annotated[tuple[Literal["http", "mqtt"], ...], Meta(min_length=1, max_length=2)] = ("http", "mqtt")
+    """Ways that may be used, the preferred one first: HTTP from the address that the hub names, or blocks over MQTT. Where one
+    fails, the other goes on where it stopped."""
+    small_bytes: Annotated[int, Meta(ge=0, le=2**53)] = 256 * 1024
+    """Files up to this size, bytes, come over MQTT first, where that is in ``order``: the connection is there already."""
+    limit_bytes_per_second: Annotated[int, Meta(ge=1024, le=2**53)] | None = None
+    """Of all transfers of the device together. Not set: as fast as they come."""
+    minimum_bytes_per_second: Annotated[int, Meta(ge=0, le=2**53)] = 128
+    """A way that brings less over ``stuck_seconds`` has failed. Must be less than ``limit_bytes_per_second``; 0: never."""
+    stuck_seconds: Positive = 60.0
+    """How long a way is looked at before it is called too slow."""
+    tries: Annotated[int, Meta(ge=1, le=1000)] = 6
+    """Failures of each way, without 256 KiB between them, before it is given up, and the release with the last of them."""
+    backoff_seconds: Positive = 2.0
+    """Shortest pause when no way works; it doubles from pause to pause, and a random part of up to a half is left out."""
+    longest_backoff_seconds: Positive = 300.0
+    """Longest pause; a server's own ``Retry-After`` counts up to an hour."""
+
+
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Logs go to standard error."""
 
@@ -222,6 +244,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
 
     @property
     def state(self) -> Path:
@@ -261,6 +284,7 @@ def parse_config(text: str, *, source: str) -> AgentConfig:
         raise ConfigError(f"{source}: {problem}")
     config = msgspec.convert(raw, AgentConfig)
     _check_patience(config, source)
+    _check_transfer(config.transfer, source)
     problem = next(_wrong_access(config.serving), "")
     if problem:
         raise ConfigError(f"{source}: {problem}")
@@ -273,6 +297,23 @@ def _check_patience(config: AgentConfig, source: str) -> None:
     if stuck <= deadline:
         raise ConfigError(
             f"{source}: serving.stuck_seconds = {stuck:g}: must be more than serving.deadline_ms, {deadline:g} s"
+        )
+
+
+def _check_transfer(transfer: TransferConfig, source: str) -> None:
+    """No transfer may be slow because it was told to be."""
+    limit, minimum = transfer.limit_bytes_per_second, transfer.minimum_bytes_per_second
+    if limit is not None and limit <= minimum:
+        raise ConfigError(
+            f"{source}: transfer.limit_bytes_per_second = {limit}: must be more than"
+            f" transfer.minimum_bytes_per_second, {minimum}"
+        )
+    if len(set(transfer.order)) != len(transfer.order):
+        raise ConfigError(f"{source}: transfer.order = {list(transfer.order)}: each way once")
+    if transfer.longest_backoff_seconds < transfer.backoff_seconds:
+        raise ConfigError(
+            f"{source}: transfer.longest_backoff_seconds = {transfer.longest_backoff_seconds:g}: must not be less than"
+            f" transfer.backoff_seconds, {transfer.backoff_seconds:g}"
         )
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from agent.protocol.control import StatusResult
+from agent.protocol.progress import fetching
 from agent.protocol.state import DeploymentReport, Phase, ServingReport
 
 FAILURE_RATE = 0.01
@@ -133,12 +134,8 @@ def _deployment(deployment: DeploymentReport) -> list[Finding]:
     if deployment.waiting_for is not None:
         return [_notice(f"{name} waits: {deployment.waiting_for.text}", "see edgeward plan")]
     if deployment.phase not in (Phase.COMMITTED, Phase.SUPERSEDED):
-        share = "" if deployment.progress is None else f", {deployment.progress:.0%}"
-        return [
-            _notice(
-                f"{name} is being installed: {deployment.phase.value}{share}", "nothing; it takes a while"
-            )
-        ]
+        how_far = deployment.phase.value if deployment.progress is None else fetching(deployment.progress)
+        return [_notice(f"{name} is being installed: {how_far}", "nothing; it takes a while")]
     return []
 
 

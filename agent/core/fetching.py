@@ -114,7 +114,13 @@ def arrived(fetching: Fetching, way: Way, count: int) -> Fetching:
 
 
 def failed(
-    fetching: Fetching, way: Way, failure: Failure, text: str, *, now: float, rest_seconds: float | None = None
+    fetching: Fetching,
+    way: Way,
+    failure: Failure,
+    text: str,
+    *,
+    now: float,
+    rest_seconds: float | None = None,
 ) -> Fetching:
     """One use of ``way`` ended so; ``rest_seconds``: how long it asked to be left alone."""
     state = fetching.ways[way]

@@ -83,6 +83,16 @@ class Reason(Struct, frozen=True, kw_only=True):
     """Plain words with the figures, for people."""
 
 
+class Acceptance(Struct, frozen=True, kw_only=True):
+    """A person at the device let one deployment be installed."""
+
+    by: str
+    """Who asked at the control socket: ``maria (uid 1000)``."""
+    at: UnixTime
+    now: bool = False
+    """Without waiting for a maintenance window, an unmetered network, the battery or the heat."""
+
+
 class ShadowFigures(Struct, frozen=True, kw_only=True):
     """What was seen of a candidate that was fed copies of live requests."""
 
@@ -159,7 +169,11 @@ class DeploymentReport(Struct, frozen=True, kw_only=True):
     since: UnixTime
     reason: Reason | None = None
     waiting_for: Reason | None = None
-    """Set while the device could go on but does not: a hold, no network, …"""
+    """Set while the device could go on but does not: a hold, a maintenance window, a metered network, probation, …"""
+    waiting_until: UnixTime | None = None
+    """When that is over by itself, where it is known."""
+    accepted: Acceptance | None = None
+    """By whom it was accepted on the device."""
     measurement: Measurement | None = None
     tried: tuple[TriedVariant, ...] = ()
     """Variants that were refused here, in the order in which they were tried."""

@@ -1,10 +1,10 @@
-"""Block transfer over MQTT: the device asks for a range, the hub answers with bytes (msgpack)."""
+"""Files from the hub (msgpack): the device asks over MQTT for a range of bytes, or for where HTTP has them."""
 
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from agent.protocol.ids import Count, Sha256
+from agent.protocol.ids import Count, Sha256, UnixTime
 from agent.protocol.limits import BLOCK_BYTES
 
 MetadataName = Annotated[str, Meta(pattern=r"^(?:[1-9][0-9]{0,9}\.)?[a-z0-9][a-z0-9._-]{0,63}\.json$(?!\n)")]
@@ -19,15 +19,29 @@ class ArtifactSource(Struct, frozen=True, kw_only=True, tag="artifact"):
     sha256: Sha256
 
 
-class BlockRequest(Struct, frozen=True, kw_only=True):
-    """Device → hub."""
+RequestId = Annotated[int, Meta(ge=0, le=2**53)]
+"""Chosen by the device, comes back in the response."""
+
+
+class BlockRequest(Struct, frozen=True, kw_only=True, tag="block"):
+    """Device → hub: a stretch of a file."""
 
     v: Literal[1] = 1
-    id: Annotated[int, Meta(ge=0, le=2**53)]
-    """Chosen by the device, comes back in the response."""
+    id: RequestId
     source: MetadataSource | ArtifactSource
     offset: Count
     length: Annotated[int, Meta(ge=1, le=BLOCK_BYTES)]
+
+
+class LocationRequest(Struct, frozen=True, kw_only=True, tag="location"):
+    """Device → hub: where an artifact can be fetched over HTTP."""
+
+    v: Literal[1] = 1
+    id: RequestId
+    sha256: Sha256
+
+
+TransferRequest = BlockRequest | LocationRequest
 
 
 class Block(Struct, frozen=True, kw_only=True, tag="block"):
@@ -40,10 +54,20 @@ class Block(Struct, frozen=True, kw_only=True, tag="block"):
     data: bytes
 
 
+class Location(Struct, frozen=True, kw_only=True, tag="location"):
+    """Where the artifact is over HTTP: whoever has the URL may fetch these bytes until it expires."""
+
+    id: int
+    url: Annotated[str, Meta(max_length=4096)]
+    """``https://…``, signed; ``http://`` on loopback alone."""
+    expires: UnixTime
+
+
 class TransferProblem(Struct, frozen=True, kw_only=True, tag="problem"):
     id: int
-    code: Literal["not-found", "out-of-range", "malformed", "busy"]
+    code: Literal["not-found", "out-of-range", "malformed", "busy", "no-location"]
+    """``no-location``: the hub offers no HTTP; blocks over MQTT are the way."""
     text: str
 
 
-BlockResponse = Block | TransferProblem
+TransferResponse = Block | Location | TransferProblem

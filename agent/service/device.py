@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from agent.config import AgentConfig
+from agent.config import AgentConfig, TransferConfig
 from agent.core.judgement import Choice, choose_variant
 from agent.protocol import telemetry
 from agent.protocol.codec import encode_json
@@ -21,14 +21,16 @@ from agent.protocol.topics import Channel
 from agent.protocol.verification import FetchedMetadata, VerifiedAssignment
 from agent.service.control_server import ControlServer
 from agent.service.desired import DesiredKeeper, TrustPort, Verify
-from agent.service.downloads import BlockDownloader
+from agent.service.downloads import ArtifactDownloader, TransferPolicy
 from agent.service.hold import Hold, load_hold
 from agent.service.installer import Installer
 from agent.service.models import Models, Wanted
 from agent.service.recorder import TelemetryRecorder
 from agent.service.reporting import deployment_reports, serving_report
+from agent.service.sink import RateLimit
 from agent.service.technician import Technician
 from agent.service.telemetry_sync import TelemetrySync
+from agent.service.transfers import Transfers
 from agent.store.artifacts import ArtifactStore
 from agent.store.events import EventLog
 from agent.store.outbox import Outbox
@@ -36,6 +38,7 @@ from agent.store.state import StateStore
 from agent.store.windows import WindowLog
 from agent.supervisor.cgroup import Cgroup
 from agent.supervisor.errors import AddressError
+from agent.transport.backoff import Backoff
 from agent.transport.blocks import BlockClient
 from agent.transport.errors import TransferError, TransportError
 from agent.transport.mqtt import MqttLink
@@ -82,6 +85,8 @@ class Device:
         self._sequence = 0
         self._errors: Counter[str] = parts.link.errors
         blocks = BlockClient(parts.link)
+        transfers = Transfers()
+        self._downloader = _downloader(config.transfer, blocks, parts.artifacts, transfers)
         self._recorder = TelemetryRecorder(parts.outbox, parts.events, self._count)
         self._hold = Hold(hold, parts.state, self._recorder, clock=parts.clock, changed=self._reconsider)
         self._desired = DesiredKeeper(
@@ -96,12 +101,14 @@ class Device:
             config,
             parts.state,
             parts.artifacts,
-            Installer(BlockDownloader(blocks, parts.artifacts), self._choose),
+            Installer(self._downloader, self._choose),
             self._recorder,
             runtimes=parts.runtimes,
+            transfers=transfers,
             wanted=lambda: Wanted(verified=self._desired.verified, hold=self._hold.reason),
             changed=self._changed.set,
             clock=parts.clock,
+            boot=parts.boot,
             cgroup=parts.cgroup,
         )
         self._sync = TelemetrySync(parts.outbox, parts.link, interval=config.telemetry.send_seconds)
@@ -198,6 +205,7 @@ class Device:
         await self._publish_report()
         self._sync.wake()
         self._desired.again()
+        self._downloader.wake()
 
     def _acknowledge(self, ack: TelemetryAck) -> None:
         task = self._supervise(self._take_acknowledgement(ack))
@@ -311,6 +319,26 @@ class Device:
         if isinstance(choice, Reason) or self._parts.config.serving.keep_standby:
             return choice
         return replace(choice, standby=None)
+
+
+def _downloader(
+    config: TransferConfig, blocks: BlockClient, artifacts: ArtifactStore, transfers: Transfers
+) -> ArtifactDownloader:
+    rate = config.limit_bytes_per_second
+    return ArtifactDownloader(
+        {"mqtt": blocks},
+        artifacts,
+        TransferPolicy(
+            order=config.order,
+            small_bytes=config.small_bytes,
+            minimum_bytes_per_second=config.minimum_bytes_per_second,
+            stuck_seconds=config.stuck_seconds,
+            tries=config.tries,
+            backoff=Backoff(minimum=config.backoff_seconds, maximum=config.longest_backoff_seconds),
+        ),
+        transfers=transfers,
+        limit=None if rate is None else RateLimit(rate),
+    )
 
 
 def _metadata_fetcher(blocks: BlockClient) -> Callable[[str, int], Awaitable[FetchedMetadata]]:

@@ -41,12 +41,13 @@ from agent.core.judgement import ProbationLevel, choose_variant, judge_probation
 from agent.errors import ReleaseError
 from agent.protocol import telemetry
 from agent.protocol.ids import Sha256
-from agent.protocol.state import Measurement, Phase, Reason
+from agent.protocol.state import Measurement, Phase, Reason, TransferProgress
 from agent.service.installer import Installer, read_manifest
 from agent.service.prover import Prover, reason_of
 from agent.service.serving import Serving
 from agent.service.shadowing import Shadowing
 from agent.service.surroundings import Surroundings
+from agent.service.transfers import DeploymentMeter
 from agent.supervisor.errors import SupervisorError
 from agent.supervisor.model_server import ModelServer
 from agent.supervisor.runner_process import RunnerProcess
@@ -73,13 +74,17 @@ class ModelExecutor:
         self._candidate: RunnerProcess | None = None
         self._shadowing = Shadowing(server, around.changed)
         self._deaths: dict[str, Reason] = {}
-        self.progress: float | None = None
-        """Share of the candidate's bytes that are here, while fetching."""
+        self._meter: DeploymentMeter | None = None
+
+    @property
+    def progress(self) -> TransferProgress | None:
+        """How far the candidate's bytes are, while fetching."""
+        return None if self._meter is None else self._meter.progress(time.monotonic())
 
     @property
     def waiting_for(self) -> Reason | None:
-        """What keeps a proven candidate from being activated."""
-        return self._shadowing.state
+        """What keeps a proven candidate from being activated, or its bytes from coming."""
+        return self._shadowing.state or (None if self._meter is None else self._meter.waiting)
 
     def runner_event(self, event: RunnerEvent) -> None:
         """Called when the active runner died or was replaced."""
@@ -94,16 +99,15 @@ class ModelExecutor:
     async def fetch(self, command: FetchRelease) -> Event:
         async with self._around.collecting:
             pass  # what was begun before this model said that it fetches; a later one knows of it and takes nothing
+        files = (command.assignment.manifest, *command.assignment.files)
+        meter = self._meter = DeploymentMeter(self._around.transfers, [file.sha256 for file in files])
         try:
-            candidate = await self._installer.install(command.assignment, command.tried, self._fetched)
+            candidate = await self._installer.install(command.assignment, command.tried, meter.told)
         except ReleaseError as error:
             return FetchFailed(deployment=command.deployment, reason=error.reason)
         finally:
-            self.progress = None
+            self._meter = None
         return Fetched(deployment=command.deployment, candidate=candidate)
-
-    def _fetched(self, share: float) -> None:
-        self.progress = share
 
     async def permit(self, command: AwaitPermission) -> Event:
         damaged = await asyncio.to_thread(self._damaged, command.candidate.files)

@@ -43,11 +43,11 @@ class Installer:
         self._choose = choose
 
     async def install(
-        self, assignment: VerifiedAssignment, tried: tuple[str, ...], progress: Callable[[float], None]
+        self, assignment: VerifiedAssignment, tried: tuple[str, ...], progress: Callable[[int, int], None]
     ) -> InstalledRelease:
         """Fetch what is missing; resumes where an earlier call stopped.
 
-        ``progress`` is told the share of bytes that are here, 0-1.
+        ``progress`` is told how many of how many bytes are here.
 
         Raises:
             ReleaseError: the release can't be installed here.
@@ -88,25 +88,25 @@ class Installer:
         if standby is None:
             return None, choice.reason
         try:
-            await self._fetch([standby.artifact], lambda _: None)
+            await self._fetch([standby.artifact], lambda _done, _total: None)
         except ReleaseError as error:
             log.warning("no standby", extra={"variant": standby.name, "why": error.reason.text})
             text = f"{choice.reason.text}; {standby.name} is not kept beside it: {error.reason.text}"
             return None, replace(choice.reason, text=text)
         return standby, choice.reason
 
-    async def _fetch(self, needed: Sequence[ArtifactRef], progress: Callable[[float], None]) -> None:
+    async def _fetch(self, needed: Sequence[ArtifactRef], progress: Callable[[int, int], None]) -> None:
         total = sum(ref.size for ref in needed)
         before = 0
         for ref in needed:
             done = before
 
             def report(bytes_here: int, done: int = done) -> None:
-                progress((done + bytes_here) / total)
+                progress(done + bytes_here, total)
 
             await self._downloader.obtain(Digest(ref.sha256), ref.size, report)
             before += ref.size
-        progress(1.0)
+        progress(total, total)
 
 
 def _check_identity(manifest: Manifest, assignment: VerifiedAssignment) -> None:

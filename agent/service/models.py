@@ -22,6 +22,7 @@ from agent.service.ports import StatePort
 from agent.service.recorder import TelemetryRecorder
 from agent.service.reporting import ModelView, referenced
 from agent.service.surroundings import Surroundings
+from agent.service.transfers import Transfers
 from agent.service.worker import ModelWorker, load_state
 from agent.store.artifacts import ArtifactStore
 from agent.supervisor.cgroup import Cgroup
@@ -76,9 +77,11 @@ class Models:
         recorder: TelemetryRecorder,
         *,
         runtimes: frozenset[str],
+        transfers: Transfers | None = None,
         wanted: Callable[[], Wanted],
         changed: Callable[[], None],
         clock: Callable[[], float],
+        boot: str,
         cgroup: Cgroup | None = None,
     ) -> None:
         self._config = config
@@ -91,12 +94,14 @@ class Models:
         self._wanted = wanted
         self._changed = changed
         self._clock = clock
+        self._boot = boot
         self._models: dict[str, _Model] = {}
         self._address: DeviceAddress | None = None
         self._around = Surroundings(
             config=config,
             artifacts=artifacts,
             runtimes=runtimes,
+            transfers=transfers or Transfers(),
             recorder=recorder,
             collect=self._collect,
             changed=changed,
@@ -180,6 +185,7 @@ class Models:
             await load_state(self._state, name),
             self._state,
             executor,
+            boot=self._boot,
             clock=self._clock,
             decide=self._decide,
             changed=lambda: self._moved(name),

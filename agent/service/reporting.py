@@ -10,7 +10,14 @@ from agent.core.slots import InstalledRelease
 from agent.protocol.control import ModelReport, SlotReport
 from agent.protocol.drift import DriftWindow
 from agent.protocol.limits import MAX_REPORTED_DEPLOYMENTS
-from agent.protocol.state import DeploymentReport, Phase, Reason, ServiceVerdict, ServingReport
+from agent.protocol.state import (
+    DeploymentReport,
+    Phase,
+    Reason,
+    ServiceVerdict,
+    ServingReport,
+    TransferProgress,
+)
 from agent.supervisor.runner_process import RunnerProcess
 
 
@@ -20,7 +27,7 @@ class ModelView(Struct, frozen=True, kw_only=True):
     state: ModelState
     runner: RunnerProcess | None
     ready: bool
-    progress: float | None
+    progress: TransferProgress | None
     address: str | None
     window: DriftWindow | None
     """The newest closed one."""
@@ -72,7 +79,7 @@ def deployment_report(view: ModelView) -> DeploymentReport | None:
         phase=deployment.phase,
         since=deployment.since,
         reason=deployment.reason,
-        waiting_for=view.waiting_for if deployment.phase is Phase.PROBING else None,
+        waiting_for=view.waiting_for if deployment.phase in {Phase.FETCHING, Phase.PROBING} else None,
         measurement=deployment.measurement,
         tried=deployment.tried,
         chosen=_chosen(view.state),
@@ -101,7 +108,6 @@ def deployment_reports(views: Iterable[ModelView], plan: Plan, now: float) -> tu
             phase=Phase.FETCHING,
             since=now,
             waiting_for=step.reason,
-            progress=0.0,
         )
         for step in plan.steps
         if step.action is Action.WAIT

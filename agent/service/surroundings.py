@@ -7,6 +7,7 @@ from msgspec import Struct, field
 
 from agent.config import AgentConfig
 from agent.service.ports import Recorder
+from agent.service.transfers import Transfers
 from agent.store.artifacts import ArtifactStore
 
 
@@ -16,6 +17,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     config: AgentConfig
     artifacts: ArtifactStore
     runtimes: frozenset[str]
+    transfers: Transfers = field(default_factory=Transfers)
     recorder: Recorder
     collect: Callable[[], Awaitable[None]]
     """Garbage collection over all models."""

@@ -1,79 +1,42 @@
-"""Files from the hub in blocks over MQTT: a few requests in flight, asked again when lost, resumed where they stopped."""
+"""Files from the hub in blocks over MQTT: a few requests in flight, asked again when lost, resumed where they stopped.
+
+At most ``window`` blocks are asked for and not yet written, and none is asked for while the writer is busy: a slow disk or
+a rate limit slows the asking down, and ``window * block_bytes`` bounds the memory. The same bounds what a cut costs.
+"""
 
 import asyncio
-import logging
 import random
-import secrets
-from collections import Counter, deque
-from collections.abc import Callable
-from typing import Protocol
+from collections import deque
 
-from msgspec import Struct
-
-from agent.protocol.codec import encode_msgpack
 from agent.protocol.ids import Digest
-from agent.protocol.limits import BLOCK_BYTES
-from agent.protocol.topics import Channel
-from agent.protocol.transfer import ArtifactSource, Block, BlockRequest, MetadataSource, TransferProblem
-from agent.transport.backoff import Backoff
-from agent.transport.errors import (
-    LinkDownError,
-    NoAnswerError,
-    NotFoundError,
-    PublishRefusedError,
-    TransferError,
+from agent.protocol.state import Way
+from agent.protocol.transfer import (
+    ArtifactSource,
+    Block,
+    BlockRequest,
+    Location,
+    LocationRequest,
+    MetadataSource,
+    TransferResponse,
 )
-from agent.transport.inbox import T
-
-log = logging.getLogger(__name__)
+from agent.transport.asking import Asker, RequestLink, TransferSettings
+from agent.transport.errors import NoAnswerError, NotFoundError, TransferError
+from agent.transport.sources import ByteWriter
 
 _RESTARTS = 3
 """How often a metadata file may change on the hub while it is being fetched."""
 
 
-class RequestLink(Protocol):
-    """What a transfer needs of the link (:class:`agent.transport.mqtt.MqttLink` is one)."""
-
-    connected: asyncio.Event
-
-    @property
-    def errors(self) -> Counter[str]: ...
-    def on(self, kind: type[T], handler: Callable[[T], None]) -> None: ...
-    async def publish(self, channel: Channel, payload: bytes) -> None: ...
-
-
-class BlockWriter(Protocol):
-    """Where bytes go, in order (:class:`agent.store.artifacts.PartialArtifact` is one)."""
-
-    @property
-    def offset(self) -> int: ...
-    def append(self, data: bytes) -> None: ...
-
-
-class TransferSettings(Struct, frozen=True, kw_only=True):
-    """How patient a transfer is; times in seconds."""
-
-    block_bytes: int = BLOCK_BYTES
-    window: int = 4
-    """Requests in flight."""
-    tries: int = 8
-    """Requests for one block before the transfer gives up; waiting for the link is not a try."""
-    answer: Backoff = Backoff(minimum=4.0, maximum=30.0)
-    """How long to wait for an answer, growing from try to try; also the pause after ``busy``."""
-    offline_seconds: float = 600.0
-    """How long one block waits for the link to come back."""
-    metadata_seconds: float = 30.0
-    """Deadline of a whole metadata file, the wait for the link included."""
-
-
 class BlockClient:
-    """Fetches metadata and artifacts through a link.
+    """Asks the hub for metadata, artifacts, and where HTTP has them. A :class:`~agent.transport.sources.ByteSource`.
 
     Args:
-        link: takes over its ``Block`` and ``TransferProblem`` messages.
+        link: takes over its ``Block``, ``Location`` and ``TransferProblem`` messages.
         settings: patience.
         randomness: for the jitter.
     """
+
+    way: Way = "mqtt"
 
     def __init__(
         self,
@@ -82,13 +45,13 @@ class BlockClient:
         *,
         randomness: random.Random | None = None,
     ) -> None:
-        self._link = link
         self._settings = settings or TransferSettings()
-        self._randomness = randomness or random.SystemRandom()
-        self._next_id = secrets.randbits(48)
-        self._waiting: dict[int, asyncio.Future[Block | TransferProblem]] = {}
-        link.on(Block, self._take)
-        link.on(TransferProblem, self._take)
+        self._asker = Asker(link, self._settings, randomness or random.SystemRandom())
+
+    @property
+    def waiting(self) -> int:
+        """Requests whose answer is still of use."""
+        return self._asker.waiting
 
     async def fetch_metadata(self, name: str, maximum_bytes: int) -> bytes | None:
         """The bytes of one metadata file; None when the hub has none of this name.
@@ -105,22 +68,28 @@ class BlockClient:
         except TimeoutError as error:
             raise NoAnswerError(f"{name}: not here after {self._settings.metadata_seconds:g} s") from error
 
-    async def download(
-        self,
-        digest: Digest | str,
-        size: int,
-        writer: BlockWriter,
-        progress: Callable[[int], None] | None = None,
-    ) -> None:
-        """Append the artifact's bytes to ``writer`` from its offset on, until it has ``size``.
+    async def locate(self, digest: Digest) -> Location:
+        """Where the artifact is over HTTP.
 
-        What was written stays written whatever happens, so calling again resumes. The caller checks the hash.
+        Raises:
+            NoLocationError: the hub offers no HTTP.
+            NotFoundError: it has no such artifact.
+            NoAnswerError: no link or no answer.
+        """
 
-        Args:
-            digest: of the artifact.
-            size: bytes it must have.
-            writer: gets the bytes in order.
-            progress: told the bytes that are here, after each block.
+        def fits(answer: TransferResponse) -> str | None:
+            return None if isinstance(answer, Location) else f"the hub sent a {type(answer).__name__} instead"
+
+        what = f"the location of {digest}"
+        answer = await self._asker.ask(
+            lambda identity: LocationRequest(id=identity, sha256=digest), what, fits
+        )
+        if not isinstance(answer, Location):
+            raise TransferError(f"{what}: the hub sent a {type(answer).__name__}")
+        return answer
+
+    async def download(self, digest: Digest, size: int, writer: ByteWriter) -> None:
+        """Append the artifact's bytes; see :meth:`agent.transport.sources.ByteSource.download`.
 
         Raises:
             NotFoundError: the hub has no such artifact.
@@ -136,9 +105,7 @@ class BlockClient:
                     length = min(self._settings.block_bytes, size - asked)
                     in_flight.append(asyncio.create_task(self._part(source, digest, asked, length, size)))
                     asked += length
-                writer.append(await in_flight.popleft())
-                if progress is not None:
-                    progress(writer.offset)
+                await writer.append(await in_flight.popleft())
         finally:
             for task in in_flight:
                 task.cancel()
@@ -169,87 +136,18 @@ class BlockClient:
     async def _block(
         self, source: MetadataSource | ArtifactSource, what: str, offset: int, length: int
     ) -> Block:
-        """Ask for one range until it comes.
+        def fits(answer: TransferResponse) -> str | None:
+            if not isinstance(answer, Block):
+                return f"the hub sent a {type(answer).__name__} instead"
+            # Shorter than asked for only at the end of the file.
+            if answer.offset == offset and len(answer.data) == max(0, min(length, answer.total - offset)):
+                return None
+            return f"the hub sent {len(answer.data)} bytes at {answer.offset} of {answer.total} instead"
 
-        An answer to an earlier request for the same range is as good as one to the newest.
-        """
-        answer: asyncio.Future[Block | TransferProblem] = asyncio.get_running_loop().create_future()
-        identities: list[int] = []
-        problem = "no answer"
-        try:
-            for attempt in range(self._settings.tries):
-                await self._send(source, what, offset, length, answer, identities)
-                patience = self._settings.answer.delay(attempt, self._randomness)
-                done, _ = await asyncio.wait({answer}, timeout=patience)
-                if not done:
-                    self._link.errors["request-timeout"] += 1
-                    continue
-                response = answer.result()
-                if isinstance(response, Block) and _fits(response, offset, length):
-                    return response
-                problem = await self._judge(response, what, patience)
-                self._forget(identities)
-                answer = asyncio.get_running_loop().create_future()
-        finally:
-            self._forget(identities)
-            answer.cancel()
-        raise NoAnswerError(f"{what}: bytes from {offset} on, asked {self._settings.tries} times: {problem}")
+        def make(identity: int) -> BlockRequest:
+            return BlockRequest(id=identity, source=source, offset=offset, length=length)
 
-    async def _send(
-        self,
-        source: MetadataSource | ArtifactSource,
-        what: str,
-        offset: int,
-        length: int,
-        answer: asyncio.Future[Block | TransferProblem],
-        identities: list[int],
-    ) -> None:
-        """Publish one request; while the link is down, wait for it (asking then costs no try)."""
-        while True:
-            try:
-                async with asyncio.timeout(self._settings.offline_seconds):
-                    await self._link.connected.wait()
-            except TimeoutError as error:
-                raise NoAnswerError(f"{what}: no link for {self._settings.offline_seconds:g} s") from error
-            identity = self._next_id
-            self._next_id += 1
-            self._waiting[identity] = answer
-            identities.append(identity)
-            request = BlockRequest(id=identity, source=source, offset=offset, length=length)
-            try:
-                await self._link.publish(Channel.REQUEST, encode_msgpack(request))
-            except LinkDownError:
-                await asyncio.sleep(0)  # let the link notice that it is down
-                continue
-            except PublishRefusedError as error:
-                raise TransferError(f"{what}: can't be asked for: {error}") from error
-            return
-
-    async def _judge(self, response: Block | TransferProblem, what: str, patience: float) -> str:
-        """Raise where asking again can't help; else wait where that helps, and say what was wrong."""
-        if isinstance(response, Block):
-            self._link.errors["wrong-block"] += 1
-            return f"the hub sent {len(response.data)} bytes at {response.offset} of {response.total} instead"
-        if response.code == "not-found":
-            raise NotFoundError(f"{what}: {response.text}")
-        if response.code == "busy":
-            await asyncio.sleep(patience)
-            return f"the hub is busy: {response.text}"
-        raise TransferError(f"{what}: {response.code}: {response.text}")
-
-    def _forget(self, identities: list[int]) -> None:
-        for identity in identities:
-            self._waiting.pop(identity, None)
-        identities.clear()
-
-    def _take(self, response: Block | TransferProblem) -> None:
-        answer = self._waiting.pop(response.id, None)
-        if answer is None or answer.done():
-            self._link.errors["stale-response"] += 1
-            return
-        answer.set_result(response)
-
-
-def _fits(block: Block, offset: int, length: int) -> bool:
-    """Whether a block is the range that was asked for; a shorter one only at the end of the file."""
-    return block.offset == offset and len(block.data) == max(0, min(length, block.total - offset))
+        answer = await self._asker.ask(make, f"{what}: bytes from {offset} on", fits)
+        if not isinstance(answer, Block):
+            raise TransferError(f"{what}: the hub sent a {type(answer).__name__}")
+        return answer

@@ -7,7 +7,10 @@
     ├── PublishRefusedError      the broker does not take this message, for instance by its access rules
     ├── TransferError            a file can't be fetched from the hub
     │   ├── NotFoundError        the hub has no such file
-    │   └── NoAnswerError        the hub did not answer in time, or there was no link
+    │   ├── NoLocationError      the hub offers it over MQTT alone
+    │   ├── BusyError            whoever has it asks to come again later
+    │   ├── StuckError           it came, but slower than the minimum rate
+    │   └── NoAnswerError        no answer in time, or no way there: not the fault of what is there
     ├── EnrolmentError           the hub did not enrol this device, or its answer can't be trusted
     └── IdentityError            the device's key or certificate
         ├── IdentityExistsError  there is one already; it is never overwritten
@@ -35,8 +38,28 @@ class NotFoundError(TransferError):
     """The hub has no such file."""
 
 
+class NoLocationError(TransferError):
+    """The hub offers the artifact over MQTT alone."""
+
+
+class BusyError(TransferError):
+    """Whoever has it asks to come again later.
+
+    Args:
+        seconds: when it says so, how much later.
+    """
+
+    def __init__(self, text: str, seconds: float | None = None) -> None:
+        super().__init__(text)
+        self.seconds = seconds
+
+
+class StuckError(TransferError):
+    """It came, but slower than the minimum rate."""
+
+
 class NoAnswerError(TransferError):
-    """The hub did not answer in time, or there was no link to it."""
+    """No answer came in time, or there was no way there: no fault of what is there."""
 
 
 class EnrolmentError(TransportError):

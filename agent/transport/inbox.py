@@ -15,12 +15,12 @@ from agent.protocol.errors import (
 from agent.protocol.state import Command, DesiredState
 from agent.protocol.telemetry import TelemetryAck
 from agent.protocol.topics import Channel, parse_topic
-from agent.protocol.transfer import Block, BlockResponse, TransferProblem
+from agent.protocol.transfer import Block, Location, TransferProblem, TransferResponse
 
 log = logging.getLogger(__name__)
 
-Incoming = DesiredState | TelemetryAck | Command | Block | TransferProblem
-T = TypeVar("T", DesiredState, TelemetryAck, Command, Block, TransferProblem)
+Incoming = DesiredState | TelemetryAck | Command | Block | Location | TransferProblem
+T = TypeVar("T", DesiredState, TelemetryAck, Command, Block, Location, TransferProblem)
 
 _TEXT_SHOWN = 300
 
@@ -85,7 +85,7 @@ class Inbox:
             case Channel.COMMAND:
                 return decode_json(payload, Command)
             case Channel.RESPONSE:
-                response: BlockResponse = decode_msgpack(payload, BlockResponse)
+                response: TransferResponse = decode_msgpack(payload, TransferResponse)
                 return response
             case _:
                 raise UnknownTopicError(f"topic {topic!r}: a device does not take {channel}")

@@ -4,15 +4,15 @@ from agent.protocol.transfer import (
     ArtifactSource,
     Block,
     BlockRequest,
-    BlockResponse,
     MetadataSource,
     TransferProblem,
+    TransferResponse,
 )
 from cloud_hub.registry.artifacts import ArtifactStore
 from cloud_hub.signing.store import MetadataStore
 
 
-def answer(request: BlockRequest, metadata: MetadataStore, artifacts: ArtifactStore) -> BlockResponse:
+def answer(request: BlockRequest, metadata: MetadataStore, artifacts: ArtifactStore) -> TransferResponse:
     """The block, or why there is none. An offset at the very end gets an empty block: nothing is missing."""
     data = metadata.get(request.source.name) if isinstance(request.source, MetadataSource) else None
     total = _total(request, data, artifacts)

@@ -12,12 +12,15 @@ from msgspec import Struct
 
 from agent.protocol import (
     access,
+    bundle,
     control,
     enrolment,
+    envelope,
     evidence,
     front,
     golden,
     latency,
+    receipt,
     runner,
     state,
     telemetry,
@@ -119,7 +122,13 @@ DEPLOYMENT = state.DeploymentReport(
         ),
     ),
     chosen=state.Reason(code="most-accurate", text="the most accurate of 2"),
-    progress=0.5,
+    progress=state.TransferProgress(
+        done_bytes=3_100_000,
+        total_bytes=9_800_000,
+        bytes_per_second=214_000.0,
+        eta_seconds=31.3,
+        way="http",
+    ),
 )
 SERVING = state.ServingReport(
     model="digits",
@@ -428,7 +437,53 @@ RESULTS: tuple[control.ControlResult, ...] = (
         ),
         refusal=REASON,
     ),
+    control.BundleResult(
+        report=control.BundleReport(
+            bundle=_digest("d"),
+            offered=1_700_000_000.0,
+            stage="copying",
+            done_bytes=1024,
+            total_bytes=4096,
+            refusal=REASON,
+            deployments=(DEPLOYMENT,),
+        )
+    ),
+    control.ReceiptResult(envelope='{"payload":""}', final=True),
     control.Done(message="resumed"),
+)
+BUNDLE = bundle.BundleIndex(
+    hub="hub",
+    created=1_700_000_000.0,
+    expires=1_702_592_000.0,
+    created_by="olga",
+    devices=(
+        bundle.BundleDevice(
+            device="camera-1",
+            hardware_class="cpu-x86-64",
+            orders=(bundle.BundleOrder(model="digits", release=2, deployment="rollout-7.camera-1"),),
+        ),
+    ),
+    files=(
+        bundle.BundleFile(kind="metadata", name="1.root.json", sha256=_digest("1"), size=2048),
+        bundle.BundleFile(
+            kind="artifact", name="models/digits/2/model.onnx", sha256=_digest("2"), size=600_000
+        ),
+    ),
+)
+RECEIPT = receipt.Receipt(
+    device="camera-1",
+    hardware_class="cpu-x86-64",
+    agent_version="0.1.0",
+    time=1_700_000_100.0,
+    bundle=_digest("d"),
+    certificate="-----BEGIN CERTIFICATE-----",
+    deployments=(DEPLOYMENT,),
+    refusal=REASON,
+)
+ENVELOPE = envelope.Envelope(
+    payload=b"{}",
+    payload_type=envelope.BUNDLE_TYPE,
+    signatures=(envelope.EnvelopeSignature(keyid=_digest("3"), sig=b"0123"),),
 )
 
 
@@ -475,14 +530,26 @@ SAMPLES: tuple[Sample, ...] = (
         ),
     ),
     _hex(
+        "request-location",
+        transfer.LocationRequest(id=3, sha256=_digest("1")),
+        transfer.TransferRequest,
+    ),
+    _hex(
+        "response-location",
+        transfer.Location(
+            id=3, url=f"https://hub.example.org/v1/artifacts/{_digest('1')}?device=d", expires=1_700_003_600.0
+        ),
+        transfer.TransferResponse,
+    ),
+    _hex(
         "response-block",
         transfer.Block(id=2, offset=65_536, total=65_636, data=b"\x00\x01"),
-        transfer.BlockResponse,
+        transfer.TransferResponse,
     ),
     _hex(
         "response-problem",
         transfer.TransferProblem(id=2, code="out-of-range", text="offset 9 is beyond the end"),
-        transfer.BlockResponse,
+        transfer.TransferResponse,
     ),
     # enrolment, over HTTP
     _json(
@@ -599,6 +666,7 @@ SAMPLES: tuple[Sample, ...] = (
             marks=(MARK,),
             now=1_700_000_000.0,
             director=b"{}",
+            bundle=b"{}",
         ),
         verification.ToVerifier,
     ),
@@ -613,6 +681,10 @@ SAMPLES: tuple[Sample, ...] = (
         verification.FromVerifier,
     ),
     _hex("from-verifier-verify-result", VERIFIED, verification.FromVerifier),
+    # files between hub and device
+    _json("bundle-index", BUNDLE),
+    _json("receipt", RECEIPT),
+    _json("envelope", ENVELOPE),
     # technician and agent
     _json(
         "control-request",

@@ -11,9 +11,9 @@ from agent.protocol.transfer import (
     ArtifactSource,
     Block,
     BlockRequest,
-    BlockResponse,
     MetadataSource,
     TransferProblem,
+    TransferResponse,
 )
 from tests.integration.cloud_hub.conftest import HubProcess, WireDevice, until
 from tests.unit.cloud_hub.hub_world import People, assignments, report, report_bytes
@@ -31,7 +31,7 @@ def fetch(wire: WireDevice, source: ArtifactSource | MetadataSource, block: int 
     while True:
         request = BlockRequest(id=len(data), source=source, offset=len(data), length=block)
         wire.send(Channel.REQUEST, encode_msgpack(request))
-        response = decode_msgpack(wire.expect(Channel.RESPONSE), BlockResponse)
+        response = decode_msgpack(wire.expect(Channel.RESPONSE), TransferResponse)
         assert isinstance(response, Block), response
         assert (response.id, response.offset) == (len(data), len(data))
         data += response.data
@@ -103,7 +103,7 @@ def test_what_is_wrong_is_counted_and_visible_and_stops_nothing(people: People, 
         Channel.REQUEST,
         encode_msgpack(BlockRequest(id=7, source=MetadataSource(name="9.root.json"), offset=0, length=10)),
     )
-    problem = decode_msgpack(wire.expect(Channel.RESPONSE), BlockResponse)
+    problem = decode_msgpack(wire.expect(Channel.RESPONSE), TransferResponse)
     assert isinstance(problem, TransferProblem)
     assert (problem.id, problem.code) == (7, "not-found")
     refused = people.ok("viewer", "GET", "/v1/fleet")["bridge"]["refused"]

@@ -13,16 +13,27 @@ from paho.mqtt.client import MQTTMessage
 
 from agent.protocol.codec import decode_json, decode_msgpack, encode_json, encode_msgpack
 from agent.protocol.errors import MessageTooLargeError
+from agent.protocol.ids import Digest
 from agent.protocol.limits import MAX_MESSAGE_BYTES
 from agent.protocol.state import Command, DesiredState, Presence
 from agent.protocol.telemetry import TelemetryAck
 from agent.protocol.topics import Channel, topic
-from agent.protocol.transfer import ArtifactSource, Block, BlockRequest, TransferProblem
+from agent.protocol.transfer import (
+    ArtifactSource,
+    Block,
+    BlockRequest,
+    TransferProblem,
+    TransferRequest,
+)
+from agent.service.sink import Sink
+from agent.service.transfers import Flow
 from agent.store.artifacts import ArtifactStore
+from agent.transport.asking import TransferSettings
 from agent.transport.backoff import Backoff
-from agent.transport.blocks import BlockClient, TransferSettings
+from agent.transport.blocks import BlockClient
 from agent.transport.errors import LinkDownError
 from agent.transport.mqtt import MqttLink
+from agent.transport.rate import MinimumRate
 from agent.transport.settings import LinkSettings
 
 T = TypeVar("T")
@@ -183,7 +194,8 @@ class BlockHub:
     def answer(self, peer: PeerLike, message: MQTTMessage) -> None:
         if message.topic != topic(DEVICE, Channel.REQUEST):
             return
-        request: BlockRequest = decode_msgpack(bytes(message.payload), BlockRequest)
+        request: TransferRequest = decode_msgpack(bytes(message.payload), TransferRequest)
+        assert isinstance(request, BlockRequest)
         self.requests.append(request)
         if self.answers_left <= 0:
             return
@@ -202,7 +214,7 @@ async def test_a_download_resumes_after_the_hub_vanished_in_mid_file(
 ) -> None:
 
     content = bytes(range(256)) * 4096  # 1 MiB: 16 blocks
-    digest = hashlib.sha256(content).hexdigest()
+    digest = Digest(hashlib.sha256(content).hexdigest())
     hub = BlockHub(content)
     hub.answers_left = 6
     first = make_peer(hub.answer)
@@ -211,7 +223,10 @@ async def test_a_download_resumes_after_the_hub_vanished_in_mid_file(
         client = BlockClient(link, TransferSettings(answer=Backoff(minimum=0.3, maximum=0.6), tries=40))
         with store.partial(digest, len(content)) as partial:
             seen: asyncio.Queue[int] = asyncio.Queue()
-            download = asyncio.create_task(client.download(digest, len(content), partial, seen.put_nowait))
+            sink = Sink(
+                partial, minimum=MinimumRate(0, 60, 0), limit=None, flow=Flow(), progress=seen.put_nowait
+            )
+            download = asyncio.create_task(client.download(digest, len(content), sink))
             while await within(seen.get()) < 6 * 65536:
                 pass
             first.close()  # the hub is gone, in mid-file

@@ -14,12 +14,12 @@ from agent.protocol.runner import Drain, FromRunner, ToRunner
 from agent.protocol.state import DesiredState, ReportedState
 from agent.protocol.telemetry import TelemetryAck, TelemetryBatch
 from agent.protocol.topics import parse_topic
-from agent.protocol.transfer import BlockRequest, BlockResponse
+from agent.protocol.transfer import BlockRequest, TransferResponse
 from agent.protocol.verification import FromVerifier, ToVerifier
 from tests.contract.protocol.samples import SAMPLES, Sample
 
 JSON_KINDS = (DesiredState, ReportedState, TelemetryBatch, TelemetryAck, ControlRequest)
-MSGPACK_KINDS = (BlockRequest, BlockResponse, ToRunner, FromRunner, ToVerifier, FromVerifier)
+MSGPACK_KINDS = (BlockRequest, TransferResponse, ToRunner, FromRunner, ToVerifier, FromVerifier)
 
 payloads = st.lists(st.binary(max_size=40), max_size=8)
 

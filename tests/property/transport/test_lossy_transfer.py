@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.protocol.codec import decode_msgpack
+from agent.protocol.ids import Digest
 from agent.protocol.topics import Channel
 from agent.protocol.transfer import ArtifactSource, Block, BlockRequest, MetadataSource, TransferProblem
+from agent.transport.asking import TransferSettings
 from agent.transport.backoff import Backoff
-from agent.transport.blocks import BlockClient, TransferSettings
+from agent.transport.blocks import BlockClient
 from agent.transport.errors import LinkDownError, NoAnswerError, NotFoundError, TransferError
 from agent.transport.inbox import T
 
@@ -78,13 +80,16 @@ class LossyLink:
 class Memory:
     def __init__(self, already: bytes = b"") -> None:
         self.data = bytearray(already)
+        self.seen: list[int] = []
 
     @property
     def offset(self) -> int:
         return len(self.data)
 
-    def append(self, data: bytes) -> None:
+    async def append(self, data: bytes) -> None:
+        await asyncio.sleep(0)
         self.data += data
+        self.seen.append(len(self.data))
 
 
 @settings(max_examples=25, deadline=None)
@@ -105,13 +110,12 @@ def test_every_byte_arrives_in_order_from_wherever_it_stopped(
         link = LossyLink({digest: content}, seed, fault)
         client = BlockClient(link, SETTINGS, randomness=random.Random(seed))
         memory = Memory(content[:start])
-        seen: list[int] = []
-        await client.download(digest, size, memory, seen.append)
+        await client.download(Digest(digest), size, memory)
         assert memory.data == content
-        assert seen == sorted(seen)
+        assert memory.seen == sorted(memory.seen)
         assert all(request.offset >= start for request in link.requests)
         assert all(request.source == ArtifactSource(sha256=digest) for request in link.requests)
-        assert len(client._waiting) == 0
+        assert client.waiting == 0
         if fault == 0.0:
             assert len(link.requests) == -(-(size - start) // BLOCK), "each block is asked for once"
 
@@ -143,7 +147,7 @@ async def test_a_hub_that_never_answers_is_given_up_after_the_stated_tries() -> 
         TransferSettings(block_bytes=BLOCK, window=1, tries=3, answer=Backoff(minimum=0.01, maximum=0.01)),
     )
     with pytest.raises(NoAnswerError, match="asked 3 times: no answer"):
-        await client.download("ab" * 32, 10, Memory())
+        await client.download(Digest("ab" * 32), 10, Memory())
     assert len(link.requests) == 3
     assert link.errors["request-timeout"] == 3
 
@@ -153,18 +157,18 @@ async def test_without_a_link_it_says_so() -> None:
     link.connected.clear()
     client = BlockClient(link, TransferSettings(offline_seconds=0.02, metadata_seconds=0.05))
     with pytest.raises(NoAnswerError, match=r"no link for 0\.02 s"):
-        await client.download("ab" * 32, 10, Memory())
+        await client.download(Digest("ab" * 32), 10, Memory())
     patient = BlockClient(link, TransferSettings(metadata_seconds=0.02))
     with pytest.raises(NoAnswerError, match=r"timestamp\.json: not here after 0\.02 s"):
         await patient.fetch_metadata("timestamp.json", 100)
 
 
 async def test_absent_or_of_another_size_ends_at_once() -> None:
-    digest = "ab" * 32
+    digest = Digest("ab" * 32)
     link = LossyLink({digest: b"x" * 100}, 1, 0.0)
     client = BlockClient(link, SETTINGS)
     with pytest.raises(NotFoundError, match="no such file"):
-        await client.download("cd" * 32, 10, Memory())
+        await client.download(Digest("cd" * 32), 10, Memory())
     memory = Memory()
     with pytest.raises(TransferError, match="the hub's has 100 bytes, 90 were signed"):
         await client.download(digest, 90, memory)

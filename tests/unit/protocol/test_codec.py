@@ -18,7 +18,7 @@ from agent.protocol.limits import BLOCK_BYTES, MAX_DIRECTOR_BYTES, MAX_FRAME_BYT
 from agent.protocol.runner import Accept, Drain, FromRunner, Loaded, ToRunner
 from agent.protocol.state import Command, DesiredState, Presence
 from agent.protocol.telemetry import TelemetryBatch
-from agent.protocol.transfer import Block, BlockRequest, BlockResponse
+from agent.protocol.transfer import Block, BlockRequest, TransferResponse
 
 
 def batch_with(body: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def test_the_one_limit_is_the_default() -> None:
 def test_the_longest_director_and_the_longest_block_fit_into_a_message() -> None:
     encode_json(DesiredState(device="d" * 64, director='"' * MAX_DIRECTOR_BYTES))
     block = Block(id=2**53, offset=2**53, total=2**53, data=b"\xff" * BLOCK_BYTES)
-    assert decode_msgpack(encode_msgpack(block), BlockResponse) == block
+    assert decode_msgpack(encode_msgpack(block), TransferResponse) == block
 
 
 @pytest.mark.parametrize(

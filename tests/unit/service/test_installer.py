@@ -113,14 +113,16 @@ def choose_with_standby(
 
 async def refusal(shelf: Shelf, assignment: VerifiedAssignment) -> Reason:
     with pytest.raises(ReleaseError) as error:
-        await Installer(shelf, choose).install(assignment, (), lambda _: None)
+        await Installer(shelf, choose).install(assignment, (), lambda _done, _total: None)
     return error.value.reason
 
 
 async def test_a_release_is_complete_when_it_is_returned(shelf: Shelf) -> None:
     release = Release(shelf)
-    shares: list[float] = []
-    installed = await Installer(shelf, choose).install(release.assignment, (), shares.append)
+    told: list[tuple[int, int]] = []
+    installed = await Installer(shelf, choose).install(
+        release.assignment, (), lambda *both: told.append(both)
+    )
     assert (installed.model, installed.release, installed.variant) == ("digits", 2, CHOSEN)
     assert installed.deployment == "d2"
     assert installed.variant_policy is VariantPolicy.SMALLEST
@@ -130,14 +132,16 @@ async def test_a_release_is_complete_when_it_is_returned(shelf: Shelf) -> None:
     needed = [release.digests[name] for name in ("student.onnx", "golden.msgpack", "reference.json")]
     assert installed.files == (release.assignment.manifest.sha256, *needed)
     assert shelf.asked == list(installed.files), "the manifest first; evidence stays on the hub"
-    assert shares == sorted(shares)
-    assert (shares[0] > 0, shares[-1]) == (True, 1.0)
-    assert all(0 <= share <= 1 for share in shares)
+    total = sum(len((shelf._folder / digest).read_bytes()) for digest in needed)
+    assert told == sorted(told)
+    assert (told[0][0] > 0, told[-1]) == (True, (total, total))
 
 
 async def test_the_standby_is_fetched_last_and_kept_with_the_release(shelf: Shelf) -> None:
     release = Release(shelf)
-    installed = await Installer(shelf, choose_with_standby).install(release.assignment, (), lambda _: None)
+    installed = await Installer(shelf, choose_with_standby).install(
+        release.assignment, (), lambda _done, _total: None
+    )
     digest = release.digests["student.tflite"]
     assert installed.standby == StandbyVariant(variant=STANDBY, artifact=digest)
     assert installed.chosen == WHY
@@ -152,7 +156,9 @@ async def test_a_release_is_installed_without_a_standby_that_cant_be_had(
 ) -> None:
     release = Release(shelf)
     (tmp_path / release.digests["student.tflite"]).unlink()
-    installed = await Installer(shelf, choose_with_standby).install(release.assignment, (), lambda _: None)
+    installed = await Installer(shelf, choose_with_standby).install(
+        release.assignment, (), lambda _done, _total: None
+    )
     assert installed.standby is None
     assert release.digests["student.tflite"] not in installed.files
     assert installed.chosen is not None
@@ -169,7 +175,9 @@ async def test_the_choice_knows_what_was_tried(shelf: Shelf) -> None:
         return Reason(code="no-variant", text="none is left")
 
     with pytest.raises(ReleaseError, match="none is left") as error:
-        await Installer(shelf, none_left).install(release.assignment, ("onnx-fp32",), lambda _: None)
+        await Installer(shelf, none_left).install(
+            release.assignment, ("onnx-fp32",), lambda _done, _total: None
+        )
     assert error.value.reason.code == "no-variant"
     assert asked == [("onnx-fp32",)]
     assert len(shelf.asked) == 1, "nothing but the manifest was fetched"

@@ -73,7 +73,7 @@ class Installer:
         self.found: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def install(
-        self, wanted: VerifiedAssignment, tried: tuple[str, ...], progress: Callable[[float], None]
+        self, wanted: VerifiedAssignment, tried: tuple[str, ...], progress: Callable[[int, int], None]
     ) -> InstalledRelease:
         self.found.set_result(self.store.has(wanted.manifest.sha256))
         await asyncio.Event().wait()

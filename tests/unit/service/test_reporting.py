@@ -9,7 +9,7 @@ from agent.core.reconcile import Plan, reconcile
 from agent.core.slots import Slots
 from agent.protocol.limits import MAX_REPORTED_DEPLOYMENTS
 from agent.protocol.runner import Statistics
-from agent.protocol.state import Phase, Reason
+from agent.protocol.state import Phase, Reason, TransferProgress
 from agent.protocol.verification import RefusedAssignment
 from agent.service.reporting import (
     ModelView,
@@ -68,6 +68,9 @@ def state(phase: Phase = Phase.COMMITTED, release: int = 2, model: str = "digits
     )
 
 
+PROGRESS = TransferProgress(done_bytes=5, total_bytes=10, way="mqtt")
+
+
 def view(of: ModelState, **parts: Any) -> ModelView:
     given = {"runner": None, "ready": False, "progress": None, "address": "127.0.0.1:8600", "window": None}
     return ModelView(state=of, **{**given, **parts})
@@ -104,7 +107,7 @@ def test_nothing_serves_without_a_runner() -> None:
 
 
 def test_a_deployment_is_reported_with_its_reason_and_measurement() -> None:
-    report = deployment_report(view(state(Phase.REFUSED), progress=0.5))
+    report = deployment_report(view(state(Phase.REFUSED), progress=PROGRESS))
     assert report is not None
     assert (report.phase, report.since, report.reason) == (Phase.REFUSED, 2.0, REASON)
     assert report.measurement == measurement(2)
@@ -113,9 +116,9 @@ def test_a_deployment_is_reported_with_its_reason_and_measurement() -> None:
 
 
 def test_progress_is_told_while_it_fetches() -> None:
-    report = deployment_report(view(state(Phase.FETCHING), progress=0.5))
+    report = deployment_report(view(state(Phase.FETCHING), progress=PROGRESS))
     assert report is not None
-    assert report.progress == 0.5
+    assert report.progress == PROGRESS
 
 
 def test_what_waits_is_reported_with_what_it_waits_for() -> None:
@@ -126,7 +129,7 @@ def test_what_waits_is_reported_with_what_it_waits_for() -> None:
     assert [report.deployment for report in reports] == ["d2-digits", "d3"]
     assert reports[1].waiting_for is not None
     assert "holds" in reports[1].waiting_for.text
-    assert (reports[1].since, reports[1].progress) == (99.0, 0.0)
+    assert (reports[1].since, reports[1].progress) == (99.0, None)
 
 
 def test_only_the_newest_deployments_are_reported() -> None:
