@@ -21,8 +21,10 @@ Name = Annotated[
     str, Meta(pattern=NAME_PATTERN, description="1-64 of a-z 0-9 . _ -, no separator at either end")
 ]
 Sha256 = Annotated[str, Meta(pattern=DIGEST_PATTERN, description="64 lower-case hexadecimal digits")]
-Version = Annotated[int, Meta(ge=1, le=2**53)]
-Count = Annotated[int, Meta(ge=0, le=2**53)]
+LARGEST_NUMBER = 2**53
+"""Of what is counted: every JSON reader holds it exactly."""
+Version = Annotated[int, Meta(ge=1, le=LARGEST_NUMBER)]
+Count = Annotated[int, Meta(ge=0, le=LARGEST_NUMBER)]
 Seconds = Annotated[float, Meta(ge=0)]
 UnixTime = Annotated[float, Meta(ge=0, description="seconds since 1970-01-01T00:00:00Z")]
 

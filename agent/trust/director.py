@@ -8,7 +8,7 @@ import msgspec
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
-from agent.protocol.ids import DIGEST_PATTERN, MANIFEST_FILENAME, is_name
+from agent.protocol.ids import DIGEST_PATTERN, LARGEST_NUMBER, MANIFEST_FILENAME, is_name
 from agent.protocol.limits import MAX_DIRECTOR_BYTES, MAX_MANIFEST_BYTES
 from agent.protocol.state import Assignment
 from agent.protocol.verification import ReleaseFile
@@ -148,6 +148,7 @@ def _order(path: str, target: TargetFile) -> Order:
         and parts[0] == "models"
         and is_name(parts[1])
         and _RELEASE.fullmatch(parts[2]) is not None
+        and int(parts[2]) <= LARGEST_NUMBER
         and parts[3] == MANIFEST_FILENAME
     )
     if not well_formed:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from tuf.api.metadata import Root, Targets
 
+from agent.protocol.ids import LARGEST_NUMBER
 from agent.protocol.verification import Mark
-from agent.trust.errors import ROLLBACK, RefusedError
+from agent.trust.errors import MALFORMED, ROLLBACK, RefusedError
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,13 @@ class MarkBook:
         return max(binding, default=0)
 
     def check(self, role: str, keys: KeySet, version: int) -> None:
-        """Refuse a version below the floor.
+        """Refuse a version below the floor, and one that no mark could hold.
 
         Raises:
-            RefusedError: ``rollback-attack``.
+            RefusedError: ``rollback-attack``, or ``malformed``.
         """
+        if version > LARGEST_NUMBER:
+            raise RefusedError(MALFORMED, f"{role}: version {version}, at most {LARGEST_NUMBER} are counted")
         floor = self.floor(role, keys)
         if version < floor:
             raise RefusedError(

@@ -4,10 +4,10 @@ import re
 
 from tuf.api.metadata import DelegatedRole, TargetFile, Targets
 
-from agent.protocol.ids import DIGEST_PATTERN, release_path
+from agent.protocol.ids import DIGEST_PATTERN, LARGEST_NUMBER, release_path
 from agent.protocol.verification import ReleaseFile, VerifiedAssignment
 from agent.trust.director import Order
-from agent.trust.errors import MALFORMED, NOT_APPROVED, RefusedError
+from agent.trust.errors import MALFORMED, NOT_APPROVED, UNKNOWN_MODEL, RefusedError
 
 MODEL_FIELD = "model"
 FILENAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
@@ -21,12 +21,12 @@ def delegation(targets: Targets, model: str) -> DelegatedRole:
     """The role to which verified top-level targets delegate ``model``.
 
     Raises:
-        RefusedError: ``not-approved``: nobody may approve releases of that model.
+        RefusedError: ``unknown-model``: nobody may approve releases of it.
     """
     roles = targets.delegations.roles if targets.delegations else None
     role = roles.get(model) if roles else None
     if role is None or not role.paths:
-        raise RefusedError(NOT_APPROVED, f"{model}: the repository has no such model")
+        raise RefusedError(UNKNOWN_MODEL, f"{model}: the repository has no such model")
     return role
 
 
@@ -75,7 +75,9 @@ def _file(path: str, target: TargetFile, prefix: str) -> ReleaseFile:
         set(target.hashes) != {"sha256"}
         or digest is None
         or not _DIGEST.fullmatch(digest)
-        or target.length < 1
+        or not 1 <= target.length <= LARGEST_NUMBER
     ):
-        raise RefusedError(MALFORMED, f"target {path}: it must have at least one byte and exactly a SHA-256")
+        raise RefusedError(
+            MALFORMED, f"target {path}: it must have 1-{LARGEST_NUMBER} bytes and exactly a SHA-256"
+        )
     return ReleaseFile(filename=filename, sha256=digest, size=target.length)

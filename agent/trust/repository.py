@@ -13,6 +13,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 
+from agent.protocol.ids import LARGEST_NUMBER
 from agent.protocol.limits import MAX_METADATA_BYTES
 from agent.trust.director import FILE as DIRECTOR_FILE
 from agent.trust.director import ISSUED_FIELD, read_issued
@@ -161,7 +162,7 @@ class TrustedRepository:
         for role in TOP_LEVEL:
             signed = self._trusted.get(role)
             keys = KeySet.of(root, role)
-            if signed is None or signed.version < self._marks.floor(role, keys):
+            if signed is None or not self._marks.floor(role, keys) <= signed.version <= LARGEST_NUMBER:
                 return
             self._accept(role, keys, signed.version)
 

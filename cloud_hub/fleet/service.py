@@ -20,7 +20,7 @@ _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 SECONDS_A_DAY = 86_400
 CERTIFICATE_DAYS_LEFT = 30
 
-UNTRUSTED = frozenset({"not-approved", "bad-signature", "rollback-attack", "mix-and-match"})
+UNTRUSTED = frozenset({"not-approved", "unknown-model", "bad-signature", "rollback-attack", "mix-and-match"})
 """Reasons of a device that point at the hub, not at the device."""
 
 

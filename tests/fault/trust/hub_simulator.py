@@ -85,8 +85,10 @@ class HubSimulator:
         self.store = MemoryStore(files)
         self.use_online_key()
 
-    @staticmethod
-    def release_files(model: str, release: int, names: tuple[str, ...] = ()) -> dict[str, tuple[int, str]]:
+    def release_files(
+        self, model: str, release: int, names: tuple[str, ...] = ()
+    ) -> dict[str, tuple[int, str]]:
+        """Target path → (length, SHA-256) of a release, in which nothing but its digests exists."""
         return {
             f"models/{model}/{release}/{name}": (100 + release, digest(f"{model}/{release}/{name}"))
             for name in ("manifest.json", "model.onnx", *names)

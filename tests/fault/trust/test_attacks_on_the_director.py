@@ -60,6 +60,13 @@ def test_two_different_documents_of_one_version(hub: HubSimulator, device: Devic
     assert refused_as(device.check(hub, hub.direct(1, version=5, deployment="d-2")), "rollback-attack")
 
 
+@pytest.mark.parametrize("version", [2**53 + 1, 2**70])
+def test_a_version_that_no_mark_could_hold(hub: HubSimulator, device: Device, version: int) -> None:
+    result = device.check(hub, hub.direct(1, version=version))
+    assert refused_as(result, "malformed")
+    assert device.check(hub, hub.direct(1, version=2)).refusal is None
+
+
 def test_an_expired_document(hub: HubSimulator, device: Device) -> None:
     document = hub.direct(1, days=3)
     hub.now += timedelta(days=4)
@@ -90,11 +97,11 @@ def test_a_release_that_was_never_registered(hub: HubSimulator, device: Device) 
 
 
 def test_a_model_that_does_not_exist(hub: HubSimulator, device: Device) -> None:
-    assert not_installed_as(device.check(hub, hub.direct(1, model="faces")), "not-approved")
+    assert not_installed_as(device.check(hub, hub.direct(1, model="faces")), "unknown-model")
 
 
 def test_the_director_as_a_model(hub: HubSimulator, device: Device) -> None:
-    assert not_installed_as(device.check(hub, hub.direct(1, model="director")), "not-approved")
+    assert not_installed_as(device.check(hub, hub.direct(1, model="director")), "unknown-model")
 
 
 @pytest.mark.parametrize(("field", "value"), [("length", 7), ("hashes", {"sha256": "0" * 64})])
@@ -111,6 +118,7 @@ def test_another_manifest_than_the_approvers_signed(
     "path",
     [
         "models/digits/01/manifest.json",
+        "models/digits/9007199254740993/manifest.json",
         "models/digits/1/model.onnx",
         "models/digits/1/manifest.json/",
         "models/digits/-1/manifest.json",

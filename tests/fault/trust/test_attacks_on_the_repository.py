@@ -184,6 +184,20 @@ def test_fast_forward_with_a_stolen_online_key_ends_with_its_rotation(
     assert len(result.assignments) == 1
 
 
+@pytest.mark.parametrize("version", [2**53 + 1, 2**70])
+def test_a_timestamp_whose_version_no_mark_could_hold(
+    hub: HubSimulator, device: Device, version: int
+) -> None:
+    honest = dict(hub.store.files)
+    timestamp = Metadata.from_bytes(hub.store.files["timestamp.json"])
+    timestamp.signed.version = version
+    timestamp.sign(hub.keys.online)
+    hub.store.files["timestamp.json"] = timestamp.to_bytes()
+    assert refused_as(device.check(hub, hub.direct(1)), "malformed")
+    hub.store.files = honest
+    assert device.check(hub, hub.direct(1)).refusal is None
+
+
 def test_a_root_that_the_holders_did_not_sign(hub: HubSimulator, device: Device) -> None:
     hub.keys.offline = [CryptoSigner.generate_ed25519() for _ in range(3)]
     hub.rotate_online()
