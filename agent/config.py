@@ -6,12 +6,15 @@
 import ipaddress
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 from msgspec import Meta, Struct, field
 
+from agent.core.maintenance import WINDOW_FORM, WINDOW_PATTERN, MaintenanceWindow, Schedule
 from agent.errors import ConfigError
 from agent.protocol.access import Access, OutputLimits, QueryBudget, TcpBudget, TlsFiles
 from agent.protocol.ids import Name
@@ -227,6 +230,30 @@ class TransferConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Longest pause; a server's own ``Retry-After`` counts up to an hour."""
 
 
+class UpdatesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the device asks for before it downloads an update, and before it installs one (``docs/updates.md``)."""
+
+    approval: Literal["automatic", "operator"] = "automatic"
+    """``operator``: what was fetched waits until somebody on the device says ``edgeward accept``, for each deployment."""
+    timezone: Annotated[str, Meta(min_length=1, max_length=64)] = "UTC"
+    """IANA name of the zone whose wall clock ``windows`` are read by, for instance ``Europe/Berlin``."""
+    windows: tuple[Annotated[str, Meta(pattern=WINDOW_PATTERN, description=WINDOW_FORM)], ...] = ()
+    """Maintenance windows: updates are installed only while one is open, and one that has begun goes on to its end. Over
+    midnight where the second time is not after the first. Empty: at any time."""
+    downloads: Literal["any-time", "in-windows"] = "any-time"
+    """When bytes are fetched."""
+    metered: Literal["wait", "allow"] = "wait"
+    """Whether downloads wait while the device's default route goes by one of ``metered_interfaces``."""
+    metered_interfaces: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
+    """Names of network interfaces that cost by the byte; ``*`` and ``?`` are wildcards: ``wwan*``."""
+    minimum_free_mib: Annotated[float, Meta(ge=0, le=1e9)] = 16.0
+    """Room that must be free on the file system of ``state_dir``, for downloading and installing, MiB."""
+    minimum_battery_percent: Annotated[float, Meta(ge=0, le=100)] = 20.0
+    """Charge under which a device that is not plugged in installs nothing. A device without a battery is on mains."""
+    maximum_temperature_c: Annotated[float, Meta(gt=0, le=200)] | None = None
+    """Nothing is installed while the hottest sensor that the kernel names is above it, °C. Not set: at any temperature."""
+
+
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Logs go to standard error."""
 
@@ -245,6 +272,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     log: LogConfig = field(default_factory=LogConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
+    updates: UpdatesConfig = field(default_factory=UpdatesConfig)
 
     @property
     def state(self) -> Path:
@@ -284,6 +312,7 @@ def parse_config(text: str, *, source: str) -> AgentConfig:
         raise ConfigError(f"{source}: {problem}")
     config = msgspec.convert(raw, AgentConfig)
     _check_patience(config, source)
+    maintenance_schedule(config.updates, source)
     _check_transfer(config.transfer, source)
     problem = next(_wrong_access(config.serving), "")
     if problem:
@@ -315,6 +344,40 @@ def _check_transfer(transfer: TransferConfig, source: str) -> None:
             f"{source}: transfer.longest_backoff_seconds = {transfer.longest_backoff_seconds:g}: must not be less than"
             f" transfer.backoff_seconds, {transfer.backoff_seconds:g}"
         )
+
+
+def maintenance_schedule(updates: UpdatesConfig, source: str = "agent.toml") -> Schedule | None:
+    """The maintenance windows with their zone; None where there are none.
+
+    Raises:
+        ConfigError: a window has no length, the zone is not known, or this device has no time zone data at all.
+    """
+    zone = _zone(updates.timezone, source)
+    windows = []
+    for text in updates.windows:
+        try:
+            windows.append(MaintenanceWindow.parse(text))
+        except ValueError as error:
+            raise ConfigError(f"{source}: updates.windows = {text!r}: {error}") from error
+    if updates.downloads == "in-windows" and not windows:
+        raise ConfigError(f"{source}: updates.downloads = 'in-windows': there is none; set updates.windows")
+    if not windows:
+        return None
+    return Schedule(windows=tuple(windows), zone=zone, zone_name=updates.timezone)
+
+
+def _zone(name: str, source: str) -> tzinfo:
+    if name == "UTC":  # needs no data
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        where = f"{source}: updates.timezone = {name!r}"
+        if not available_timezones():
+            text = f"{where}: this device has no time zone data; install tzdata, or set it to 'UTC'"
+        else:
+            text = f"{where}: no such time zone; allowed: an IANA name, for instance 'Europe/Berlin'"
+        raise ConfigError(text) from error
 
 
 def host_and_port(address: str) -> tuple[str, int]:

@@ -31,7 +31,10 @@ def _fetch(_before: ModelState, after: ModelState) -> Command:
     if deployment.assignment is None:
         raise IllegalEventError(f"deployment {deployment.deployment}: there is no assignment to fetch")
     return FetchRelease(
-        deployment=deployment.deployment, assignment=deployment.assignment, tried=tried(deployment)
+        deployment=deployment.deployment,
+        assignment=deployment.assignment,
+        tried=tried(deployment),
+        accepted=deployment.accepted,
     )
 
 
@@ -74,6 +77,7 @@ _BUILD: dict[type[Command], Callable[[ModelState, ModelState], Command]] = {
         deployment=current(after).deployment,
         candidate=_candidate(after),
         refetched=current(after).refetched,
+        accepted=current(after).accepted,
     ),
     ProbeCandidate: lambda _, after: ProbeCandidate(
         deployment=current(after).deployment, candidate=_candidate(after), tried=tried(current(after))

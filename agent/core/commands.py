@@ -6,19 +6,20 @@ from msgspec import Struct
 
 from agent.core.slots import InstalledRelease
 from agent.protocol.ids import Name, Version
-from agent.protocol.state import Phase, Reason
+from agent.protocol.state import Acceptance, Phase, Reason
 from agent.protocol.verification import VerifiedAssignment
 
 
 class FetchRelease(Struct, frozen=True, kw_only=True, tag=True):
     """Fetch and check the manifest, choose a variant that is not in ``tried``, fetch what it needs.
 
-    Answer: ``Fetched`` or ``FetchFailed``. Resumes where the bytes stopped.
+    Waits while downloading is not asked for now. Answer: ``Fetched`` or ``FetchFailed``. Resumes where the bytes stopped.
     """
 
     deployment: Name
     assignment: VerifiedAssignment
     tried: tuple[Name, ...]
+    accepted: Acceptance | None = None
 
 
 class AwaitPermission(Struct, frozen=True, kw_only=True, tag=True):
@@ -31,6 +32,7 @@ class AwaitPermission(Struct, frozen=True, kw_only=True, tag=True):
     candidate: InstalledRelease
     refetched: bool
     """Its files were lost once before."""
+    accepted: Acceptance | None = None
 
 
 class ProbeCandidate(Struct, frozen=True, kw_only=True, tag=True):

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from agent.core import slots as slot_moves
 from agent.core.errors import IllegalEventError, NothingToRollBackToError
 from agent.core.events import (
+    Accepted,
     AlreadyActive,
     Assigned,
     AssignmentRefused,
@@ -19,6 +20,7 @@ from agent.core.events import (
     ProbePassed,
     Reported,
     RollbackRequested,
+    Steady,
     Superseded,
     VariantRejected,
 )
@@ -88,6 +90,15 @@ def take_candidate(state: ModelState, event: Fetched) -> ModelState:
     if named != (deployment.deployment, state.model, deployment.release):
         raise IllegalEventError(f"deployment {deployment.deployment}: the fetched candidate is of {named}")
     return replace(state, slots=replace(state.slots, candidate=candidate))
+
+
+def accept(state: ModelState, event: Accepted) -> ModelState:
+    return replace(state, deployment=replace(current(state), accepted=event.acceptance))
+
+
+def forgive(state: ModelState, _event: Steady) -> ModelState:
+    deployment = current(state)
+    return replace(state, deployment=replace(deployment, resumes=replace(deployment.resumes, in_a_row=0)))
 
 
 def fetch_again(state: ModelState, _event: BytesLost) -> ModelState:

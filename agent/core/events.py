@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from agent.core.slots import InstalledRelease
 from agent.protocol.ids import Name, Version
-from agent.protocol.state import Measurement, Reason
+from agent.protocol.state import Acceptance, Measurement, Reason
 from agent.protocol.verification import VerifiedAssignment
 
 
@@ -48,6 +48,19 @@ class FetchFailed(Struct, frozen=True, kw_only=True, tag=True):
 
     deployment: Name
     reason: Reason
+
+
+class Accepted(Struct, frozen=True, kw_only=True, tag=True):
+    """A person at the device lets the deployment be installed; the last word holds, and of this deployment only."""
+
+    deployment: Name
+    acceptance: Acceptance
+
+
+class Steady(Struct, frozen=True, kw_only=True, tag=True):
+    """The agent has run for a while since it resumed the deployment: restarts before are forgiven."""
+
+    deployment: Name
 
 
 class Permitted(Struct, frozen=True, kw_only=True, tag=True):
@@ -151,6 +164,8 @@ Event: TypeAlias = (
     | AlreadyActive
     | Fetched
     | FetchFailed
+    | Accepted
+    | Steady
     | Permitted
     | BytesLost
     | NotInstallable

@@ -4,9 +4,19 @@ from msgspec import Struct
 
 from agent.core.errors import IllegalEventError
 from agent.core.slots import InstalledRelease, Slots
-from agent.protocol.ids import Name, UnixTime, Version
-from agent.protocol.state import FINAL_PHASES, Measurement, Phase, Reason, TriedVariant
+from agent.protocol.ids import Count, Name, UnixTime, Version
+from agent.protocol.state import FINAL_PHASES, Acceptance, Measurement, Phase, Reason, TriedVariant
 from agent.protocol.verification import VerifiedAssignment
+
+
+class Resumes(Struct, frozen=True, kw_only=True):
+    """How often the agent has started with this deployment under way, so that no deployment can restart it for ever."""
+
+    boot: str = ""
+    """The start of the agent that was counted last."""
+    in_a_row: Count = 0
+    """Without the agent having run steadily between."""
+    in_all: Count = 0
 
 
 class DeploymentState(Struct, frozen=True, kw_only=True):
@@ -25,6 +35,8 @@ class DeploymentState(Struct, frozen=True, kw_only=True):
     tried: tuple[TriedVariant, ...] = ()
     refetched: bool = False
     """Its files were lost while it waited, and fetched again."""
+    accepted: Acceptance | None = None
+    resumes: Resumes = Resumes()
     superseded: bool = False
     """The run is being undone because the desired state changed; it ends superseded, not rolled back."""
     outcome: Phase | None = None

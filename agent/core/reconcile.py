@@ -5,7 +5,7 @@ and was reported; when nothing is left to do, every step says so. A plan holds a
 event is legal now. Each model is decided alone, so a stuck one never blocks another.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 from msgspec import Struct
@@ -15,6 +15,9 @@ from agent.core.model_state import ModelState, same_release
 from agent.protocol.ids import Name, Version
 from agent.protocol.state import Phase, Reason
 from agent.protocol.verification import RefusedAssignment, VerifiedAssignment
+
+_NONE: Mapping[str, Collection[int]] = {}
+"""Nothing is withdrawn."""
 
 
 class Action(StrEnum):
@@ -70,11 +73,14 @@ def reconcile(
     states: Mapping[str, ModelState],
     *,
     hold: Reason | None,
+    withdrawn: Mapping[str, Collection[int]] = _NONE,
 ) -> Plan:
     """Plan the way from ``states`` (by model) to the newest verified desired state.
 
     ``assignments`` and ``refused`` are those of one :class:`~agent.protocol.verification.VerifyResult`; ``hold`` is
-    set while a technician holds the device. A hold keeps new runs from starting; a run under way goes on to its end.
+    set while a technician holds the device; ``withdrawn``: model → releases that its approvers have taken back. A hold
+    keeps new runs from starting, unless they replace a withdrawn release; a run under way is held where it waits
+    (:mod:`agent.core.preconditions`), and goes on to its end from the probe on.
     """
     wanted: dict[str, list[VerifiedAssignment]] = {}
     bad: dict[str, list[RefusedAssignment]] = {}
@@ -85,8 +91,15 @@ def reconcile(
     steps: list[PlannedStep] = []
     for model in sorted({*wanted, *bad, *states}):
         state = states.get(model, ModelState(model=model))
-        steps += _plan_model(state, wanted.get(model, []), bad.get(model, []), hold)
+        held = None if replaces_withdrawn(state, withdrawn.get(model, ())) else hold
+        steps += _plan_model(state, wanted.get(model, []), bad.get(model, []), held)
     return Plan(steps=tuple(steps))
+
+
+def replaces_withdrawn(state: ModelState, withdrawn: Collection[int]) -> bool:
+    """Whether whatever is installed now replaces a release that was withdrawn: that is what a hold must not keep."""
+    active = state.slots.active
+    return active is not None and active.release in withdrawn
 
 
 def _plan_model(

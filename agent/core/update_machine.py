@@ -2,7 +2,7 @@
 
 How the service drives it, for one model::
 
-    state, commands = recover(load() or ModelState(model=name), now)      # on start
+    state, commands = recover(load() or ModelState(model=name), now, boot)   # on start
     save(state)                                                           # one durable write, before any command
     for command in commands: start it                                     # idempotent; each answer is an event
 
@@ -43,6 +43,7 @@ from agent.core.commands import (
 )
 from agent.core.errors import IllegalEventError, NothingToRollBackToError, StaleEventError
 from agent.core.events import (
+    Accepted,
     Activated,
     ActivationFailed,
     AlreadyActive,
@@ -61,10 +62,11 @@ from agent.core.events import (
     Reported,
     RollbackRequested,
     RolledBack,
+    Steady,
     Superseded,
     VariantRejected,
 )
-from agent.core.model_state import ModelState, current
+from agent.core.model_state import DeploymentState, ModelState, Resumes, current
 from agent.protocol.state import FINAL_PHASES, Phase, Reason
 
 ENDED_KEPT = 64
@@ -72,6 +74,12 @@ ENDED_KEPT = 64
 
 OPERATOR_ROLLBACK = "operator-rollback"
 INTERRUPTED = "interrupted"
+RESTART_LOOP = "restart-loop"
+
+STARTS_IN_A_ROW = 5
+"""Starts of the agent that a deployment may be resumed at, without the agent running steadily between."""
+STARTS_IN_ALL = 1_000
+"""Starts that it may be resumed at, however long the agent runs between: a loop that takes its time ends too."""
 
 Effect = Callable[[ModelState, Any], ModelState]
 
@@ -96,9 +104,13 @@ _END = (DiscardCandidate, ReportOutcome)
 
 _RUNNING: dict[tuple[Phase | None, type[Event]], Transition] = {
     (_P.FETCHING, Fetched): _T(to=_P.READY, effect=effects.take_candidate, commands=(AwaitPermission,)),
+    (_P.FETCHING, Accepted): _T(to=_P.FETCHING, effect=effects.accept, commands=(FetchRelease,)),
+    (_P.FETCHING, Steady): _T(to=_P.FETCHING, effect=effects.forgive),
     (_P.FETCHING, FetchFailed): _T(to=_P.REFUSED, effect=effects.drop, commands=_END),
     (_P.FETCHING, Superseded): _T(to=_P.SUPERSEDED, effect=effects.drop, commands=_END),
     (_P.FETCHING, RollbackRequested): _T(to=_P.ROLLING_BACK, effect=effects.keep, commands=_UNDO),
+    (_P.READY, Accepted): _T(to=_P.READY, effect=effects.accept, commands=(AwaitPermission,)),
+    (_P.READY, Steady): _T(to=_P.READY, effect=effects.forgive),
     (_P.READY, Permitted): _T(to=_P.PROBING, effect=effects.keep, commands=(ProbeCandidate,)),
     (_P.READY, BytesLost): _T(
         to=_P.FETCHING, effect=effects.fetch_again, commands=(DiscardCandidate, FetchRelease)
@@ -175,11 +187,16 @@ def step(state: ModelState, event: Event, now: float) -> tuple[ModelState, tuple
     return moved, tuple(build(kind, state, moved) for kind in row.commands)
 
 
-def recover(state: ModelState, now: float) -> tuple[ModelState, tuple[Command, ...]]:
+def recover(state: ModelState, now: float, boot: str) -> tuple[ModelState, tuple[Command, ...]]:
     """The resume point after a crash or a restart at ``now``: persist it, then run the commands.
 
-    Fetching and waiting go on, what has ended stays, everything else rolls back with reason code ``interrupted``. Idempotent:
-    ``recover(recover(state, t)[0], u)[0] == recover(state, t)[0]``.
+    ``ServeActive`` alone may run before: what is active was persisted long ago, and a full disk must not keep it from
+    serving.
+
+    Fetching and waiting go on, what has ended stays, everything else rolls back with reason code ``interrupted``. ``boot``
+    names this start of the agent: each one is counted, and a deployment with which it starts again and again
+    (:data:`STARTS_IN_A_ROW`, :data:`STARTS_IN_ALL`) is rolled back with reason code ``restart-loop``, and a rollback
+    with which it does is called done. Idempotent: ``recover(recover(s, t, b)[0], u, b)[0] == recover(s, t, b)[0]``.
     """
     deployment, active = state.deployment, state.slots.active
     serve: tuple[Command, ...] = () if active is None else (ServeActive(active=active),)
@@ -188,15 +205,42 @@ def recover(state: ModelState, now: float) -> tuple[ModelState, tuple[Command, .
     if deployment.final:
         report = (build(ReportOutcome, state, state),) if deployment.report_pending else ()
         return state, (*serve, *report)
+    state, looping = _count_start(state, boot)
     resume = _RESUMES.get(deployment.phase)
-    if resume is not None:
+    if resume is not None and not looping:
         return state, (*serve, build(resume, state, state))
-    if deployment.phase is not Phase.ROLLING_BACK:
-        reason = Reason(
-            code=INTERRUPTED, text=f"the agent stopped while the deployment was {deployment.phase.value}"
-        )
+    if deployment.phase is Phase.ROLLING_BACK:
+        if (
+            looping
+        ):  # what it goes back to is the active release, which serves as it does after any other start
+            ended, _ = step(state, RolledBack(deployment=deployment.deployment), now)
+            return recover(ended, now, boot)
+    else:
+        reason = _stopped(current(state), looping=looping)
+        # The way back has its own bound; this start is counted already.
+        state = replace(state, deployment=replace(current(state), resumes=Resumes(boot=boot)))
         state = _move(state, state, Phase.ROLLING_BACK, reason, now)
-    return state, (build(RestorePrevious, state, state),)
+    return state, (*serve, build(RestorePrevious, state, state))
+
+
+def _count_start(state: ModelState, boot: str) -> tuple[ModelState, bool]:
+    """The state with this start counted, and whether it was one too many."""
+    deployment = current(state)
+    resumes = deployment.resumes
+    if resumes.boot != boot:
+        resumes = Resumes(boot=boot, in_a_row=resumes.in_a_row + 1, in_all=resumes.in_all + 1)
+        state = replace(state, deployment=replace(deployment, resumes=resumes))
+    return state, resumes.in_a_row > STARTS_IN_A_ROW or resumes.in_all > STARTS_IN_ALL
+
+
+def _stopped(deployment: DeploymentState, *, looping: bool) -> Reason:
+    phase, resumes = deployment.phase.value, deployment.resumes
+    if looping and deployment.phase in _RESUMES:
+        times = resumes.in_a_row if resumes.in_a_row > STARTS_IN_A_ROW else resumes.in_all
+        row = " in a row" if resumes.in_a_row > STARTS_IN_A_ROW else ""
+        text = f"the agent stopped {times} times{row} while the deployment was {phase}"
+        return Reason(code=RESTART_LOOP, text=text)
+    return Reason(code=INTERRUPTED, text=f"the agent stopped while the deployment was {phase}")
 
 
 def request_rollback(state: ModelState, reason: str | None) -> RollbackRequested:

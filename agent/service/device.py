@@ -18,7 +18,7 @@ from agent.protocol.manifest import Manifest
 from agent.protocol.state import Command, DesiredState, Reason, ReportedState
 from agent.protocol.telemetry import Health, TelemetryAck
 from agent.protocol.topics import Channel
-from agent.protocol.verification import FetchedMetadata, VerifiedAssignment
+from agent.protocol.verification import UNKNOWN_MODEL, FetchedMetadata, VerifiedAssignment, VerifyResult
 from agent.service.control_server import ControlServer
 from agent.service.desired import DesiredKeeper, TrustPort, Verify
 from agent.service.downloads import ArtifactDownloader, TransferPolicy
@@ -238,11 +238,8 @@ class Device:
             self._reconsidered.clear()
             verified = self._desired.verified
             if verified is not None:
-                named = {each.model for each in verified.assignments} | {
-                    each.model for each in verified.refused
-                }
                 try:
-                    await self._models.add(named, self._supervise)
+                    await self._models.add(_models_of(verified), self._supervise)
                 except AddressError as error:
                     self._count("model-not-added")
                     log.error("a model can't be added", extra={"why": str(error)})  # noqa: TRY400 - its text says all
@@ -339,6 +336,12 @@ def _downloader(
         transfers=transfers,
         limit=None if rate is None else RateLimit(rate),
     )
+
+
+def _models_of(verified: VerifyResult) -> set[str]:
+    """Models that get sockets and a state here: not what the director merely names, which may be any number of names."""
+    refused = (each.model for each in verified.refused if each.reason.code != UNKNOWN_MODEL)
+    return {*(each.model for each in verified.assignments), *refused}
 
 
 def _metadata_fetcher(blocks: BlockClient) -> Callable[[str, int], Awaitable[FetchedMetadata]]:

@@ -27,6 +27,7 @@ from agent.core.commands import (
 )
 from agent.core.errors import IllegalEventError, StaleEventError
 from agent.core.events import (
+    Accepted,
     ActivationFailed,
     Event,
     FetchFailed,
@@ -35,9 +36,10 @@ from agent.core.events import (
     ProbeFailed,
     RollbackRequested,
     RolledBack,
+    Steady,
 )
 from agent.core.model_state import ModelState
-from agent.core.update_machine import recover, step
+from agent.core.update_machine import TRANSITIONS, recover, step
 from agent.protocol.state import Reason
 from agent.service.ports import Executor, StatePort
 
@@ -45,6 +47,10 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Waits between attempts at what must succeed before the model can go on; the last one repeats."""
+
+
+STEADY_SECONDS = 300.0
+"""An agent that has run so long since a deployment was resumed is in no restart loop with it."""
 
 
 def state_key(model: str) -> str:
@@ -62,6 +68,7 @@ class ModelWorker:
     """Drives one model's update machine.
 
     Args:
+        boot: names this start of the agent.
         decide: called when the machine rests, with the state; returns the event that should open a deployment, or
             end the one under way, or None (:mod:`agent.core.reconcile` through the service).
         changed: called after every persisted change.
@@ -73,6 +80,7 @@ class ModelWorker:
         store: StatePort,
         executor: Executor,
         *,
+        boot: str,
         clock: Callable[[], float],
         decide: Callable[[ModelState], Event | None],
         changed: Callable[[], None],
@@ -80,11 +88,13 @@ class ModelWorker:
         self.state = state
         self._store = store
         self._executor = executor
+        self._boot = boot
         self._clock = clock
         self._decide = decide
         self._changed = changed
         self._inbox: asyncio.Queue[Event | None] = asyncio.Queue()
         self._running: asyncio.Task[None] | None = None
+        self._steadying: asyncio.Task[None] | None = None
         self._postponed: RollbackRequested | None = None
         """Asked for while an outcome was being recorded: carried out once it is."""
 
@@ -99,8 +109,8 @@ class ModelWorker:
     async def run(self) -> None:
         """Recover, then take events until cancelled."""
         try:
-            state, commands = recover(self.state, self._clock())
-            await self._take(state, commands)
+            await self._recover()
+            self._steadying = asyncio.create_task(self._become_steady(), name=f"steady-{self.state.model}")
             self.reconsider()
             while True:
                 event = await self._inbox.get()
@@ -109,7 +119,24 @@ class ModelWorker:
                 if event is not None:
                     await self._apply(event)
         finally:
+            if self._steadying is not None:
+                self._steadying.cancel()
             await self._interrupt()
+
+    async def _recover(self) -> None:
+        state, commands = recover(self.state, self._clock(), self._boot)
+        for command in commands:
+            if isinstance(command, ServeActive):
+                await self._tidy(command)
+        await self._take(state, tuple(each for each in commands if not isinstance(each, ServeActive)))
+
+    async def _become_steady(self) -> None:
+        """Once: only a deployment that was resumed at this start has restarts to be forgiven."""
+        resumed = self.state.deployment
+        if resumed is None or not resumed.resumes.in_a_row:
+            return
+        await asyncio.sleep(STEADY_SECONDS)
+        self.post(Steady(deployment=resumed.deployment))
 
     async def _apply(self, event: Event) -> None:
         deployment = self.state.deployment
@@ -117,6 +144,8 @@ class ModelWorker:
             # It was accepted while the run was ending; the table refuses it until the outcome is recorded.
             self._postponed = event
             return
+        if isinstance(event, Accepted | Steady) and (self.state.phase, type(event)) not in TRANSITIONS:
+            return  # the run has gone on without waiting for it
         try:
             state, commands = step(self.state, event, self._clock())
         except StaleEventError as error:
@@ -125,16 +154,17 @@ class ModelWorker:
         except IllegalEventError:
             log.exception("event refused by the update machine", extra={"model": self.state.model})
             return
-        await self._interrupt()
+        if commands or state.phase is not self.state.phase:
+            await self._interrupt()
         await self._take(state, commands)
 
     async def _take(self, state: ModelState, commands: tuple[Command, ...]) -> None:
-        if state != self.state or not commands:
+        if state != self.state or state.deployment is None:
             await self._persist(state)
         self.state = state
         self._changed()
         for command in commands:
-            if isinstance(command, ServeActive | CommitRelease | DiscardCandidate):
+            if isinstance(command, CommitRelease | DiscardCandidate):
                 # No answer comes and nothing may cut it short, so it is run to its end here.
                 await self._tidy(command)
             else:

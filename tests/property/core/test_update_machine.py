@@ -13,6 +13,7 @@ import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from agent.core.commands import (
     ActivateCandidate,
@@ -30,6 +31,7 @@ from agent.core.commands import (
 )
 from agent.core.errors import IllegalEventError, NothingToRollBackToError, StaleEventError
 from agent.core.events import (
+    Accepted,
     Activated,
     ActivationFailed,
     BytesLost,
@@ -44,14 +46,16 @@ from agent.core.events import (
     ProbePassed,
     Reported,
     RolledBack,
+    Steady,
     Superseded,
     VariantRejected,
 )
 from agent.core.model_state import ModelState
+from agent.core.preconditions import Battery, Conditions, Facts, Order, Waiting, judge_install
 from agent.core.reconcile import Action, reconcile
 from agent.core.slots import InstalledRelease
-from agent.core.update_machine import TRANSITIONS, recover, request_rollback, step
-from agent.protocol.state import Assignment, Measurement, Phase, Reason, VariantPolicy
+from agent.core.update_machine import STARTS_IN_A_ROW, TRANSITIONS, recover, request_rollback, step
+from agent.protocol.state import Acceptance, Assignment, Measurement, Phase, Reason, VariantPolicy
 from agent.protocol.verification import RefusedAssignment, ReleaseFile, VerifiedAssignment
 
 MODEL = "digits"
@@ -117,6 +121,13 @@ class World:
         self.clock = 1.0
         self.answering: InstalledRelease | None = None
         self.pending: list[Command] = []
+        self.boots = 0
+        self.conditions = Conditions()
+        self.order = Order()
+        """What people and the hub ask for, beside what is accepted."""
+        self.charged = True
+        self.permitted: dict[str, Acceptance | None] = {}
+        """Deployment → what was accepted when it was let through."""
 
     @property
     def state(self) -> ModelState:
@@ -143,7 +154,7 @@ class World:
             keep |= set(installed(command).files)
         self.artifacts &= keep
 
-    def perform(  # noqa: PLR0911, C901 - one case and one return a command read best
+    def perform(  # noqa: PLR0911, PLR0912, C901 - one case and one return a command read best
         self, command: Command, *, good: bool, complete: bool = True
     ) -> Event | None:
         """Do a command's work in the world; return its answer. ``complete`` False: a crash cuts it short."""
@@ -154,7 +165,10 @@ class World:
                 fetched = Fetched(deployment=command.deployment, candidate=installed(command))
                 return fetched if good else FetchFailed(deployment=command.deployment, reason=WHY)
             case AwaitPermission(candidate=candidate):
+                if self.waiting(command) is not None:
+                    return None
                 if good:
+                    self.permitted[command.deployment] = command.accepted
                     return Permitted(deployment=command.deployment)
                 slots = self.state.slots
                 kept = {name for slot in (slots.active, slots.previous) if slot for name in slot.files}
@@ -183,6 +197,15 @@ class World:
             case _:
                 return self.perform_closing(command)
 
+    def waiting(self, command: FetchRelease | AwaitPermission) -> Waiting | None:
+        """What the command waits for, by the judgement that the service asks."""
+        battery = Battery(percent=50, plugged=False) if self.charged else Battery(percent=5, plugged=False)
+        order = replace(self.order, accepted=command.accepted)
+        return judge_install(self.conditions, Facts(now=self.clock, battery=battery), order, MODEL)
+
+    def blocked(self, command: Command) -> bool:
+        return isinstance(command, AwaitPermission) and self.waiting(command) is not None
+
     def perform_closing(self, command: Command) -> Event | None:
         match command:
             case ServeActive(active=active):
@@ -200,6 +223,8 @@ class World:
         return None
 
     def run_next(self, *, good: bool) -> None:
+        if self.blocked(self.pending[0]):
+            return  # it stays where it is
         answer = self.perform(self.pending.pop(0), good=good)
         if answer is not None:
             self.apply(answer)
@@ -210,7 +235,8 @@ class World:
             self.perform(self.pending[0], good=True, complete=done == 1)
         self.answering, self.pending = None, []
         self.clock += 1
-        state, commands = recover(self.state, self.clock)
+        self.boots += 1
+        state, commands = recover(self.state, self.clock, f"boot-{self.boots}")
         self.disk = msgspec.json.encode(state)
         if not lost_again:
             self.pending = list(commands)
@@ -227,6 +253,8 @@ class Device(RuleBasedStateMachine):
         self.refused: list[RefusedAssignment] = []
         self.seen_deployments: list[str] = []
         self.held = False
+        self.withdrawn: set[int] = set()
+        self.accepted: dict[str, Acceptance] = {}
         self.floor = 0
 
     def new_id(self) -> str:
@@ -236,10 +264,12 @@ class Device(RuleBasedStateMachine):
 
     # --- the hub -------------------------------------------------------------------------------------------------
 
-    @initialize(releases=st.integers(0, 3))
-    def earlier_releases(self, releases: int) -> None:
+    @initialize(releases=st.integers(0, 3), operator=st.booleans())
+    def earlier_releases(self, releases: int, operator: bool) -> None:  # noqa: FBT001 - passed by name
         for _ in range(releases):
             self.go_on(above=1, answers=[True] * 8)
+        self.world.permitted.clear()
+        self.world.conditions = Conditions(operator=operator, minimum_battery_percent=20)
 
     @rule(release=st.integers(1, 9), hold=st.sampled_from([False, False, True]), commands=st.integers(0, 6))
     def desire_another(self, release: int, hold: bool, commands: int) -> None:  # noqa: FBT001 - passed by name
@@ -268,10 +298,14 @@ class Device(RuleBasedStateMachine):
     def reconcile(self) -> None:
         state = self.world.state
         hold = Reason(code="held", text="a technician holds the device") if self.held else None
-        plan = reconcile(self.assignments, self.refused, {MODEL: state}, hold=hold)
+        withdrawn = {MODEL: self.withdrawn}
+        plan = reconcile(self.assignments, self.refused, {MODEL: state}, hold=hold, withdrawn=withdrawn)
         events = [planned.event for planned in plan.steps if planned.event is not None]
         assert len(events) <= 1
-        assert not (self.held and any(planned.action is Action.START for planned in plan.steps))
+        urgent = state.slots.active is not None and state.slots.active.release in self.withdrawn
+        begins = any(planned.action is Action.START for planned in plan.steps)
+        assert not (self.held and begins and not urgent)
+        assert not (urgent and any(planned.reason == hold for planned in plan.steps))
         for event in events:
             self.world.apply(event)  # a planned event is legal, or this raises
 
@@ -288,6 +322,8 @@ class Device(RuleBasedStateMachine):
     @rule()
     def refuse_every_variant(self) -> None:
         while self.world.state.phase in (Phase.FETCHING, Phase.READY, Phase.PROBING) and self.world.pending:
+            if self.world.blocked(self.world.pending[0]):
+                return
             self.world.run_next(good=not isinstance(self.world.pending[0], ProbeCandidate))
 
     def get_going(self, commands: int) -> None:
@@ -300,12 +336,55 @@ class Device(RuleBasedStateMachine):
         self.get_going(commands)
         self.world.crash(done=done, lost_again=lost_again)
 
+    @rule(commands=st.integers(0, 6))
+    def crash_for_ever(self, commands: int) -> None:
+        """Whatever kills the agent again and again, in whatever phase, no deployment survives it."""
+        self.get_going(commands)
+        for _ in range(3 * (STARTS_IN_A_ROW + 1)):
+            self.world.crash(done=0, lost_again=False)
+        deployment = self.world.state.deployment
+        assert deployment is None or deployment.final
+
+    @rule(charged=st.booleans())
+    def the_battery(self, charged: bool) -> None:  # noqa: FBT001 - passed by name
+        self.world.charged = charged
+
+    @rule()
+    def run_steadily(self) -> None:
+        state = self.world.state
+        if state.deployment is not None and (state.phase, Steady) in TRANSITIONS:
+            pending = list(self.world.pending)
+            self.world.apply(Steady(deployment=state.deployment.deployment))
+            assert self.world.pending == pending
+
     # --- people --------------------------------------------------------------------------------------------------
 
     @rule(held=st.sampled_from([False, False, True]))
     def hold_or_resume(self, held: bool) -> None:  # noqa: FBT001 - passed by name
         self.held = held
+        self.world.order = replace(self.world.order, hold=WHY if held else None)
         self.reconcile()
+
+    @rule(commands=st.integers(1, 6))
+    def withdraw_what_is_active(self, commands: int) -> None:
+        active = self.world.state.slots.active
+        if active is not None:
+            self.withdrawn.add(active.release)
+        self.get_going(commands)
+
+    @rule(commands=st.integers(0, 4), now=st.booleans())
+    def operator_accepts(self, commands: int, now: bool) -> None:  # noqa: FBT001 - passed by name
+        self.get_going(commands)
+        state = self.world.state
+        if state.deployment is None or (state.phase, Accepted) not in TRANSITIONS:
+            return
+        said = Acceptance(by="maria", at=self.world.clock, now=now)
+        self.accepted[state.deployment.deployment] = said
+        # The service interrupts the command that is repeated with the acceptance in it.
+        self.world.pending = [
+            c for c in self.world.pending if not isinstance(c, FetchRelease | AwaitPermission)
+        ]
+        self.world.apply(Accepted(deployment=state.deployment.deployment, acceptance=said))
 
     @rule(commands=st.integers(0, 6))
     def technician_rolls_back(self, commands: int) -> None:
@@ -364,9 +443,17 @@ class Device(RuleBasedStateMachine):
             assert slots.active is None
 
     @invariant()
+    def nothing_is_probed_that_was_not_accepted_where_an_operator_accepts(self) -> None:
+        for deployment, acceptance in self.world.permitted.items():
+            assert acceptance == self.accepted.get(deployment)
+            assert acceptance is not None or not self.world.conditions.operator
+
+    @invariant()
     def every_run_ends_whatever_its_commands_answer(self) -> None:
         for good in (True, False):
             world = copy.deepcopy(self.world)
+            # A run that waits ends as soon as what it waits for is given.
+            world.conditions, world.order = Conditions(), Order()
             for _ in range(30):
                 if not world.pending:
                     break
@@ -410,8 +497,9 @@ class Device(RuleBasedStateMachine):
 
     @invariant()
     def recovery_is_idempotent(self) -> None:
-        once, commands = recover(self.world.state, self.world.clock)
-        assert recover(once, self.world.clock + 5) == (once, commands)
+        for boot in (f"boot-{self.world.boots}", "another"):
+            once, commands = recover(self.world.state, self.world.clock, boot)
+            assert recover(once, self.world.clock + 5, boot) == (once, commands)
 
 
 Device.TestCase.settings = settings(

@@ -19,6 +19,7 @@ from agent.core.commands import (
 )
 from agent.core.errors import IllegalEventError, NothingToRollBackToError
 from agent.core.events import (
+    Accepted,
     AlreadyActive,
     Assigned,
     BytesLost,
@@ -34,12 +35,20 @@ from agent.core.events import (
     Reported,
     RollbackRequested,
     RolledBack,
+    Steady,
     Superseded,
     VariantRejected,
 )
 from agent.core.model_state import ModelState
-from agent.core.update_machine import ENDED_KEPT, recover, request_rollback, step
-from agent.protocol.state import Measurement, Phase, Reason, VariantPolicy
+from agent.core.update_machine import (
+    ENDED_KEPT,
+    STARTS_IN_A_ROW,
+    STARTS_IN_ALL,
+    recover,
+    request_rollback,
+    step,
+)
+from agent.protocol.state import Acceptance, Measurement, Phase, Reason, VariantPolicy
 
 WHY = Reason(code="first", text="the first reason")
 LATER = Reason(code="later", text="a later reason")
@@ -326,21 +335,95 @@ def test_after_a_crash_what_was_active_serves_and_the_rest_follows_from_the_phas
     slots = replace(make.committed(1).slots, candidate=make.installed(2))
     for phase in (Phase.PROBING, Phase.ACTIVATING, Phase.PROBATION):
         state = make.at(phase, deployment="d2", release=2, slots=slots)
-        recovered, commands = recover(state, 9.0)
+        recovered, commands = recover(state, 9.0, "b")
         assert recovered.deployment is not None
         assert (recovered.phase, recovered.deployment.since) == (Phase.ROLLING_BACK, 9.0)
         assert recovered.deployment.reason is not None
         assert recovered.deployment.reason.code == "interrupted"
         assert phase.value in recovered.deployment.reason.text
-        assert [getattr(command, "target", None) for command in commands] == [active]
+        assert kinds(commands) == [ServeActive, RestorePrevious]
+        assert getattr(commands[1], "target", None) == active
     fetching = make.at(Phase.FETCHING, deployment="d2", release=2, slots=make.committed(1).slots)
-    assert recover(fetching, 9.0)[0] == fetching
-    assert kinds(recover(fetching, 9.0)[1]) == [ServeActive, FetchRelease]
+    assert recover(fetching, 9.0, "b")[0].phase is Phase.FETCHING
+    assert kinds(recover(fetching, 9.0, "b")[1]) == [ServeActive, FetchRelease]
     waiting = make.at(Phase.READY, deployment="d2", release=2, slots=slots)
-    assert recover(waiting, 9.0)[0] == waiting
-    assert kinds(recover(waiting, 9.0)[1]) == [ServeActive, AwaitPermission]
+    assert recover(waiting, 9.0, "b")[0].slots.candidate == slots.candidate
+    assert kinds(recover(waiting, 9.0, "b")[1]) == [ServeActive, AwaitPermission]
     resting = make.committed(1)
-    assert kinds(recover(resting, 9.0)[1]) == [ServeActive]
+    assert kinds(recover(resting, 9.0, "b")[1]) == [ServeActive]
     unreported = replace(resting, deployment=replace(resting.deployment, report_pending=True))
-    assert kinds(recover(unreported, 9.0)[1]) == [ServeActive, ReportOutcome]
-    assert recover(make.at(None), 9.0) == (make.at(None), ())
+    assert kinds(recover(unreported, 9.0, "b")[1]) == [ServeActive, ReportOutcome]
+    assert recover(make.at(None), 9.0, "b") == (make.at(None), ())
+
+
+def restarted(state: ModelState, times: int, *, first: int = 0) -> ModelState:
+    for start in range(first, first + times):
+        state, _ = recover(state, 10.0 + start, f"boot-{start}")
+    return state
+
+
+@pytest.mark.parametrize("phase", [Phase.FETCHING, Phase.READY])
+def test_a_deployment_that_restarts_the_agent_again_and_again_is_rolled_back(make: Any, phase: Phase) -> None:
+    slots = replace(make.committed(1).slots, candidate=make.installed(2))
+    state = make.at(phase, deployment="d2", release=2, slots=slots)
+    often = restarted(state, STARTS_IN_A_ROW)
+    assert often.phase is phase
+    undoing = restarted(often, 1, first=50)
+    assert undoing.deployment is not None
+    assert (undoing.phase, undoing.deployment.reason) == (
+        Phase.ROLLING_BACK,
+        Reason(
+            code="restart-loop",
+            text=f"the agent stopped 6 times in a row while the deployment was {phase.value}",
+        ),
+    )
+    assert restarted(undoing, STARTS_IN_A_ROW, first=60).phase is Phase.ROLLING_BACK
+    ended = restarted(undoing, STARTS_IN_A_ROW + 1, first=60)
+    assert ended.deployment is not None
+    assert (ended.phase, ended.slots, ended.deployment.reason) == (
+        Phase.ROLLED_BACK,
+        make.committed(1).slots,
+        undoing.deployment.reason,
+    )
+    assert kinds(recover(ended, 99.0, "later")[1]) == [ServeActive, ReportOutcome]
+
+
+def test_a_superseded_run_whose_way_back_never_ends_ends_superseded(make: Any) -> None:
+    slots = replace(make.committed(1).slots, candidate=make.installed(2))
+    state = make.at(Phase.PROBATION, deployment="d2", release=2, slots=slots)
+    undoing = run(state, Superseded(deployment="d2", reason=WHY))
+    assert restarted(undoing, STARTS_IN_A_ROW + 1).phase is Phase.SUPERSEDED
+
+
+def test_restarts_with_steady_service_between_are_forgiven_up_to_a_thousand(fetching: ModelState) -> None:
+    state = fetching
+    for round_ in range(STARTS_IN_ALL):
+        assert state.phase is Phase.FETCHING
+        state, _ = recover(state, 10.0, f"boot-{round_}")
+        state, commands = step(state, Steady(deployment="d2"), 11.0)
+        assert commands == ()
+    undoing, _ = recover(state, 10.0, "one too many")
+    assert undoing.deployment is not None
+    assert undoing.deployment.reason is not None
+    assert undoing.deployment.reason.text == "the agent stopped 1001 times while the deployment was fetching"
+
+
+def test_an_acceptance_is_kept_with_the_deployment_and_goes_with_its_command(
+    make: Any, fetching: ModelState, ready: ModelState
+) -> None:
+    said = Acceptance(by="maria (uid 1000)", at=5.0, now=True)
+    for state, kind in ((fetching, FetchRelease), (ready, AwaitPermission)):
+        after, (command,) = step(state, Accepted(deployment="d2", acceptance=said), 6.0)
+        assert after.deployment is not None
+        assert (after.phase, after.deployment.accepted) == (state.phase, said)
+        assert isinstance(command, kind)
+        assert command.accepted == said
+        resumed, commands = recover(after, 7.0, "b")
+        assert resumed.deployment is not None
+        assert (resumed.deployment.accepted, getattr(commands[-1], "accepted", None)) == (said, said)
+    later = run(ready, Accepted(deployment="d2", acceptance=said), Superseded(deployment="d2", reason=WHY))
+    again = run(
+        later, Reported(deployment="d2"), Assigned(deployment="d3", assignment=make.assigned(3, "d3"))
+    )
+    assert again.deployment is not None
+    assert again.deployment.accepted is None

@@ -121,6 +121,7 @@ class World:
             wanted=lambda: Wanted(verified=self.verified, hold=None),
             changed=self.moved.set,
             clock=lambda: 1.0,
+            boot="boot",
         )
 
     def supervise(self, work: Any) -> asyncio.Task[None]:

@@ -154,6 +154,7 @@ class Bench:
             state,
             self.disk,
             self.hands,
+            boot="boot",
             clock=lambda: 1.0,
             decide=lambda _: None,
             changed=self._moved.set,

@@ -91,6 +91,7 @@ class Bench:
             state,
             self.store,
             self.executor,
+            boot="boot",
             clock=lambda: NOW,
             decide=self._note_and_decide,
             changed=self._changed,
@@ -287,7 +288,7 @@ async def test_after_a_crash_in_a_probe_it_rolls_back_and_serves() -> None:
     script: Script = {"restore": [RolledBack(deployment="d2")], "report": [Reported(deployment="d2")]}
     async with at_work(await interrupted_in(Phase.PROBING), script, want(2)) as bench:
         await bench.rest_in(Phase.ROLLED_BACK)
-        assert bench.lines[:2] == ["put rolling-back", "restore"]
+        assert bench.lines[:3] == ["serve", "put rolling-back", "restore"]
         deployment = bench.worker.state.deployment
         assert deployment is not None
         assert deployment.reason is not None
@@ -300,7 +301,7 @@ async def test_after_a_crash_before_anything_was_tried_it_serves_and_goes_on(
 ) -> None:
     async with at_work(await interrupted_in(phase), good_run(2), want(2)) as bench:
         await bench.rest_in(Phase.COMMITTED)
-        assert bench.lines[:2] == ["serve", goes_on]
+        assert bench.lines[:3] == ["serve", f"put {phase}", goes_on]
 
 
 async def test_after_a_start_the_active_release_serves_before_anything_is_decided() -> None:
