@@ -7,12 +7,16 @@ made, with a new epoch. The outcome is one JSON line on standard output, see :cl
 Tables
     ``meta`` (key, value): ``epoch``. ``counters`` (name, value): the outbox ledger. ``outbox``: records not yet acknowledged.
     ``quarantine``: the newest records that could never be sent. ``events``. ``windows``: closed drift windows, whole.
-    ``verdicts``: one row a signal of each window.
+    ``verdicts``: one row a signal of each window. ``traffic``: network bytes by day and purpose. ``flash``: bytes written to
+    storage by deployment.
 
 Views, for people and for tools such as ``datasette``
     ``drift_latest``: newest window of each model. ``drift_signals_latest``: its signals.
     ``drift_history``: all windows, newest first. ``events_readable``: newest first, times as text.
-    ``outbox_ledger``: recorded = acknowledged + pending + dropped.
+    ``outbox_ledger``: recorded = acknowledged + pending + dropped. ``traffic_monthly``: network bytes, newest first.
+    ``flash_writes``: deployments, newest first.
+
+Migrations only add: a table, a view, a column that may be NULL. So the agent before this one opens the database too.
 """
 
 import argparse
@@ -162,11 +166,32 @@ def _first(database: Database) -> None:
     database.table("outbox").create_index(["priority", "sequence"])
     database.table("windows").create_index(["model", "id"])
     database.table("meta").insert({"key": "epoch", "value": secrets.token_hex(8)})
-    for name, query in _VIEWS.items():
+    for name, query in _FIRST_VIEWS.items():
         database.create_view(name, query)
 
 
-_VIEWS = {
+def _second(database: Database) -> None:
+    """The ledger (:mod:`agent.store.ledger`)."""
+    columns = {"day": str, "purpose": str, "bytes_in": int, "bytes_out": int}
+    database.table("traffic").create(
+        columns, pk=("day", "purpose"), not_null={"bytes_in", "bytes_out"}, strict=True
+    )
+    columns = {
+        "deployment": str,
+        "model": str,
+        "release": int,
+        "began": float,
+        "ended": float,
+        "written": int,
+    }
+    database.table("flash").create(
+        columns, pk="deployment", not_null=set(columns) - {"deployment", "ended"}, strict=True
+    )
+    for name, query in _SECOND_VIEWS.items():
+        database.create_view(name, query)
+
+
+_FIRST_VIEWS = {
     "drift_latest": """
         SELECT model, release, level, rows, reason, datetime(opened, 'unixepoch') AS opened_utc,
                datetime(closed, 'unixepoch') AS closed_utc, deployment, artifact, id AS window
@@ -190,8 +215,18 @@ _VIEWS = {
                coalesce((SELECT sum(size) FROM outbox), 0) AS pending_bytes""",
 }
 
-_MIGRATIONS: dict[int, Callable[[Database], None]] = {1: _first}
-"""Version → what makes it from the one before. They only add, so that the previous agent opens the newer database."""
+_SECOND_VIEWS = {
+    "traffic_monthly": """
+        SELECT substr(day, 1, 7) AS month, purpose, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out
+        FROM traffic GROUP BY month, purpose ORDER BY month DESC, purpose""",
+    "flash_writes": """
+        SELECT deployment, model, release, datetime(began, 'unixepoch') AS began_utc,
+               datetime(ended, 'unixepoch') AS ended_utc, written
+        FROM flash ORDER BY began DESC""",
+}
+
+_MIGRATIONS: dict[int, Callable[[Database], None]] = {1: _first, 2: _second}
+"""Version → what makes it from the one before."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.store.database import Database
+from agent.store.database import SCHEMA_VERSION, Database
 from agent.store.errors import DamagedError, SchemaMissingError, StoreClosedError
 from agent.store.schema import migrate
 from agent.store.writer import Writer
@@ -15,7 +15,7 @@ async def test_without_schema_it_is_refused_with_the_remedy(tmp_path: Path, writ
         await Database.open(path, writer)
     sqlite3.connect(path).close()
     path.touch()
-    with pytest.raises(SchemaMissingError, match="schema 0, this program needs 1"):
+    with pytest.raises(SchemaMissingError, match=f"schema 0, this program needs {SCHEMA_VERSION}"):
         await Database.open(path, writer)
 
 

@@ -58,6 +58,7 @@ def test_every_view_answers_and_is_documented(tmp_path: Path) -> None:
         views = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view'")]
         assert set(views) == {
             "drift_latest", "drift_signals_latest", "drift_history", "events_readable", "outbox_ledger",
+            "traffic_monthly", "flash_writes",
         }  # fmt: skip
         for name in views:
             connection.execute(f"SELECT * FROM {name}").fetchall()
