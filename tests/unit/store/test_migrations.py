@@ -169,7 +169,6 @@ def test_a_migration_that_is_killed_anywhere_leaves_one_of_both(tmp_path: Path, 
         strace = [
             "strace",
             "-f",
-            "--seccomp-bpf",
             "-qq",
             "-o",
             "/dev/null",
