@@ -67,6 +67,10 @@ class VerifiedAssignment(Struct, frozen=True, kw_only=True):
     """Every target ``models/<model>/<release>/…`` of the model's role."""
 
 
+UNKNOWN_MODEL = "unknown-model"
+"""Reason code: the repository has no model of the name that the director gives."""
+
+
 class RefusedAssignment(Struct, frozen=True, kw_only=True):
     """One target of the director's document that is not to be installed."""
 

@@ -18,6 +18,7 @@ from agent.protocol.state import (
     ServingReport,
     TransferProgress,
 )
+from agent.protocol.verification import UNKNOWN_MODEL
 from agent.supervisor.runner_process import RunnerProcess
 
 
@@ -115,7 +116,25 @@ def deployment_reports(views: Iterable[ModelView], plan: Plan, now: float) -> tu
         and step.release is not None
         and step.deployment not in known
     ]
-    return tuple(sorted(reports, key=lambda report: report.since)[-MAX_REPORTED_DEPLOYMENTS:])
+    newest = sorted(reports, key=lambda report: report.since)[-MAX_REPORTED_DEPLOYMENTS:]
+    nowhere = [each for each in _of_unknown_models(plan, now) if each.deployment not in known]
+    return (*nowhere[: MAX_REPORTED_DEPLOYMENTS - len(newest)], *newest)
+
+
+def _of_unknown_models(plan: Plan, now: float) -> list[DeploymentReport]:
+    """Refused, and kept nowhere: there may be any number of them, so they take no deployment's place."""
+    return [
+        DeploymentReport(
+            deployment=step.deployment,
+            model=step.model,
+            release=step.release,
+            phase=Phase.REFUSED,
+            since=now,
+            reason=step.reason,
+        )
+        for step in plan.steps
+        if step.reason.code == UNKNOWN_MODEL and step.deployment is not None and step.release is not None
+    ]
 
 
 def model_report(view: ModelView) -> ModelReport:

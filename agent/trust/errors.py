@@ -32,7 +32,6 @@ MISSING = "missing-metadata"
 MALFORMED = "malformed"
 WRONG_DEVICE = "wrong-device"
 NOT_APPROVED = "not-approved"
-UNKNOWN_MODEL = "unknown-model"
 NO_NETWORK = "no-network"
 VERIFIER = "verifier-error"
 

@@ -5,9 +5,9 @@ import re
 from tuf.api.metadata import DelegatedRole, TargetFile, Targets
 
 from agent.protocol.ids import DIGEST_PATTERN, LARGEST_NUMBER, release_path
-from agent.protocol.verification import ReleaseFile, VerifiedAssignment
+from agent.protocol.verification import UNKNOWN_MODEL, ReleaseFile, VerifiedAssignment
 from agent.trust.director import Order
-from agent.trust.errors import MALFORMED, NOT_APPROVED, UNKNOWN_MODEL, RefusedError
+from agent.trust.errors import MALFORMED, NOT_APPROVED, RefusedError
 
 MODEL_FIELD = "model"
 FILENAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"

@@ -170,3 +170,15 @@ def test_a_comparison_on_live_requests_is_told_while_the_candidate_is_being_prov
     after = deployment_report(view(state(Phase.PROBATION), waiting_for=said))
     assert after is not None
     assert after.waiting_for is None
+
+
+def test_models_that_the_repository_does_not_have_are_reported_and_take_no_deployments_place() -> None:
+    reason = Reason(code="unknown-model", text="the repository has no such model")
+    refused = [
+        RefusedAssignment(model=f"x{n}", release=1, deployment=f"x{n}", reason=reason) for n in range(40)
+    ]
+    plan = reconcile([], refused, {"digits": state()}, hold=None)
+    reports = deployment_reports([view(state())], plan, 99.0)
+    assert len(reports) == MAX_REPORTED_DEPLOYMENTS
+    assert reports[-1].deployment == "d2-digits"
+    assert {(each.phase, each.reason) for each in reports[:-1]} == {(Phase.REFUSED, reason)}
