@@ -238,6 +238,34 @@ class OutboxReport(Struct, frozen=True, kw_only=True):
     """Records too large to send; counted in ``dropped`` as ``oversized``."""
 
 
+class ModelRelease(Struct, frozen=True, kw_only=True):
+    """One release of one model."""
+
+    model: Name
+    release: Version
+
+
+class RoleExpiry(Struct, frozen=True, kw_only=True):
+    """Until when a signed document holds that this device relies on."""
+
+    role: str
+    """``root``, ``timestamp``, ``snapshot``, ``targets``, a model, or ``director``: this device's own document."""
+    expires: UnixTime
+
+
+class TrustReport(Struct, frozen=True, kw_only=True):
+    """What this device trusts, until when, and what somebody should know of it."""
+
+    hub_time: UnixTime
+    """The newest time that the hub has signed; 0: none yet."""
+    expiry: tuple[RoleExpiry, ...]
+    """Of the newest check that could be made."""
+    withdrawn: tuple[ModelRelease, ...]
+    """Installed here, and taken back by their approvers."""
+    warnings: tuple[Reason, ...]
+    """``role-expires``, ``role-expired``, ``release-withdrawn``, ``clock-behind``, ``clock-ahead``; in words, with what to do."""
+
+
 class ReportedState(Struct, frozen=True, kw_only=True):
     """Retained, device → hub."""
 
@@ -261,6 +289,8 @@ class ReportedState(Struct, frozen=True, kw_only=True):
     """What was refused or failed since the start, by kind: malformed messages, unknown topics, …"""
     refusal: Reason | None = None
     """Why the newest desired state as a whole was not taken, if it was not."""
+    trust: TrustReport | None = None
+    """None before the first check since the start."""
 
 
 class Presence(Struct, frozen=True, kw_only=True):

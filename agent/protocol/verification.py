@@ -6,7 +6,7 @@ as it needs and ends with a :class:`VerifyResult`.
 
 from msgspec import Struct
 
-from agent.protocol.state import Assignment, Reason
+from agent.protocol.state import Assignment, ModelRelease, Reason, RoleExpiry
 
 
 class Mark(Struct, frozen=True, kw_only=True):
@@ -35,6 +35,8 @@ class VerifyRequest(Struct, frozen=True, kw_only=True, tag="verify"):
     """The director's document to check; None refreshes the repository only."""
     bundle: bytes | None = None
     """The envelope of the bundle from which document and metadata come (:mod:`agent.protocol.bundle`), to be checked too."""
+    installed: tuple[ModelRelease, ...] = ()
+    """What this device has of each model; those that were withdrawn come back in ``withdrawn``."""
 
 
 class FetchMetadata(Struct, frozen=True, kw_only=True, tag="fetch"):
@@ -95,6 +97,10 @@ class VerifyResult(Struct, frozen=True, kw_only=True, tag="result"):
     marks: tuple[Mark, ...] = ()
     hub_time: float | None = None
     """Newest hub-signed time seen, capped by the root's expiry."""
+    expiry: tuple[RoleExpiry, ...] = ()
+    """Until when each role holds that was verified: root, timestamp, snapshot, targets, each model, the director's document."""
+    withdrawn: tuple[ModelRelease, ...] = ()
+    """Of ``installed``, those that their model's approvers do not list any more."""
 
 
 ToVerifier = VerifyRequest | FetchedMetadata

@@ -155,6 +155,14 @@ SERVING = state.ServingReport(
     ),
     degraded=state.Reason(code="service-level-broken", text="p99 was 120 ms for 60 s"),
 )
+MODEL_RELEASE = state.ModelRelease(model="digits", release=2)
+ROLE_EXPIRY = state.RoleExpiry(role="digits", expires=1_707_000_000.0)
+TRUST_REPORT = state.TrustReport(
+    hub_time=1_700_000_050.0,
+    expiry=(ROLE_EXPIRY,),
+    withdrawn=(MODEL_RELEASE,),
+    warnings=(REASON,),
+)
 REPORTED = state.ReportedState(
     device="camera-1",
     agent_version="0.1.0",
@@ -171,6 +179,7 @@ REPORTED = state.ReportedState(
     ),
     errors={"malformed": 2},
     refusal=state.Reason(code="expired", text="timestamp.json has expired"),
+    trust=TRUST_REPORT,
 )
 VERDICT = Verdict(
     level="drift",
@@ -403,6 +412,8 @@ VERIFIED = verification.VerifyResult(
     metadata={"snapshot.json": b"{}"},
     marks=(MARK,),
     hub_time=1_700_000_000.0,
+    expiry=(ROLE_EXPIRY,),
+    withdrawn=(MODEL_RELEASE,),
 )
 SLOT = control.SlotReport(
     release=2,
@@ -537,7 +548,10 @@ SAMPLES: tuple[Sample, ...] = (
     _hex(
         "response-location",
         transfer.Location(
-            id=3, url=f"https://hub.example.org/v1/artifacts/{_digest('1')}?device=d", expires=1_700_003_600.0
+            id=3,
+            url=f"https://hub.example.org/v1/artifacts/{_digest('1')}?device=d",
+            etag=f'"{_digest("1")}"',
+            expires=1_700_003_600.0,
         ),
         transfer.TransferResponse,
     ),
@@ -667,6 +681,7 @@ SAMPLES: tuple[Sample, ...] = (
             now=1_700_000_000.0,
             director=b"{}",
             bundle=b"{}",
+            installed=(MODEL_RELEASE,),
         ),
         verification.ToVerifier,
     ),
