@@ -10,7 +10,7 @@ KEEP ?= 0
 # Every extra but tflite-legacy, which needs numpy<2 and so an environment of its own.
 LOCKED := onnx tflite hub models bench dev
 
-.PHONY: help setup demo test soak check format lock docs system-tools clean
+.PHONY: help setup demo test soak fuzz check format lock docs system-tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ test: $(STAMP) system-tools ## Run every suite, with coverage
 
 soak: $(STAMP) ## Run the long load tests and show their figures: 100 swaps and 10 crashes under persistent clients
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
+
+fuzz: $(STAMP) ## Feed the parsers with noise and damaged input for minutes
+	$(BIN)/python -m pytest tests/fuzz -o python_files='fuzz_*.py' -o timeout=1800 -s $(ARGS)
 
 system-tools: ## Install what the suites need from Debian (root only; else say what is missing)
 	@packaging/system-tools.sh
