@@ -4,9 +4,11 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
 
 from agent.protocol.ids import Count, Name, Sha256, UnixTime, Version
 from agent.protocol.limits import MAX_DIRECTOR_BYTES, MAX_REPORTED_DEPLOYMENTS
+from agent.protocol.words import one_line
 
 
 class DesiredState(Struct, frozen=True, kw_only=True):
@@ -80,7 +82,10 @@ class Reason(Struct, frozen=True, kw_only=True):
     code: Name
     """Stable, for programs: ``golden-mismatch``, ``latency-over-budget``, ``not-approved``, …"""
     text: str
-    """Plain words with the figures, for people."""
+    """Plain words with the figures, for people: one printable line, cut at 1,000 characters, whoever wrote part of it."""
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "text", one_line(self.text))
 
 
 class Acceptance(Struct, frozen=True, kw_only=True):
