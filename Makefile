@@ -7,6 +7,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KEEP ?= 0
+# Processes that share the tests out by file; much of what they do is waiting for other processes.
+WORKERS ?= 3
 # Every extra but tflite-legacy, which needs numpy<2 and so an environment of its own.
 LOCKED := onnx tflite hub models bench dev
 
@@ -28,7 +30,7 @@ demo: $(STAMP) ## Run the whole loop on this machine and show it (KEEP=1 leaves 
 	@$(BIN)/python -m tests.acceptance.demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 test: $(STAMP) system-tools ## Run every suite, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 soak: $(STAMP) ## Run the long load tests and show their figures: 100 swaps and 10 crashes under persistent clients
 	$(BIN)/python -m pytest -m soak -s $(ARGS)

@@ -209,6 +209,11 @@ async def test_a_runner_is_swapped_behind_the_front_and_one_that_dies_is_replace
     assert "4" in await asking
     os.kill(fresh.pid, signal.SIGKILL)
     await fresh.exited
+    async with asyncio.timeout(30):
+        while not await with_triton(
+            address, lambda client: client.is_model_ready("alpha")
+        ):  # its successor loads
+            await asyncio.sleep(0.02)
     answer = await with_triton(address, lambda client: infer(client, "alpha"))
     np.testing.assert_allclose(answer, tiny.expected(X), rtol=1e-5)
 
