@@ -25,6 +25,7 @@ from agent.service.downloads import ArtifactDownloader, TransferPolicy
 from agent.service.hold import Hold, load_hold
 from agent.service.installer import Installer
 from agent.service.models import Models, Wanted
+from agent.service.patching import PatchingDownloader
 from agent.service.recorder import TelemetryRecorder
 from agent.service.reporting import deployment_reports, serving_report
 from agent.service.sink import RateLimit
@@ -101,7 +102,9 @@ class Device:
             config,
             parts.state,
             parts.artifacts,
-            Installer(self._downloader, self._choose),
+            Installer(
+                PatchingDownloader(self._downloader, parts.artifacts, self._tell_of_patch), self._choose
+            ),
             self._recorder,
             runtimes=parts.runtimes,
             transfers=transfers,
@@ -298,6 +301,23 @@ class Device:
             outbox=await self._parts.outbox.report(),
             errors=dict(sorted(self._errors.items())),
             refusal=self._desired.refusal,
+        )
+
+    def _tell_of_patch(
+        self, severity: telemetry.Severity, kind: str, text: str, assignment: VerifiedAssignment
+    ) -> None:
+        if severity != "info":
+            self._count(kind)
+        self._recorder.record_soon(
+            telemetry.Event(
+                time=self._parts.clock(),
+                severity=severity,
+                kind=kind,
+                text=text,
+                model=assignment.model,
+                release=assignment.release,
+                deployment=assignment.assignment.deployment,
+            )
         )
 
     def _count(self, kind: str) -> None:

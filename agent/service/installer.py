@@ -10,11 +10,10 @@ from agent.core.judgement import Choice
 from agent.core.slots import InstalledRelease, StandbyVariant
 from agent.errors import ReleaseError
 from agent.protocol.errors import NewerSchemaError, ProtocolError
-from agent.protocol.ids import Digest
 from agent.protocol.manifest import ArtifactRef, Manifest, Variant, decode_manifest
 from agent.protocol.state import Reason
 from agent.protocol.verification import ReleaseFile, VerifiedAssignment
-from agent.service.ports import Downloader
+from agent.service.patching import PatchingDownloader
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +21,18 @@ ChooseVariant = Callable[[Manifest, VerifiedAssignment, tuple[str, ...]], "Choic
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Decode a stored manifest.
+    """Decode a stored manifest; raises like :func:`parse_manifest`."""
+    return parse_manifest(path.read_bytes())
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Decode a manifest.
 
     Raises:
         ReleaseError: it breaks the contract; the reason names the field.
     """
     try:
-        return decode_manifest(path.read_bytes())
+        return decode_manifest(data)
     except NewerSchemaError as error:
         raise ReleaseError(Reason(code="newer-schema", text=str(error))) from error
     except ProtocolError as error:
@@ -38,7 +42,7 @@ def read_manifest(path: Path) -> Manifest:
 class Installer:
     """Brings the files of a release onto the device; what it returns is complete and verified."""
 
-    def __init__(self, downloader: Downloader, choose: ChooseVariant) -> None:
+    def __init__(self, downloader: PatchingDownloader, choose: ChooseVariant) -> None:
         self._downloader = downloader
         self._choose = choose
 
@@ -47,13 +51,14 @@ class Installer:
     ) -> InstalledRelease:
         """Fetch what is missing; resumes where an earlier call stopped.
 
-        ``progress`` is told how many of how many bytes are here.
+        ``progress`` is told how many of how many bytes that travel are here: a patch's where one leads to a file.
 
         Raises:
             ReleaseError: the release can't be installed here.
         """
         signed = assignment.manifest
-        path = await self._downloader.obtain(Digest(signed.sha256), signed.size, lambda _: None)
+        named = ArtifactRef(filename=signed.filename, sha256=signed.sha256, size=signed.size)
+        path = await self._downloader.obtain(named, assignment, lambda _done, _total: None)
         manifest = read_manifest(path)
         _check_identity(manifest, assignment)
         _check_files(manifest.artifacts(), assignment.files)
@@ -62,8 +67,8 @@ class Installer:
             raise ReleaseError(choice)
         variant = choice.variant
         needed = [variant.artifact, manifest.golden.artifact, manifest.drift_reference]
-        await self._fetch(needed, progress)
-        standby, chosen = await self._fetch_standby(choice)
+        await self._fetch(needed, assignment, progress)
+        standby, chosen = await self._fetch_standby(choice, assignment)
         if standby is not None:
             needed.append(standby.artifact)
         return InstalledRelease(
@@ -82,31 +87,38 @@ class Installer:
             chosen=chosen,
         )
 
-    async def _fetch_standby(self, choice: Choice) -> tuple[Variant | None, Reason]:
+    async def _fetch_standby(
+        self, choice: Choice, assignment: VerifiedAssignment
+    ) -> tuple[Variant | None, Reason]:
         """The standby, and why the variant was chosen; a release is complete without the one, so it is not refused."""
         standby = choice.standby
         if standby is None:
             return None, choice.reason
         try:
-            await self._fetch([standby.artifact], lambda _done, _total: None)
+            await self._fetch([standby.artifact], assignment, lambda _done, _total: None)
         except ReleaseError as error:
             log.warning("no standby", extra={"variant": standby.name, "why": error.reason.text})
             text = f"{choice.reason.text}; {standby.name} is not kept beside it: {error.reason.text}"
             return None, replace(choice.reason, text=text)
         return standby, choice.reason
 
-    async def _fetch(self, needed: Sequence[ArtifactRef], progress: Callable[[int, int], None]) -> None:
-        total = sum(ref.size for ref in needed)
-        before = 0
-        for ref in needed:
-            done = before
+    async def _fetch(
+        self,
+        needed: Sequence[ArtifactRef],
+        assignment: VerifiedAssignment,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        done = [0] * len(needed)
+        total = [await self._downloader.expected_bytes(ref, assignment.files) for ref in needed]
+        for place, ref in enumerate(needed):
 
-            def report(bytes_here: int, done: int = done) -> None:
-                progress(done + bytes_here, total)
+            def report(here: int, of: int, place: int = place) -> None:
+                done[place], total[place] = here, of
+                progress(sum(done), sum(total))
 
-            await self._downloader.obtain(Digest(ref.sha256), ref.size, report)
-            before += ref.size
-        progress(total, total)
+            await self._downloader.obtain(ref, assignment, report)
+            done[place] = total[place]
+        progress(sum(total), sum(total))
 
 
 def _check_identity(manifest: Manifest, assignment: VerifiedAssignment) -> None:

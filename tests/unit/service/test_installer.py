@@ -16,7 +16,9 @@ from agent.protocol.ids import Digest
 from agent.protocol.manifest import ArtifactRef, Manifest
 from agent.protocol.state import Assignment, Reason, ShadowPolicy, VariantPolicy
 from agent.protocol.verification import ReleaseFile, VerifiedAssignment
-from agent.service.installer import Installer, read_manifest
+from agent.service.installer import ChooseVariant, Installer, read_manifest
+from agent.service.patching import PatchingDownloader
+from agent.store.artifacts import ArtifactStore
 from tests.contract.protocol.samples import MANIFEST
 
 CHOSEN = "onnx-int8"
@@ -39,17 +41,17 @@ class Shelf:
     """A ``Downloader``: bytes by digest, handed out in two steps of progress."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self.asked: list[str] = []
 
     def put(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
-        (self._folder / digest).write_bytes(data)
+        (self.folder / digest).write_bytes(data)
         return digest
 
     async def obtain(self, digest: Digest, size: int, progress: Callable[[int], None]) -> Path:
         self.asked.append(digest)
-        path = self._folder / digest
+        path = self.folder / digest
         if not path.exists():
             raise ReleaseError(Reason(code="fetch-failed", text=f"{digest} is not there"))
         assert path.stat().st_size == size
@@ -111,18 +113,22 @@ def choose_with_standby(
     return Choice(variant=manifest.variant(CHOSEN), reason=WHY, standby=manifest.variant(STANDBY))
 
 
+def installer(shelf: Shelf, choosing: ChooseVariant = choose) -> Installer:
+    """No artifact is stored yet, so nothing comes by patches."""
+    store = ArtifactStore(shelf.folder / "store", quota_bytes=10**9)
+    return Installer(PatchingDownloader(shelf, store, lambda *_: None), choosing)
+
+
 async def refusal(shelf: Shelf, assignment: VerifiedAssignment) -> Reason:
     with pytest.raises(ReleaseError) as error:
-        await Installer(shelf, choose).install(assignment, (), lambda _done, _total: None)
+        await installer(shelf).install(assignment, (), lambda _done, _total: None)
     return error.value.reason
 
 
 async def test_a_release_is_complete_when_it_is_returned(shelf: Shelf) -> None:
     release = Release(shelf)
     told: list[tuple[int, int]] = []
-    installed = await Installer(shelf, choose).install(
-        release.assignment, (), lambda *both: told.append(both)
-    )
+    installed = await installer(shelf).install(release.assignment, (), lambda *both: told.append(both))
     assert (installed.model, installed.release, installed.variant) == ("digits", 2, CHOSEN)
     assert installed.deployment == "d2"
     assert installed.variant_policy is VariantPolicy.SMALLEST
@@ -132,14 +138,14 @@ async def test_a_release_is_complete_when_it_is_returned(shelf: Shelf) -> None:
     needed = [release.digests[name] for name in ("student.onnx", "golden.msgpack", "reference.json")]
     assert installed.files == (release.assignment.manifest.sha256, *needed)
     assert shelf.asked == list(installed.files), "the manifest first; evidence stays on the hub"
-    total = sum(len((shelf._folder / digest).read_bytes()) for digest in needed)
+    total = sum(len((shelf.folder / digest).read_bytes()) for digest in needed)
     assert told == sorted(told)
     assert (told[0][0] > 0, told[-1]) == (True, (total, total))
 
 
 async def test_the_standby_is_fetched_last_and_kept_with_the_release(shelf: Shelf) -> None:
     release = Release(shelf)
-    installed = await Installer(shelf, choose_with_standby).install(
+    installed = await installer(shelf, choose_with_standby).install(
         release.assignment, (), lambda _done, _total: None
     )
     digest = release.digests["student.tflite"]
@@ -156,7 +162,7 @@ async def test_a_release_is_installed_without_a_standby_that_cant_be_had(
 ) -> None:
     release = Release(shelf)
     (tmp_path / release.digests["student.tflite"]).unlink()
-    installed = await Installer(shelf, choose_with_standby).install(
+    installed = await installer(shelf, choose_with_standby).install(
         release.assignment, (), lambda _done, _total: None
     )
     assert installed.standby is None
@@ -175,7 +181,7 @@ async def test_the_choice_knows_what_was_tried(shelf: Shelf) -> None:
         return Reason(code="no-variant", text="none is left")
 
     with pytest.raises(ReleaseError, match="none is left") as error:
-        await Installer(shelf, none_left).install(
+        await installer(shelf, none_left).install(
             release.assignment, ("onnx-fp32",), lambda _done, _total: None
         )
     assert error.value.reason.code == "no-variant"
