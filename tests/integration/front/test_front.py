@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -209,12 +210,14 @@ async def test_a_runner_is_swapped_behind_the_front_and_one_that_dies_is_replace
     assert "4" in await asking
     os.kill(fresh.pid, signal.SIGKILL)
     await fresh.exited
-    async with asyncio.timeout(30):
-        while not await with_triton(
-            address, lambda client: client.is_model_ready("alpha")
-        ):  # its successor loads
-            await asyncio.sleep(0.02)
-    answer = await with_triton(address, lambda client: infer(client, "alpha"))
+
+    def infer_when_ready(client: triton.InferenceServerClient) -> np.ndarray:
+        deadline = time.monotonic() + 30
+        while not client.is_model_ready("alpha") and time.monotonic() < deadline:
+            time.sleep(0.02)  # its successor loads
+        return infer(client, "alpha")
+
+    answer = await with_triton(address, infer_when_ready)
     np.testing.assert_allclose(answer, tiny.expected(X), rtol=1e-5)
 
 
