@@ -50,7 +50,10 @@ class DeviceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     runtime_dir: str = "/run/edgeward"
     """Sockets; may vanish at a reboot."""
     artifact_bytes: PositiveInt = 2 * 1024 * 1024 * 1024
-    """Bound of all model files together, bytes."""
+    """Bound of all model files together, bytes: what serves, what can be gone back to, and what is on its way."""
+    rehash: Literal["always", "changed"] = "always"
+    """A model's files are hashed before each start of a process that loads them. ``changed``: once after a start of the
+    agent, and where a file's inode, size or times have changed since; spares slow disks, and does not see rot between."""
 
 
 class TlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -251,7 +254,7 @@ class UpdatesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     minimum_battery_percent: Annotated[float, Meta(ge=0, le=100)] = 20.0
     """Charge under which a device that is not plugged in installs nothing. A device without a battery is on mains."""
     maximum_temperature_c: Annotated[float, Meta(gt=0, le=200)] | None = None
-    """Nothing is installed while the hottest sensor that the kernel names is above it, °C. Not set: at any temperature."""
+    """Nothing is installed while the processor is hotter, °C. Not set, or where the kernel knows no temperature: at any."""
 
 
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -178,7 +178,9 @@ async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
     stack.push_async_callback(trust.close)
     database = await Database.open(config.state / "telemetry.db", writer)
     stack.push_async_callback(database.close)
-    artifacts = ArtifactStore(config.state / "artifacts", quota_bytes=config.device.artifact_bytes)
+    artifacts = ArtifactStore(
+        config.state / "artifacts", quota_bytes=config.device.artifact_bytes, rehash=config.device.rehash
+    )
     await asyncio.to_thread(artifacts.sweep)
     boot = secrets.token_hex(8)
     return Parts(

@@ -9,12 +9,15 @@ from agent.core.slots import InstalledRelease
 from agent.errors import ReleaseError
 from agent.protocol.manifest import Manifest
 from agent.protocol.state import Measurement, Reason
-from agent.service.installer import read_manifest
+from agent.service.installer import parse_manifest
 from agent.service.surroundings import Surroundings
+from agent.store.errors import MissingArtifactError
 from agent.supervisor.model_server import ModelServer
 from agent.supervisor.outcomes import ProbeMeasurement
 from agent.supervisor.runner_process import RunnerProcess
 from agent.supervisor.specs import RunnerSpec
+
+ARTIFACT_DAMAGED = "artifact-damaged"
 
 
 class Proof(Struct, frozen=True, kw_only=True):
@@ -44,24 +47,31 @@ class Prover:
         """Held while a runner is being proven: two at once would measure each other."""
 
     async def manifest(self, release: InstalledRelease) -> Manifest:
-        """The stored manifest of ``release``; raises what :func:`agent.service.installer.read_manifest` raises."""
-        return await asyncio.to_thread(read_manifest, self._around.artifacts.path(release.manifest))
+        """The stored manifest of ``release``, its bytes checked.
+
+        Raises:
+            ReleaseError: it is missing, damaged, or breaks the contract.
+        """
+        try:
+            data = await asyncio.to_thread(self._around.artifacts.read, release.manifest)
+        except MissingArtifactError as error:
+            raise _damaged(release, "manifest") from error
+        return parse_manifest(data)
 
     async def start(
         self, release: InstalledRelease, manifest: Manifest, *, essential: bool = False
     ) -> RunnerProcess:
-        """Start a runner for ``release`` on its private socket; its file is hashed again before it is loaded.
+        """Start a runner for ``release`` on its private socket; its files are checked again before they are loaded.
 
         ``essential``: it is committed, so it is never refused for want of memory.
 
         Raises:
-            ReleaseError: the file is missing or damaged.
+            ReleaseError: a file is missing or damaged.
             SupervisorError: it does not start.
         """
         artifacts, config = self._around.artifacts, self._around.config
-        if not await asyncio.to_thread(artifacts.verify, release.artifact):
-            text = f"the file of variant {release.variant} is missing or damaged on this device"
-            raise ReleaseError(Reason(code="artifact-damaged", text=text))
+        await self._require(release, release.artifact, f"file of variant {release.variant}")
+        await self._require(release, manifest.drift_reference.sha256, "drift reference")
         budget = manifest.budgets.get(config.device.hardware_class)
         spec = RunnerSpec(
             model=release.model,
@@ -90,8 +100,10 @@ class Prover:
         """Have ``runner`` compare golden outputs and time itself, and judge it by the budget of this hardware class.
 
         Raises:
+            ReleaseError: the golden vectors are missing or damaged.
             SupervisorError: it could not be measured.
         """
+        await self._require(release, manifest.golden.artifact.sha256, "golden vectors")
         probe, hardware_class = self._around.config.probe, self._around.config.device.hardware_class
         budget = manifest.budgets[hardware_class]
         measured = await runner.probe(
@@ -105,6 +117,15 @@ class Prover:
             measurement=_measurement(release, manifest, measured, hardware_class),
             against=judge_probe(measured.report, measured.peak_pss_mib, budget, manifest.golden),
         )
+
+    async def _require(self, release: InstalledRelease, digest: str, what: str) -> None:
+        if not await asyncio.to_thread(self._around.artifacts.intact, digest):
+            raise _damaged(release, what)
+
+
+def _damaged(release: InstalledRelease, what: str) -> ReleaseError:
+    text = f"the {what} of release {release.release} is missing or damaged on this device"
+    return ReleaseError(Reason(code=ARTIFACT_DAMAGED, text=text))
 
 
 def reason_of(error: Exception) -> Reason:

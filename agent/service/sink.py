@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from agent.service.transfers import Flow
-from agent.store.artifacts import PartialArtifact
+from agent.store.partial import PartialArtifact
 from agent.transport.errors import NoAnswerError, StuckError
 from agent.transport.rate import MinimumRate, TokenBucket
 

@@ -4,7 +4,9 @@
 
     StoreError
     ├── QuotaExceededError      no room for an artifact within the byte quota
+    ├── DiskFullError           no room for an artifact on the disk
     ├── ArtifactError           an artifact is not what it should be
+    │   ├── MissingArtifactError  it is not on this device, or damaged
     │   └── HashMismatchError   its bytes do not have the digest they were fetched for
     ├── SchemaMissingError      a database without the tables this program needs
     ├── NotInitialisedError     a store that enrolment has not filled yet
@@ -21,8 +23,16 @@ class QuotaExceededError(StoreError):
     """There is no room for an artifact within the byte quota."""
 
 
+class DiskFullError(StoreError):
+    """There is no room for an artifact on the disk, though the quota would allow it."""
+
+
 class ArtifactError(StoreError):
     """An artifact is not what it should be."""
+
+
+class MissingArtifactError(ArtifactError):
+    """An artifact that is to be used is not on this device, or its bytes are damaged."""
 
 
 class HashMismatchError(ArtifactError):

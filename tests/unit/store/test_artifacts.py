@@ -1,10 +1,20 @@
+import errno
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from agent.store import artifacts as artifacts_module
 from agent.store.artifacts import ArtifactStore
-from agent.store.errors import ArtifactError, HashMismatchError, QuotaExceededError
+from agent.store.errors import (
+    ArtifactError,
+    DiskFullError,
+    HashMismatchError,
+    MissingArtifactError,
+    QuotaExceededError,
+)
 
 CONTENT = b"model bytes" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -109,3 +119,166 @@ def test_sweep_removes_strangers_and_leaves_artifacts(store: ArtifactStore, tmp_
 def test_a_digest_that_is_none_is_refused(store: ArtifactStore, digest: str) -> None:
     with pytest.raises(ArtifactError, match="64 lower-case hexadecimal digits"):
         store.path(digest)
+
+
+def digest_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_what_is_reserved_is_not_collected_until_it_is_let_go(store: ArtifactStore) -> None:
+    digest = store.add(b"base")
+    with store.reserve({digest: 4}), store.reserve({digest: 4}):
+        assert store.remove_unreferenced([]) == []
+        store.remove(digest)
+        assert store.has(digest)
+    assert store.remove_unreferenced([]) == [digest]
+
+
+def test_an_artifact_that_is_being_fetched_is_not_collected(store: ArtifactStore) -> None:
+    with store.partial(DIGEST, len(CONTENT)) as partial:
+        partial.append(CONTENT[:5_000])
+        assert store.remove_unreferenced([]) == []
+        partial.append(CONTENT[5_000:])
+        partial.finish()
+    assert store.remove_unreferenced([]) == [DIGEST]
+
+
+def test_a_patch_its_base_and_its_result_are_reserved_together(store: ArtifactStore) -> None:
+    base = store.add(b"b" * 12_000)
+    patch, result = digest_of(b"patch"), digest_of(b"result")
+    with store.reserve({base: 12_000, patch: 3_000, result: 12_000}):
+        room = store.room()
+        assert (room.used_bytes, room.promised_bytes, room.free_bytes) == (12_000, 15_000, 3_000)
+        with pytest.raises(QuotaExceededError, match="3001 bytes do not fit, 27000 of the 30000"):
+            store.partial(DIGEST, 3_001)
+        store.partial(DIGEST, 3_000).discard()
+        with store.partial(result, 12_000) as partial:  # within what is reserved
+            partial.append(b"r" * 4_000)
+            assert store.room().promised_bytes == 11_000
+    assert store.room().free_bytes == 30_000 - 12_000 - 4_000
+    with (
+        pytest.raises(QuotaExceededError, match="2 artifacts: 20000 bytes do not fit, 16000"),
+        store.reserve({DIGEST: 8_000, patch: 12_000}),
+    ):
+        pass
+
+
+def test_two_fetches_at_once_are_not_promised_the_same_room(store: ArtifactStore) -> None:
+    with store.partial(DIGEST, 20_000), pytest.raises(QuotaExceededError, match="20000 of the 30000"):
+        store.partial(digest_of(b"other"), 11_000)
+    store.partial(digest_of(b"other"), 11_000).discard()
+
+
+def test_what_is_here_needs_no_room_even_where_the_quota_was_lowered(tmp_path: Path) -> None:
+    digest = ArtifactStore(tmp_path, quota_bytes=100).add(b"x" * 80)
+    store = ArtifactStore(tmp_path, quota_bytes=10)
+    with store.reserve({digest: 80}):
+        assert store.room().free_bytes == 0
+    with pytest.raises(QuotaExceededError):
+        store.partial(DIGEST, 1)
+
+
+def test_a_disk_with_less_room_than_the_quota_is_said_before_a_byte_is_fetched(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts_module, "_disk_free", lambda _folder: 9_999)
+    with pytest.raises(DiskFullError, match="10000 bytes are still to come, 9999 are free"):
+        store.partial(DIGEST, 10_000)
+    store.partial(DIGEST, 9_999).discard()
+
+
+def test_a_reservation_ends_with_an_error_too(store: ArtifactStore) -> None:
+    partial = store.partial(DIGEST, 5)
+    partial.append(b"other")
+    with pytest.raises(HashMismatchError):
+        partial.finish()
+    partial = store.partial(DIGEST, 5)
+    partial.close()
+    partial.close()
+    assert store.room().promised_bytes == 0
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are hashed from now on."""
+    hashed: list[str] = []
+    hash_file = artifacts_module.hash_file
+
+    def hash_and_count(path: Path) -> str:
+        hashed.append(path.name)
+        return hash_file(path)
+
+    monkeypatch.setattr(artifacts_module, "hash_file", hash_and_count)
+    return hashed
+
+
+def test_always_hashes_before_each_load(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = store.add(b"good")
+    hashed = counting(monkeypatch)
+    assert store.intact(digest)
+    assert store.intact(digest)
+    assert hashed == [digest, digest]
+
+
+def overwrite(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_bytes(b"gooe")
+
+
+def overwrite_secretly(path: Path) -> None:
+    """Same size, and the time of the last write set back; the time of the change can't be."""
+    before = path.stat()
+    overwrite(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def replace_file(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(b"gooe")
+    other.replace(path)
+
+
+@pytest.mark.parametrize("harm", [overwrite, overwrite_secretly, replace_file])
+def test_changed_hashes_once_and_again_after_any_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path], None]
+) -> None:
+    digest = ArtifactStore(tmp_path, quota_bytes=100).add(b"good")
+    store = ArtifactStore(tmp_path, quota_bytes=100, rehash="changed")
+    hashed = counting(monkeypatch)
+    assert store.intact(digest)
+    assert store.intact(digest)
+    assert hashed == [digest], "once after a start"
+    harm(store.path(digest))
+    assert not store.intact(digest)
+    assert not store.has(digest)
+    assert not store.intact(digest)
+
+
+def test_reading_gives_the_bytes_that_were_checked_or_none(store: ArtifactStore) -> None:
+    digest = store.add(b"good")
+    assert store.read(digest) == b"good"
+    overwrite(store.path(digest))
+    with pytest.raises(MissingArtifactError, match=f"{digest}: missing or damaged"):
+        store.read(digest)
+    assert not store.has(digest)
+    with pytest.raises(MissingArtifactError):
+        store.read(digest)
+
+
+def test_a_file_whose_blocks_are_lost_is_damaged_one_that_may_not_be_read_is_an_error(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = store.add(b"good")
+
+    def fail(number: int) -> None:
+        def hash_file(path: Path) -> str:
+            raise OSError(number, os.strerror(number), str(path))
+
+        monkeypatch.setattr(artifacts_module, "hash_file", hash_file)
+
+    fail(errno.EMFILE)
+    with pytest.raises(OSError, match="Too many open files"):
+        store.verify(digest)
+    assert store.has(digest)
+    fail(errno.EIO)
+    assert not store.verify(digest)
+    assert not store.has(digest)
