@@ -7,7 +7,9 @@ from msgspec import Meta, Struct
 from agent.protocol.ids import Count, Sha256, UnixTime
 from agent.protocol.limits import BLOCK_BYTES
 
-MetadataName = Annotated[str, Meta(pattern=r"^(?:[1-9][0-9]{0,9}\.)?[a-z0-9][a-z0-9._-]{0,63}\.json$(?!\n)")]
+METADATA_NAME_PATTERN = r"^(?:[1-9][0-9]{0,9}\.)?[A-Za-z0-9._~%-]{1,128}\.json$(?!\n)"
+"""A role's name is quoted as in a URL, so that none can be a path."""
+MetadataName = Annotated[str, Meta(pattern=METADATA_NAME_PATTERN)]
 """``timestamp.json``, ``3.root.json``, ``7.digits.json``, …"""
 
 
@@ -60,6 +62,8 @@ class Location(Struct, frozen=True, kw_only=True, tag="location"):
     id: int
     url: Annotated[str, Meta(max_length=4096)]
     """``https://…``, signed; ``http://`` on loopback alone."""
+    etag: Annotated[str, Meta(max_length=256)] | None = None
+    """That the file has there, quotes included."""
     expires: UnixTime
 
 

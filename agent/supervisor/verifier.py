@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from agent.protocol.errors import MessageTooLargeError
 from agent.protocol.limits import MAX_METADATA_BYTES
 from agent.protocol.state import Reason
+from agent.protocol.transfer import METADATA_NAME_PATTERN
 from agent.protocol.verification import (
     FetchedMetadata,
     FetchMetadata,
@@ -29,8 +30,7 @@ _MAXIMUM_FETCHES = 600
 """python-tuf follows at most 256 new roots; the rest is timestamp, snapshot, targets and a role a model."""
 
 _GOODBYE_SECONDS = 1.0
-_METADATA_NAME = re.compile(r"^(?:[1-9][0-9]{0,9}\.)?[a-z0-9][a-z0-9._-]{0,63}\.json$")
-"""As :data:`agent.protocol.transfer.MetadataName`."""
+_METADATA_NAME = re.compile(METADATA_NAME_PATTERN)
 
 
 async def verify(

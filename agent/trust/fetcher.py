@@ -7,6 +7,7 @@ from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
 from tuf.ngclient import FetcherInterface
 
 from agent.protocol.limits import MAX_METADATA_BYTES
+from agent.protocol.transfer import METADATA_NAME_PATTERN
 from agent.protocol.verification import FetchedMetadata
 from agent.trust.errors import MALFORMED, RefusedError, UnreachableError
 
@@ -16,7 +17,7 @@ NOT_FOUND = 404
 Fetch = Callable[[str, int], FetchedMetadata]
 """File name and the most bytes it may have → the parent's answer."""
 
-_NAME = re.compile(r"(?:[1-9][0-9]{0,9}\.)?[a-z0-9][a-z0-9._-]{0,63}\.json")
+_NAME = re.compile(METADATA_NAME_PATTERN)
 
 
 class ParentFetcher(FetcherInterface):

@@ -8,13 +8,15 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 
 from agent.protocol.ids import LARGEST_NUMBER
 from agent.protocol.limits import MAX_METADATA_BYTES
+from agent.protocol.state import RoleExpiry
 from agent.trust.director import FILE as DIRECTOR_FILE
 from agent.trust.director import ISSUED_FIELD, read_issued
 from agent.trust.errors import MALFORMED, RefusedError, as_trust_error
@@ -35,7 +37,8 @@ HISTORY = "root_history"
 """Where the updater looks for the chain of roots."""
 
 _STORED_ROOT = re.compile(r"[1-9][0-9]{0,9}\.root\.json")
-_STORED_ROLE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\.json")
+_STORED_ROLE = re.compile(r"[A-Za-z0-9._~%-]{1,128}\.json")
+"""Role names are quoted, so that none can be a path."""
 
 
 class TrustedRepository:
@@ -102,7 +105,7 @@ class TrustedRepository:
             self._accept_what_holds()
         root = self._trusted.root
         for role in (Root.type, *TOP_LEVEL):
-            self._marks.check(role, KeySet.of(root, role), self._trusted[role].version)
+            self._marks.check(self.mark_name(role), KeySet.of(root, role), self._trusted[role].version)
 
     def model_role(self, model: str, path: str) -> Targets:
         """The verified role of ``model``, found by looking up one of its target paths.
@@ -115,27 +118,60 @@ class TrustedRepository:
         delegated = delegation(self.targets, model)
         if not delegated.is_delegated_path(path):
             raise RefusedError(MALFORMED, f"{path}: not a path of {model}")
-        try:
-            self._updater.get_targetinfo(path)
-        except EOFError:
-            raise
-        except Exception as error:  # as in refresh
-            raise as_trust_error(error, f"the approved releases of {model}") from error
+        self._walk(path, f"the approved releases of {model}")
         if not self._trusted.contains(model, Targets.type):
             raise RefusedError(MALFORMED, f"{path}: another role than {model} answers for it")
         role = self._trusted[model]
         if not isinstance(role, Targets):
             raise RefusedError(MALFORMED, f"{model} is {role.type} metadata, not targets")
-        keys = KeySet.of(self.targets, model)
-        self._marks.check(model, keys, role.version)
-        self._accept(model, keys, role.version)
+        self._accept_delegated(Targets.type, model)
+        return role
+
+    def find(self, path: str) -> TargetFile | None:
+        """What the repository says of any target path, delegations followed as the TUF specification says; None: nothing.
+
+        A device asks for its models' roles alone (:meth:`model_role`); this is for repositories that are not Edgeward's.
+
+        Raises:
+            TrustError: a role on the way was refused, or the repository could not be asked.
+        """
+        before = self._delegations()
+        try:
+            return self._walk(path, path)
+        finally:
+            for delegator, role in sorted(self._delegations() - before):
+                self._accept_delegated(delegator, role)
+
+    def _walk(self, path: str, what: str) -> TargetFile | None:
+        try:
+            return self._updater.get_targetinfo(path)
+        except EOFError:
+            raise
+        except Exception as error:  # as in refresh
+            raise as_trust_error(error, what) from error
+
+    def _delegations(self) -> set[tuple[str, str]]:
+        """(delegator, role) of every targets role that was verified."""
+        pairs = self._trusted._trusted_delegations  # noqa: SLF001 - as reference_time
+        return {pair for pair in pairs if pair[0] != Root.type}
+
+    def _accept_delegated(self, delegator: str, role: str) -> None:
+        by, signed = self._trusted[delegator], self._trusted[role]
+        if not isinstance(by, Targets):
+            raise RefusedError(MALFORMED, f"{role}: delegated by {delegator}, which is {by.type} metadata")
+        keys = KeySet.of(by, role)
+        self._marks.check(self.mark_name(role), keys, signed.version)
+        self._accept(role, keys, signed.version)
+
+    def mark_name(self, role: str) -> str:
+        """Under which name the version mark of a role is kept."""
         return role
 
     def changed_files(self) -> dict[str, bytes]:
         """Accepted files that differ from the stored ones."""
         files = {path.name: path.read_bytes() for path in sorted((self._folder / HISTORY).iterdir())}
         for role in sorted(self._accepted):
-            path = self._folder / f"{role}.json"
+            path = self._folder / f"{quote(role, '')}.json"
             if path.exists():
                 files[path.name] = path.read_bytes()
         files.pop(self._bootstrap_file, None)
@@ -149,6 +185,15 @@ class TrustedRepository:
         issued = read_issued(timestamp.unrecognized_fields.get(ISSUED_FIELD), timestamp.expires)
         return None if issued is None else self.capped(issued)
 
+    def expiry(self) -> tuple[RoleExpiry, ...]:
+        """Until when each verified role holds; also of one that has expired, where that is why a check ended."""
+        delegated = sorted({role for _, role in self._delegations()})
+        return tuple(
+            RoleExpiry(role=role, expires=self._trusted[role].expires.timestamp())
+            for role in (Root.type, *TOP_LEVEL, *delegated)
+            if role in self._trusted
+        )
+
     def capped(self, moment: float) -> float:
         """At most the root's expiry: a stolen online key can't push a device's clock beyond it."""
         return min(moment, self._trusted.root.expires.timestamp())
@@ -156,18 +201,20 @@ class TrustedRepository:
     def _accept_what_holds(self) -> None:
         root = self._trusted.root
         keys = KeySet.of(root, Root.type)
-        if root.version < self._marks.floor(Root.type, keys):
+        if root.version < self._marks.floor(self.mark_name(Root.type), keys):
             return  # roots are missing, so nothing under this one counts
-        self._marks.record(Root.type, keys, root.version)
+        self._marks.record(self.mark_name(Root.type), keys, root.version)
         for role in TOP_LEVEL:
             signed = self._trusted.get(role)
             keys = KeySet.of(root, role)
-            if signed is None or not self._marks.floor(role, keys) <= signed.version <= LARGEST_NUMBER:
+            if signed is None:
+                return
+            if not self._marks.floor(self.mark_name(role), keys) <= signed.version <= LARGEST_NUMBER:
                 return
             self._accept(role, keys, signed.version)
 
     def _accept(self, role: str, keys: KeySet, version: int) -> None:
-        self._marks.record(role, keys, version)
+        self._marks.record(self.mark_name(role), keys, version)
         self._accepted.add(role)
 
 

@@ -38,7 +38,7 @@ def test_no_names(name: str) -> None:
         (
             MetadataName,
             "3.root.json",
-            ["root", "../root.json", "3.root.json\n", "a/b.json", "Root.json"],
+            ["root", "../root.json", "3.root.json\n", "a/b.json", "?.json"],
         ),
     ],
 )

@@ -6,9 +6,9 @@ import pytest
 from msgspec import Meta
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError
 
-from agent.protocol import manifest, transfer
+from agent.protocol import manifest
 from agent.protocol.verification import FetchedMetadata
-from agent.trust import fetcher, releases
+from agent.trust import releases
 from agent.trust.errors import RefusedError, TrustError, UnreachableError, as_trust_error
 from agent.trust.fetcher import BASE_URL, ParentFetcher
 
@@ -51,10 +51,15 @@ def test_one_byte_too_many_is_refused() -> None:
         answering(FetchedMetadata(data=b"xx")).download_bytes(BASE_URL + "timestamp.json", 1)
 
 
-@pytest.mark.parametrize("name", ["../x.json", "x", "a/b.json", "TIMESTAMP.json", "x.json\n"])
+@pytest.mark.parametrize("name", ["../x.json", "x", "a/b.json", "?.json", "a b.json", f"{'a' * 129}.json", "x.json\n"])
 def test_a_name_that_the_hub_can_not_have_is_never_asked_for(name: str) -> None:
     with pytest.raises(RefusedError, match="not a metadata file name"):
         answering(FetchedMetadata(data=b"")).download_bytes(BASE_URL + name, 9)
+
+
+@pytest.mark.parametrize("name", ["7.Team-A.json", "1...%2Frole.json", "%3F.json"])
+def test_a_quoted_role_name_is_asked_for_as_it_is(name: str) -> None:
+    assert answering(FetchedMetadata(data=b"x")).download_bytes(BASE_URL + name, 9) == b"x"
 
 
 def test_any_other_error_is_a_refusal_with_words() -> None:
@@ -69,8 +74,7 @@ def test_a_full_disk_is_no_verdict_on_the_hub() -> None:
     assert error.reason.code == "verifier-error"
 
 
-def test_patterns_are_the_wire_contracts() -> None:
-    assert pattern_of(transfer.MetadataName) == rf"^{fetcher._NAME.pattern}$(?!\n)"
+def test_the_pattern_of_file_names_is_the_wire_contracts() -> None:
     assert pattern_of(manifest.Filename) == rf"^{releases.FILENAME_PATTERN}$(?!\n)"
 
 
