@@ -92,6 +92,7 @@ def _read_line(connection: socket.socket) -> bytes:
 
 _NEXT_STEPS = {
     "nothing-to-roll-back": "see what the device keeps: edgeward models",
+    "nothing-to-accept": "see what is under way, and what it waits for: edgeward plan",
     "busy": "see what is under way: edgeward plan",
     "too-large": "ask for fewer: --limit N",
     "internal": "see the log: journalctl -u edgeward-agent",

@@ -132,11 +132,31 @@ def _deployment(deployment: DeploymentReport) -> list[Finding]:
             )
         ]
     if deployment.waiting_for is not None:
-        return [_notice(f"{name} waits: {deployment.waiting_for.text}", "see edgeward plan")]
+        return [_notice(f"{name} waits: {deployment.waiting_for.text}", _way_on(deployment))]
     if deployment.phase not in (Phase.COMMITTED, Phase.SUPERSEDED):
         how_far = deployment.phase.value if deployment.progress is None else fetching(deployment.progress)
         return [_notice(f"{name} is being installed: {how_far}", "nothing; it takes a while")]
     return []
+
+
+_WAYS_ON = {
+    "held-on-device": "let updates go on: edgeward resume",
+    "held-by-hub": "nothing here; whoever runs the hub lets it go on",
+    "needs-operator": "when it suits: edgeward accept {model}",
+    "outside-window": "nothing; to install it at once: edgeward accept {model} --now",
+    "clock-not-set": "see why the clock is not set (timedatectl); to install it all the same: edgeward accept {model} --now",
+    "metered-network": "nothing; to download it all the same: edgeward accept {model} --now",
+    "low-battery": "plug it in; to install it all the same: edgeward accept {model} --now",
+    "too-hot": "see what keeps the processor busy; to install it all the same: edgeward accept {model} --now",
+    "low-disk": "make room on the file system of device.state_dir",
+    "on-probation": "nothing; it ends by itself",
+}
+
+
+def _way_on(deployment: DeploymentReport) -> str:
+    """What can be done about what a deployment waits for."""
+    code = "" if deployment.waiting_for is None else deployment.waiting_for.code
+    return _WAYS_ON.get(code, "see edgeward plan").format(model=deployment.model)
 
 
 def _link(status: StatusResult) -> list[Finding]:

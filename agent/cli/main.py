@@ -42,7 +42,11 @@ def _request(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     if reason is not None and len(reason) > 500:  # noqa: PLR2004 - ControlRequest's own bound
         parser.error("argument --reason: at most 500 characters")
     return ControlRequest(
-        method=arguments.method, model=model, limit=getattr(arguments, "limit", None), reason=reason
+        method=arguments.method,
+        model=model,
+        limit=getattr(arguments, "limit", None),
+        reason=reason,
+        now=getattr(arguments, "now", False),
     )
 
 

@@ -64,6 +64,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     rollback.add_argument("model", metavar="MODEL", help="the model's name, as `edgeward models` shows it")
     _reason(rollback)
+    accept = _add(commands, "accept", "Let the update that waits on this device be installed.")
+    which = accept.add_mutually_exclusive_group(required=True)
+    which.add_argument("model", metavar="MODEL", nargs="?", default=None, help="the update of this model")
+    which.add_argument("--all", action="store_true", help="the updates of all models")
+    accept.add_argument(
+        "--now",
+        action="store_true",
+        help="without waiting for a maintenance window, an unmetered network, the battery or the heat",
+    )
     _add(commands, "sync", "Ask the hub for the desired state and send everything that waits, now.")
     return parser
 

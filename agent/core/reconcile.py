@@ -20,6 +20,9 @@ _NONE: Mapping[str, Collection[int]] = {}
 """Nothing is withdrawn."""
 
 
+HELD_BY_HUB = Reason(code="held-by-hub", text="the hub asks to keep what is running")
+
+
 class Action(StrEnum):
     """What is planned for one model."""
 
@@ -223,7 +226,7 @@ def _plan_wanted(state: ModelState, good: VerifiedAssignment, hold: Reason | Non
     if hold is not None:
         return _wait(good, hold)
     if good.assignment.hold:
-        return _wait(good, Reason(code="held-by-hub", text="the hub asks to keep what is running"))
+        return _wait(good, HELD_BY_HUB)
     return PlannedStep(
         action=Action.START,
         model=state.model,

@@ -28,6 +28,7 @@ Method = Literal[
     "hold",
     "resume",
     "rollback",
+    "accept",
     "sync",
     "bundle-install",
     "bundle",
@@ -42,11 +43,13 @@ class ControlRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     v: Literal[1] = 1
     method: Method
     model: Name | None = None
-    """Of ``models``, ``drift`` and ``rollback``, which needs it."""
+    """Of ``models``, ``drift``, ``accept`` (None: every model) and ``rollback``, which needs it."""
     limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT)] | None = None
     """Of ``drift`` and ``events``."""
     reason: Annotated[str, Meta(max_length=500)] | None = None
     """Of ``hold`` and ``rollback``."""
+    now: bool = False
+    """Of ``accept``: without waiting for a maintenance window, an unmetered network, the battery or the heat."""
 
 
 class StatusResult(Struct, frozen=True, kw_only=True, tag="status"):
@@ -158,7 +161,7 @@ class ReceiptResult(Struct, frozen=True, kw_only=True, tag="receipt"):
 
 
 class Done(Struct, frozen=True, kw_only=True, tag="done"):
-    """Answer to ``hold``, ``resume``, ``rollback`` and ``sync``: what was done, in a sentence."""
+    """Answer to ``hold``, ``resume``, ``rollback``, ``accept`` and ``sync``: what was done, in a sentence."""
 
     message: str
 
@@ -179,6 +182,7 @@ ControlErrorCode = Literal[
     "too-large",
     "unknown-model",
     "nothing-to-roll-back",
+    "nothing-to-accept",
     "no-bundle",
     "busy",
     "refused",

@@ -38,10 +38,12 @@ from agent.core.events import (
     VariantRejected,
 )
 from agent.core.judgement import ProbationLevel, choose_variant, judge_probation, judge_shadow
+from agent.core.preconditions import Waiting
 from agent.errors import ReleaseError
 from agent.protocol import telemetry
 from agent.protocol.ids import Sha256
 from agent.protocol.state import Measurement, Phase, Reason, TransferProgress
+from agent.service.gate import Gate
 from agent.service.installer import Installer, read_manifest
 from agent.service.prover import Prover, reason_of
 from agent.service.serving import Serving
@@ -73,6 +75,13 @@ class ModelExecutor:
         self.serving = Serving(server, self._prover, around)
         self._candidate: RunnerProcess | None = None
         self._shadowing = Shadowing(server, around.changed)
+        self.gate = Gate(
+            server.model,
+            around.conditions,
+            gather=around.facts,
+            order=lambda deployment: around.order(server.model, deployment),
+            changed=around.changed,
+        )
         self._deaths: dict[str, Reason] = {}
         self._meter: DeploymentMeter | None = None
 
@@ -82,9 +91,17 @@ class ModelExecutor:
         return None if self._meter is None else self._meter.progress(time.monotonic())
 
     @property
+    def waiting(self) -> Waiting | None:
+        """What keeps the deployment under way from going on: its bytes from coming, the candidate from being activated."""
+        if self.gate.waiting is not None:
+            return self.gate.waiting
+        reason = self._shadowing.state or (None if self._meter is None else self._meter.waiting)
+        return None if reason is None else Waiting(reason=reason)
+
+    @property
     def waiting_for(self) -> Reason | None:
-        """What keeps a proven candidate from being activated, or its bytes from coming."""
-        return self._shadowing.state or (None if self._meter is None else self._meter.waiting)
+        """The reason of :attr:`waiting`."""
+        return None if self.waiting is None else self.waiting.reason
 
     def runner_event(self, event: RunnerEvent) -> None:
         """Called when the active runner died or was replaced."""
@@ -102,7 +119,11 @@ class ModelExecutor:
         files = (command.assignment.manifest, *command.assignment.files)
         meter = self._meter = DeploymentMeter(self._around.transfers, [file.sha256 for file in files])
         try:
-            candidate = await self._installer.install(command.assignment, command.tried, meter.told)
+            candidate = await self.gate.downloading(
+                command.deployment,
+                command.accepted,
+                lambda: self._installer.install(command.assignment, command.tried, meter.told),
+            )
         except ReleaseError as error:
             return FetchFailed(deployment=command.deployment, reason=error.reason)
         finally:
@@ -110,6 +131,7 @@ class ModelExecutor:
         return Fetched(deployment=command.deployment, candidate=candidate)
 
     async def permit(self, command: AwaitPermission) -> Event:
+        await self.gate.installable(command.deployment, command.accepted)
         damaged = await asyncio.to_thread(self._damaged, command.candidate.files)
         if damaged is None:
             return Permitted(deployment=command.deployment)

@@ -8,15 +8,18 @@ from typing import Any
 from msgspec import Struct
 
 from agent.config import AgentConfig, host_and_port
-from agent.core.events import Event
+from agent.core.events import Accepted, Event
 from agent.core.model_state import ModelState
-from agent.core.reconcile import Plan, reconcile
+from agent.core.preconditions import Order
+from agent.core.reconcile import HELD_BY_HUB, Plan, reconcile, replaces_withdrawn
+from agent.core.update_machine import TRANSITIONS
 from agent.protocol import telemetry
 from agent.protocol.drift import DriftWindow
 from agent.protocol.runner import Statistics, WindowClosed
-from agent.protocol.state import Phase, Reason
+from agent.protocol.state import Acceptance, Phase, Reason
 from agent.protocol.verification import VerifyResult
 from agent.service.executor import ModelExecutor
+from agent.service.facts import conditions_of
 from agent.service.installer import Installer
 from agent.service.ports import StatePort
 from agent.service.recorder import TelemetryRecorder
@@ -44,6 +47,8 @@ SEVERITY: dict[RunnerEventKind, telemetry.Severity] = {
     "gap-ended": "info",
 }
 
+ACCEPTABLE = frozenset(phase for phase, event in TRANSITIONS if event is Accepted)
+
 Supervise = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Starts a worker's task and watches it."""
 
@@ -54,6 +59,14 @@ class Wanted(Struct, frozen=True, kw_only=True):
     verified: VerifyResult | None
     """None before the first desired state since the start: then what was begun goes on and nothing new begins."""
     hold: Reason | None
+
+
+def _withdrawn(verified: VerifyResult) -> dict[str, set[int]]:
+    """Model → releases that are installed here and that its approvers have taken back."""
+    found: dict[str, set[int]] = {}
+    for each in verified.withdrawn:
+        found.setdefault(each.model, set()).add(each.release)
+    return found
 
 
 class _Model(Struct, kw_only=True):
@@ -79,6 +92,7 @@ class Models:
         runtimes: frozenset[str],
         transfers: Transfers | None = None,
         wanted: Callable[[], Wanted],
+        pinned: Callable[[], frozenset[str]] = frozenset,
         changed: Callable[[], None],
         clock: Callable[[], float],
         boot: str,
@@ -92,6 +106,7 @@ class Models:
         self._installer = installer
         self._recorder = recorder
         self._wanted = wanted
+        self._pinned = pinned
         self._changed = changed
         self._clock = clock
         self._boot = boot
@@ -106,6 +121,8 @@ class Models:
             collect=self._collect,
             changed=changed,
             clock=clock,
+            conditions=conditions_of(config),
+            order=self._order,
         )
 
     async def add(self, names: Iterable[str], supervise: Supervise) -> None:
@@ -197,10 +214,37 @@ class Models:
         """Something that decisions depend on has changed."""
         for model in self._models.values():
             model.worker.reconsider()
+            model.executor.gate.reconsider()
 
     def post(self, name: str, event: Event) -> None:
         """Hand an event to a model's worker."""
         self._models[name].worker.post(event)
+
+    async def accept(self, name: str, *, by: str, now: bool) -> bool:
+        """A person lets the deployment that is being fetched or waits be installed; durable when this returns.
+
+        False: there is none, or it went on by itself meanwhile.
+        """
+        model = self._models[name]
+        deployment = model.worker.state.deployment
+        if deployment is None or deployment.phase not in ACCEPTABLE:
+            return False
+        acceptance = Acceptance(by=by, at=self._clock(), now=now)
+        if not await model.worker.accept(Accepted(deployment=deployment.deployment, acceptance=acceptance)):
+            return False
+        at_once = ", to be installed at once" if now else ""
+        await self._recorder.record(
+            telemetry.Event(
+                time=acceptance.at,
+                severity="info",
+                kind="accepted",
+                text=f"release {deployment.release} was accepted on the device by {by}{at_once}",
+                model=name,
+                release=deployment.release,
+                deployment=deployment.deployment,
+            )
+        )
+        return True
 
     def remember(self, windows: Iterable[DriftWindow]) -> None:
         """Newest windows from before the start."""
@@ -215,7 +259,13 @@ class Models:
         """What is meant to happen to every model, and why."""
         wanted = self._wanted()
         verified = wanted.verified or VerifyResult()
-        return reconcile(verified.assignments, verified.refused, self.states(), hold=wanted.hold)
+        return reconcile(
+            verified.assignments,
+            verified.refused,
+            self.states(),
+            hold=wanted.hold,
+            withdrawn=_withdrawn(verified),
+        )
 
     def views(self) -> list[ModelView]:
         """Every model as it stands now, by name."""
@@ -229,7 +279,7 @@ class Models:
                 window=model.window,
                 verdict=model.executor.serving.verdict,
                 degraded=model.executor.serving.degraded,
-                waiting_for=model.executor.waiting_for,
+                waiting=model.executor.waiting,
             )
             for name, model in sorted(self._models.items())
         ]
@@ -255,16 +305,28 @@ class Models:
             [each for each in wanted.verified.refused if each.model == state.model],
             {state.model: state},
             hold=wanted.hold,
+            withdrawn=_withdrawn(wanted.verified),
         )
         return next((step.event for step in plan.steps if step.event is not None), None)
+
+    def _order(self, name: str, deployment: str) -> Order:
+        """What is asked of a deployment under way; a technician's hold does not keep a withdrawn release."""
+        wanted = self._wanted()
+        verified = wanted.verified or VerifyResult()
+        urgent = replaces_withdrawn(self._models[name].worker.state, _withdrawn(verified).get(name, ()))
+        hold = None if urgent else wanted.hold
+        asked = next(
+            (each for each in verified.assignments if each.assignment.deployment == deployment), None
+        )
+        if hold is None and asked is not None and asked.assignment.hold:
+            hold = HELD_BY_HUB
+        return Order(hold=hold, urgent=urgent)
 
     async def _collect(self) -> None:
         async with self._around.collecting:
             keep = referenced(self.states())
-            if keep is None:
-                return
             try:
-                removed = await asyncio.to_thread(self._artifacts.remove_unreferenced, keep)
+                removed = await asyncio.to_thread(self._artifacts.remove_unreferenced, keep | self._pinned())
             except OSError:
                 log.exception("artifacts not collected; the next collection tries again")
                 return

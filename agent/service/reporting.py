@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from agent.core.model_state import ModelState
+from agent.core.preconditions import Waiting
 from agent.core.reconcile import Action, Plan
 from agent.core.slots import InstalledRelease
 from agent.protocol.control import ModelReport, SlotReport
@@ -35,7 +36,7 @@ class ModelView(Struct, frozen=True, kw_only=True):
     verdict: ServiceVerdict | None = None
     """Of the committed release's service level."""
     degraded: Reason | None = None
-    waiting_for: Reason | None = None
+    waiting: Waiting | None = None
     """What keeps the deployment under way from going on."""
 
 
@@ -73,6 +74,7 @@ def deployment_report(view: ModelView) -> DeploymentReport | None:
     deployment = view.state.deployment
     if deployment is None:
         return None
+    waiting = None if deployment.final else view.waiting
     return DeploymentReport(
         deployment=deployment.deployment,
         model=deployment.model,
@@ -80,7 +82,9 @@ def deployment_report(view: ModelView) -> DeploymentReport | None:
         phase=deployment.phase,
         since=deployment.since,
         reason=deployment.reason,
-        waiting_for=view.waiting_for if deployment.phase in {Phase.FETCHING, Phase.PROBING} else None,
+        waiting_for=None if waiting is None else waiting.reason,
+        waiting_until=None if waiting is None else waiting.until,
+        accepted=deployment.accepted,
         measurement=deployment.measurement,
         tried=deployment.tried,
         chosen=_chosen(view.state),
@@ -164,8 +168,18 @@ def _slot(release: InstalledRelease | None) -> SlotReport | None:
     )
 
 
-def referenced(states: Mapping[str, ModelState]) -> frozenset[str] | None:
-    """Digests that garbage collection must keep; None while a release is being fetched, whose files no slot names yet."""
-    if any(state.phase is Phase.FETCHING for state in states.values()):
-        return None
-    return frozenset().union(*(state.slots.referenced() for state in states.values()))
+def referenced(states: Mapping[str, ModelState]) -> frozenset[str]:
+    """Digests that garbage collection must keep: what a slot names, and every file of a release that is on its way.
+
+    Of that one no slot knows yet which files are needed; what is not will be collected when it has ended.
+    """
+    slots = (state.slots.referenced() for state in states.values())
+    return frozenset().union(*slots, *(_on_their_way(state) for state in states.values()))
+
+
+def _on_their_way(state: ModelState) -> frozenset[str]:
+    deployment = state.deployment
+    if deployment is None or deployment.phase is not Phase.FETCHING or deployment.assignment is None:
+        return frozenset()
+    assignment = deployment.assignment
+    return frozenset({assignment.manifest.sha256, *(file.sha256 for file in assignment.files)})

@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable
 from msgspec import Struct, field
 
 from agent.config import AgentConfig
+from agent.core.preconditions import Conditions, Facts, Order
+from agent.service.desired import BUILD_TIME
+from agent.service.facts import gather
 from agent.service.ports import Recorder
 from agent.service.transfers import Transfers
 from agent.store.artifacts import ArtifactStore
@@ -26,3 +29,11 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     changed: Callable[[], None]
     """Something that reported state tells is different now."""
     clock: Callable[[], float]
+    conditions: Conditions = Conditions()
+    """What the device's owner asks for before an update is downloaded, and before it is installed."""
+    order: Callable[[str, str], Order] = lambda _model, _deployment: Order()
+    """What is asked of a model's deployment now."""
+
+    def facts(self) -> Facts:
+        """How the device stands, as far as :attr:`conditions` ask; not on the event loop."""
+        return gather(self.conditions, self.config.state, now=self.clock(), earliest=BUILD_TIME)

@@ -5,15 +5,18 @@ from collections.abc import Awaitable, Callable
 from agent.core.errors import NothingToRollBackToError
 from agent.core.update_machine import request_rollback
 from agent.protocol.control import (
+    BundleResult,
     Done,
     DriftResult,
     EventsResult,
     ModelsResult,
     PlanResult,
     PlanStep,
+    ReceiptResult,
     StatusResult,
 )
 from agent.protocol.state import ReportedState
+from agent.service.bundles import Bundles
 from agent.service.control_server import ControlError
 from agent.service.desired import DesiredKeeper
 from agent.service.hold import Hold
@@ -21,6 +24,7 @@ from agent.service.models import Models
 from agent.service.reporting import model_report
 from agent.store.events import EventLog
 from agent.store.windows import WindowLog
+from agent.transport.errors import IdentityError
 
 
 class Technician:
@@ -33,6 +37,7 @@ class Technician:
         hold: Hold,
         events: EventLog,
         windows: WindowLog,
+        bundles: Bundles,
         *,
         report: Callable[[], Awaitable[ReportedState]],
         connected: Callable[[], bool],
@@ -43,6 +48,7 @@ class Technician:
         self._hold = hold
         self._events = events
         self._windows = windows
+        self._bundles = bundles
         self._report = report
         self._connected = connected
         self._sync = sync
@@ -107,6 +113,17 @@ class Technician:
         self._models.post(model, event)
         return Done(message=f"model {model}: rolling back; `edgeward models {model}` shows how it goes")
 
+    async def accept(self, model: str | None, *, now: bool, who: str) -> Done:
+        if model is not None:
+            self._known(model)
+        names = sorted(self._models.states()) if model is None else [model]
+        accepted = [name for name in names if await self._models.accept(name, by=who, now=now)]
+        if not accepted:
+            whose = "" if model is None else f"model {model}: "
+            raise ControlError("nothing-to-accept", f"{whose}no update waits on this device")
+        several = f"{len(accepted)} updates" if len(accepted) > 1 else f"the update of model {accepted[0]}"
+        return Done(message=f"accepted {several}; `edgeward models` shows how it goes")
+
     async def sync(self) -> Done:
         self._sync()
         where = (
@@ -115,6 +132,18 @@ class Technician:
             else "no link to the hub; it is tried again"
         )
         return Done(message=where)
+
+    async def bundle_install(self, descriptor: int) -> BundleResult:
+        return BundleResult(report=await self._bundles.install(descriptor))
+
+    async def bundle(self) -> BundleResult:
+        return BundleResult(report=self._bundles.report())
+
+    async def bundle_receipt(self) -> ReceiptResult:
+        try:
+            return await self._bundles.receipt()
+        except IdentityError as error:
+            raise ControlError("refused", str(error)) from error
 
     def _known(self, model: str) -> None:
         known = sorted(self._models.states())

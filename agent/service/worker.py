@@ -95,6 +95,8 @@ class ModelWorker:
         self._inbox: asyncio.Queue[Event | None] = asyncio.Queue()
         self._running: asyncio.Task[None] | None = None
         self._steadying: asyncio.Task[None] | None = None
+        self._asked: dict[Accepted, list[asyncio.Future[bool]]] = {}
+        """People who wait to hear whether their word was taken."""
         self._postponed: RollbackRequested | None = None
         """Asked for while an outcome was being recorded: carried out once it is."""
 
@@ -105,6 +107,13 @@ class ModelWorker:
     def post(self, event: Event) -> None:
         """Hand in an event from outside: a technician's rollback."""
         self._inbox.put_nowait(event)
+
+    async def accept(self, event: Accepted) -> bool:
+        """Hand in a person's word; whether it was taken. It is durable when this returns."""
+        taken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._asked.setdefault(event, []).append(taken)
+        self._inbox.put_nowait(event)
+        return await taken
 
     async def run(self) -> None:
         """Recover, then take events until cancelled."""
@@ -118,10 +127,18 @@ class ModelWorker:
                     event = self._decide(self.state)
                 if event is not None:
                     await self._apply(event)
+                    self._answer_person(event)
         finally:
             if self._steadying is not None:
                 self._steadying.cancel()
             await self._interrupt()
+
+    def _answer_person(self, event: Event) -> None:
+        deployment = self.state.deployment
+        if isinstance(event, Accepted):
+            for taken in self._asked.pop(event, ()):
+                if not taken.done():
+                    taken.set_result(deployment is not None and deployment.accepted == event.acceptance)
 
     async def _recover(self) -> None:
         state, commands = recover(self.state, self._clock(), self._boot)

@@ -5,6 +5,7 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from agent.core.model_state import DeploymentState, ModelState
+from agent.core.preconditions import Waiting
 from agent.core.reconcile import Plan, reconcile
 from agent.core.slots import Slots
 from agent.protocol.limits import MAX_REPORTED_DEPLOYMENTS
@@ -157,17 +158,21 @@ def test_a_technician_sees_every_slot() -> None:
 def test_collection_keeps_what_any_slot_needs_and_waits_for_a_fetch() -> None:
     one, two = state(), state(model="faces")
     assert referenced({"digits": one}) == frozenset((*installed(1).files, *installed(0).files))
-    assert referenced({"digits": one, "faces": state(Phase.FETCHING, model="faces")}) is None
+    fetching = state(Phase.FETCHING, model="faces")
+    assert fetching.deployment is not None
+    coming = replace(fetching.deployment, assignment=assigned(7, model="faces"))
+    kept = referenced({"digits": one, "faces": replace(fetching, deployment=coming)})
+    assert kept == {*installed(1).files, *installed(0).files, *(f.sha256 for f in assigned(7).files)}
     candidate = replace(two, slots=replace(two.slots, candidate=installed(5, model="faces")))
     assert set(installed(5).files) <= (referenced({"digits": one, "faces": candidate}) or set())
 
 
-def test_a_comparison_on_live_requests_is_told_while_the_candidate_is_being_proven() -> None:
+def test_what_a_deployment_waits_for_is_told_until_it_has_ended() -> None:
     said = Reason(code="shadowing", text="shadowing: 37 of 200 requests, 1.2 % disagree")
-    report = deployment_report(view(state(Phase.PROBING), waiting_for=said))
+    report = deployment_report(view(state(Phase.PROBING), waiting=Waiting(reason=said, until=77.0)))
     assert report is not None
-    assert report.waiting_for == said
-    after = deployment_report(view(state(Phase.PROBATION), waiting_for=said))
+    assert (report.waiting_for, report.waiting_until) == (said, 77.0)
+    after = deployment_report(view(state(Phase.COMMITTED), waiting=Waiting(reason=said)))
     assert after is not None
     assert after.waiting_for is None
 

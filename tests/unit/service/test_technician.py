@@ -12,6 +12,7 @@ from agent.core.slots import Slots
 from agent.protocol import telemetry
 from agent.protocol.drift import DriftWindow
 from agent.protocol.state import Phase, Reason, ReportedState
+from agent.service.bundles import Bundles
 from agent.service.control_server import ControlError
 from agent.service.desired import DesiredKeeper
 from agent.service.hold import Hold
@@ -39,6 +40,8 @@ class Surroundings:
     def __init__(self) -> None:
         self.all = {"digits": RESTING, "faces": ModelState(model="faces")}
         self.posted: list[tuple[str, Event]] = []
+        self.accepted: list[tuple[str, str, bool]] = []
+        self.waits = {"digits"}
         self.refusal: Reason | None = None
         self.verified_at: float | None = 9.0
         self.connected = True
@@ -52,6 +55,7 @@ class Surroundings:
             self.held,
             cast(EventLog, self),
             cast(WindowLog, self),
+            cast(Bundles, self),
             report=self.report,
             connected=lambda: self.connected,
             sync=self.sync,
@@ -68,6 +72,10 @@ class Surroundings:
 
     def plan(self) -> Plan:
         return reconcile([assigned(3)], [], self.all, hold=self.held.reason)
+
+    async def accept(self, name: str, *, by: str, now: bool) -> bool:
+        self.accepted.append((name, by, now))
+        return name in self.waits
 
     def post(self, name: str, event: Event) -> None:
         self.posted.append((name, event))
@@ -186,3 +194,33 @@ async def test_sync_is_done_and_says_whether_the_hub_is_there(around: Surroundin
     around.connected = False
     assert "no link" in (await around.technician.sync()).message
     assert around.synced == 2
+
+
+async def test_accepting_is_for_one_model_or_for_all_and_says_who(around: Surroundings) -> None:
+    done = await around.technician.accept("digits", now=True, who="maria (uid 1000)")
+    assert done.message == "accepted the update of model digits; `edgeward models` shows how it goes"
+    await around.technician.accept(None, now=False, who="uid 7")
+    assert around.accepted == [
+        ("digits", "maria (uid 1000)", True),
+        ("digits", "uid 7", False),
+        ("faces", "uid 7", False),
+    ]
+    around.waits.add("faces")
+    assert "2 updates" in (await around.technician.accept(None, now=False, who="uid 7")).message
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "text"),
+    [
+        ("digits", "nothing-to-accept", "model digits: no update waits on this device"),
+        (None, "nothing-to-accept", "no update waits on this device"),
+        ("face", "unknown-model", "no model face on this device"),
+    ],
+)
+async def test_where_nothing_waits_nothing_is_accepted(
+    around: Surroundings, model: str | None, code: str, text: str
+) -> None:
+    around.waits = set()
+    with pytest.raises(ControlError, match=text) as error:
+        await around.technician.accept(model, now=False, who="uid 7")
+    assert error.value.code == code

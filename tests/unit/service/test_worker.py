@@ -5,8 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec.structs import replace
 
+from agent.core.commands import AwaitPermission
 from agent.core.events import (
+    Accepted,
     Activated,
     Assigned,
     Event,
@@ -22,9 +25,10 @@ from agent.core.events import (
     Superseded,
     VariantRejected,
 )
-from agent.core.model_state import DeploymentState, ModelState
+from agent.core.model_state import DeploymentState, ModelState, Resumes
 from agent.core.slots import Slots
-from agent.protocol.state import Phase
+from agent.protocol.state import Acceptance, Phase
+from agent.service import worker as worker_module
 from agent.service.worker import ModelWorker, load_state, state_key
 from tests.unit.service.world import (
     DEADLINE,
@@ -387,3 +391,71 @@ async def test_a_model_that_was_never_seen_starts_fresh() -> None:
     store = MemoryState()
     assert await load_state(store, "digits") == FRESH
     assert state_key("digits") == "model/digits"
+
+
+# --- people and restarts -----------------------------------------------------------------------------------------
+
+
+def accepted(deployment: str) -> Accepted:
+    return Accepted(deployment=deployment, acceptance=Acceptance(by="maria (uid 1000)", at=NOW))
+
+
+async def test_an_acceptance_is_durable_when_it_is_answered_and_goes_with_the_command() -> None:
+    script = good_run(1)
+    script["permit"] = []
+    async with at_work(script=script, decide=want(1)) as bench:
+        await bench.journal.until_noted("permit")
+        script["permit"].append(Permitted(deployment="d1"))
+        async with asyncio.timeout(DEADLINE):
+            assert await bench.worker.accept(accepted("d1"))
+        kept = await load_state(bench.store, "digits")
+        assert kept.deployment is not None
+        assert kept.deployment.accepted == accepted("d1").acceptance
+        await bench.rest_in(Phase.COMMITTED)
+        assert [c.accepted for c in bench.executor.commands if isinstance(c, AwaitPermission)] == [
+            None,
+            accepted("d1").acceptance,
+        ]
+
+
+async def test_an_acceptance_of_what_is_not_there_or_has_gone_on_is_not_taken() -> None:
+    script = good_run(1)
+    del script["probe"]
+    async with at_work(script=script, decide=want(1)) as bench:
+        await bench.journal.until_noted("probe")
+        async with asyncio.timeout(DEADLINE):
+            assert not await bench.worker.accept(accepted("d1"))
+            assert not await bench.worker.accept(accepted("d0"))
+        assert bench.worker.state.phase is Phase.PROBING
+
+
+async def test_what_is_active_serves_before_the_disk_has_taken_anything() -> None:
+    state = await interrupted_in(Phase.PROBING)
+    bench = Bench(
+        state, {"restore": [RolledBack(deployment="d2")], "report": [Reported(deployment="d2")]}, want(2)
+    )
+    bench.store.broken = OSError(28, "No space left on device")
+    task = asyncio.create_task(bench.worker.run())
+    await bench.journal.until_noted("put refused")
+    assert bench.journal.lines[:2] == ["serve", "put refused"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_agent_that_runs_for_a_while_forgives_the_restarts_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_module, "STEADY_SECONDS", 0.05)
+    state = await interrupted_in(Phase.READY)
+    assert state.deployment is not None
+    often = replace(
+        state, deployment=replace(state.deployment, resumes=Resumes(boot="old", in_a_row=4, in_all=9))
+    )
+    async with at_work(often, {}, want(2)) as bench:
+        await bench.journal.until(lambda: resumes(bench.worker.state) == Resumes(boot="boot", in_all=10))
+        assert bench.lines == ["serve", "put ready", "permit", "put ready"], "what goes on is not disturbed"
+
+
+def resumes(state: ModelState) -> Resumes:
+    assert state.deployment is not None
+    return state.deployment.resumes
