@@ -7,8 +7,10 @@ import asyncio
 import contextlib
 import logging
 import os
+import pwd
 import socket
 import stat
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +20,7 @@ from agent.protocol.control import (
     DEFAULT_LIMIT,
     MAX_REQUEST_BYTES,
     MAX_RESPONSE_BYTES,
+    BundleResult,
     ControlErrorCode,
     ControlProblem,
     ControlRequest,
@@ -28,11 +31,16 @@ from agent.protocol.control import (
     EventsResult,
     ModelsResult,
     PlanResult,
+    ReceiptResult,
     StatusResult,
 )
 from agent.protocol.errors import MalformedMessageError, MessageTooLargeError
+from agent.service.control_line import ControlClient, LineTooLongError
 
 SOCKET_MODE = 0o660
+ACCEPT_PAUSE_SECONDS = 1.0
+_CREDENTIALS = "3i"
+"""``struct ucred``: process, user and group id."""
 IDLE_SECONDS = 60.0
 """A client that sends nothing for this long is let go."""
 
@@ -68,7 +76,18 @@ class ControlHandler(Protocol):
     async def rollback(self, model: str, reason: str | None) -> Done:
         """Go back; ``unknown-model``, ``nothing-to-roll-back`` or ``busy`` where that can't be."""
 
+    async def accept(self, model: str | None, *, now: bool, who: str) -> Done:
+        """Let what waits be installed, of one model or of all; ``unknown-model`` or ``nothing-to-accept``."""
+
     async def sync(self) -> Done: ...
+
+    async def bundle_install(self, descriptor: int) -> BundleResult:
+        """Take over an open file and begin; ``refused`` or ``busy`` where that can't be."""
+
+    async def bundle(self) -> BundleResult: ...
+
+    async def bundle_receipt(self) -> ReceiptResult:
+        """``no-bundle`` or ``busy`` where there is none to write."""
 
 
 class ControlServer:
@@ -82,7 +101,8 @@ class ControlServer:
         self._path = path
         self._handler = handler
         self._count = count
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._clients: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -91,61 +111,74 @@ class ControlServer:
         Raises:
             OSError: the path can't be bound, or another agent listens on it.
         """
-        listener = _bind(self._path)
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_REQUEST_BYTES)
+        self._listener = _bind(self._path)
+        self._listener.listen()
+        self._accepting = asyncio.create_task(self._accept(self._listener))
 
     async def close(self) -> None:
         """Stop listening, let go of every client, remove the socket."""
-        if self._server is None:
+        if self._listener is None or self._accepting is None:
             return
-        self._server.close()
-        for client in self._clients:
-            client.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
-        await self._server.wait_closed()
-        self._server = None
+        tasks = (self._accepting, *self._clients)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._listener.close()
+        self._listener = None
         self._path.unlink(missing_ok=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+            except OSError as error:  # for instance too many open files: the technician tries again
+                _log.warning("control connection not accepted", extra={"why": str(error)})
+                await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
+            task = asyncio.create_task(self._serve(ControlClient(connection, limit=MAX_REQUEST_BYTES)))
             self._clients.add(task)
             task.add_done_callback(self._clients.discard)
-        with contextlib.suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
-            await self._converse(reader, writer)
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            response, go_on = await self._next(reader)
+    async def _serve(self, client: ControlClient) -> None:
+        try:
+            with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
+                await self._converse(client)
+        finally:
+            client.close()
+
+    async def _converse(self, client: ControlClient) -> None:
+        go_on = True
+        while go_on:
+            response, go_on = await self._next(client)
             if response is None:
                 return
-            writer.write(self._encode(response) + b"\n")
-            await writer.drain()
-            if not go_on:
-                return
+            await client.send(self._encode(response) + b"\n")
+        await client.hang_up()
 
-    async def _next(self, reader: asyncio.StreamReader) -> tuple[ControlResponse | None, bool]:
+    async def _next(self, client: ControlClient) -> tuple[ControlResponse | None, bool]:
         """Read one line and answer it; ``None`` at the end. After a line that is too long nothing can be read on."""
         try:
             async with asyncio.timeout(IDLE_SECONDS):
-                line = await reader.readuntil(b"\n")
-        except asyncio.IncompleteReadError as end:
-            if not end.partial:
-                return None, False
-            line = end.partial
-        except asyncio.LimitOverrunError:
+                line = await client.line()
+        except LineTooLongError:
             self._count("control-oversized")
             text = f"the request is over {MAX_REQUEST_BYTES} bytes, the most one line may have"
             return _problem("too-large", text), False
-        return await self._answer(line), True
+        if not line:
+            return None, False
+        return await self._answer(line, client), True
 
-    async def _answer(self, line: bytes) -> ControlResponse:
+    async def _answer(self, line: bytes, client: ControlClient) -> ControlResponse:
+        passed = _Passed(client.take_descriptor())
+        try:
+            return await self._done(line, passed, _who(client.connection))
+        finally:
+            passed.close()
+
+    async def _done(self, line: bytes, passed: "_Passed", who: str) -> ControlResponse:
         try:
             request = decode_json(line, ControlRequest, limit=MAX_REQUEST_BYTES)
-            call = self._dispatch(request)
+            call = self._dispatch(request, passed, who)
         except (MalformedMessageError, MessageTooLargeError) as error:
             self._count("control-malformed")
             return _problem("malformed", str(error))
@@ -158,7 +191,7 @@ class ControlServer:
             _log.exception("control request failed", extra={"method": request.method})
             return _problem("internal", f"{request.method} failed inside the agent; its log says why")
 
-    def _dispatch(self, request: ControlRequest) -> Awaitable[ControlResult]:
+    def _dispatch(self, request: ControlRequest, passed: "_Passed", who: str) -> Awaitable[ControlResult]:
         handler, limit = self._handler, request.limit or DEFAULT_LIMIT
         calls: dict[str, Callable[[], Awaitable[ControlResult]]] = {
             "status": handler.status,
@@ -169,7 +202,11 @@ class ControlServer:
             "hold": lambda: handler.hold(request.reason),
             "resume": handler.resume,
             "rollback": lambda: handler.rollback(_needed(request.model), request.reason),
+            "accept": lambda: handler.accept(request.model, now=request.now, who=who),
             "sync": handler.sync,
+            "bundle-install": lambda: handler.bundle_install(passed.take()),
+            "bundle": handler.bundle,
+            "bundle-receipt": handler.bundle_receipt,
         }
         return calls[request.method]()
 
@@ -182,10 +219,40 @@ class ControlServer:
             return encode_json(_problem("too-large", text))
 
 
+class _Passed:
+    """An open file that came with a request, until someone takes it over."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def take(self) -> int:
+        """Raises MalformedMessageError where there is none."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            raise MalformedMessageError("ControlRequest: bundle-install needs an open file passed along")
+        return descriptor
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
 def _needed(model: str | None) -> str:
     if model is None:
         raise MalformedMessageError("ControlRequest: rollback needs `model`")
     return model
+
+
+def _who(peer: socket.socket) -> str:
+    """The user at the other end, as the kernel knows them: ``maria (uid 1000)``."""
+    _pid, uid, _gid = struct.unpack(
+        _CREDENTIALS, peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(_CREDENTIALS))
+    )
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"uid {uid}"
 
 
 def _problem(code: ControlErrorCode, text: str) -> ControlResponse:

@@ -40,12 +40,14 @@ class TrustPort(Protocol):
     async def apply(self, result: VerifyResult) -> None: ...
 
 
-Verify = Callable[[VerifyRequest, Callable[[str, int], Awaitable[FetchedMetadata]]], Awaitable[VerifyResult]]
+Fetch = Callable[[str, int], Awaitable[FetchedMetadata]]
+"""Name and the most bytes that are of use → the metadata file."""
+Verify = Callable[[VerifyRequest, Fetch], Awaitable[VerifyResult]]
 
 
-def trusted_time(system: float, hub: float) -> float:
+def trusted_time(system: float, hub: float, *, build: float = BUILD_TIME) -> float:
     """The latest of what is known: the system's clock, this build, the newest hub-signed time (Unix seconds)."""
-    return max(system, BUILD_TIME, hub)
+    return max(system, build, hub)
 
 
 class DesiredKeeper:
@@ -60,7 +62,7 @@ class DesiredKeeper:
         device: str,
         trust: TrustPort,
         verify: Verify,
-        fetch: Callable[[str, int], Awaitable[FetchedMetadata]],
+        fetch: Fetch,
         *,
         changed: Callable[[], None],
         count: Callable[[str], None],
@@ -73,6 +75,7 @@ class DesiredKeeper:
         self._count = count
         self._newest: str | None = None
         self._arrived = asyncio.Event()
+        self._asking = asyncio.Lock()
         self.verified: VerifyResult | None = None
         """The newest desired state that was taken; None before the first since the start."""
         self.verified_at: float | None = None
@@ -119,11 +122,7 @@ class DesiredKeeper:
 
     async def _check(self, director: str) -> Reason | None:
         """Verify and keep the outcome; a refusal, which is returned, changes nothing but :attr:`refusal`."""
-        try:
-            result = await self._ask(director)
-        except (StoreError, sqlite3.Error, OSError) as error:
-            # What can't be remembered is not taken: a mark that is lost would let an older document in later.
-            result = VerifyResult(refusal=Reason(code=NOT_STORED, text=f"the trust database failed: {error}"))
+        result = await self._asked(director, self._fetch)
         if result.refusal is not None and result.refusal.code == NO_NETWORK:
             self.refusal = result.refusal
             self._changed()
@@ -131,6 +130,10 @@ class DesiredKeeper:
         if result.refusal is not None:
             self._refuse(result.refusal)
             return result.refusal
+        self._take_verified(result)
+        return None
+
+    def _take_verified(self, result: VerifyResult) -> None:
         self.verified, self.verified_at, self.refusal = result, time.time(), None
         for refused in result.refused:
             self._count(f"refused-{refused.reason.code}")
@@ -139,22 +142,51 @@ class DesiredKeeper:
             extra={"assignments": len(result.assignments), "refused": len(result.refused)},
         )
         self._changed()
-        return None
 
-    async def _ask(self, director: str) -> VerifyResult:
+    async def offered(self, director: str, fetch: Fetch, bundle: bytes) -> VerifyResult:
+        """Check what came by another way than the network, with the metadata beside it; nothing is taken yet."""
+        return await self._asked(director, fetch, bundle)
+
+    async def adopt(self, director: str) -> Reason | None:
+        """Take a document that was :meth:`offered` and found good, now or before a restart, without asking anyone.
+
+        It is checked once more, against what is stored: where something newer was taken meanwhile, that stays, and this is
+        refused (the reason is returned).
+        """
+
+        async def stored(name: str, _maximum_bytes: int) -> FetchedMetadata:
+            return FetchedMetadata(data=(await self._trust.load()).metadata.get(name))
+
+        result = await self._asked(director, stored)
+        if result.refusal is None:
+            self._newest = director
+            self._take_verified(result)
+        return result.refusal
+
+    async def _asked(self, director: str, fetch: Fetch, bundle: bytes | None = None) -> VerifyResult:
+        """:meth:`_ask`; a device that can't remember is a refusal."""
+        try:
+            return await self._ask(director, fetch, bundle)
+        except (StoreError, sqlite3.Error, OSError) as error:
+            # What can't be remembered is not taken: a mark that is lost would let an older document in later.
+            return VerifyResult(refusal=Reason(code=NOT_STORED, text=f"the trust database failed: {error}"))
+
+    async def _ask(self, director: str, fetch: Fetch, bundle: bytes | None) -> VerifyResult:
         """Have the verifier check ``director``; what it verified is stored when this returns."""
-        state = await self._trust.load()
-        request = VerifyRequest(
-            device=self._device,
-            root=state.root,
-            metadata=state.metadata,
-            marks=state.marks,
-            now=trusted_time(time.time(), state.hub_time),
-            director=director.encode(),
-        )
-        result = await self._verify(request, self._fetch)
-        await self._trust.apply(result)
-        return result
+        async with self._asking:
+            state = await self._trust.load()
+            request = VerifyRequest(
+                device=self._device,
+                root=state.root,
+                metadata=state.metadata,
+                marks=state.marks,
+                now=trusted_time(time.time(), state.hub_time),
+                director=director.encode(),
+                bundle=bundle,
+            )
+            result = await self._verify(request, fetch)
+            await self._trust.apply(result)
+            return result
 
     def _refuse(self, reason: Reason) -> None:
         self.refusal = reason

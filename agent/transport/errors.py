@@ -11,6 +11,7 @@
     │   ├── BusyError            whoever has it asks to come again later
     │   ├── StuckError           it came, but slower than the minimum rate
     │   └── NoAnswerError        no answer in time, or no way there: not the fault of what is there
+    ├── BundleError              a bundle can't be used: it is none, was changed, is cut off, or gone
     ├── EnrolmentError           the hub did not enrol this device, or its answer can't be trusted
     └── IdentityError            the device's key or certificate
         ├── IdentityExistsError  there is one already; it is never overwritten
@@ -60,6 +61,14 @@ class StuckError(TransferError):
 
 class NoAnswerError(TransferError):
     """No answer came in time, or there was no way there: no fault of what is there."""
+
+
+class BundleError(TransportError):
+    """A bundle can't be used; ``code`` is stable, for programs."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class EnrolmentError(TransportError):

@@ -12,6 +12,7 @@ from agent.protocol.verification import (
     VerifyRequest,
     VerifyResult,
 )
+from agent.trust.bundle import check_bundle
 from agent.trust.director import FILE as DIRECTOR_FILE
 from agent.trust.director import DirectorDocument, Order, check_director, mark_role
 from agent.trust.errors import BAD_SIGNATURE, NOT_APPROVED, RefusedError, TrustError
@@ -57,6 +58,9 @@ def _check(request: VerifyRequest, repository: TrustedRepository, marks: MarkBoo
     found = _Findings()
     try:
         repository.refresh()
+        if request.bundle is not None:
+            now = datetime.fromtimestamp(request.now, UTC)
+            check_bundle(request.bundle, targets=repository.targets, device=request.device, now=now)
         if request.director is not None:
             _follow(request, request.director, repository, marks, found)
     except TrustError as error:

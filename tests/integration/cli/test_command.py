@@ -14,11 +14,14 @@ from msgspec.structs import replace
 
 from agent.protocol.control import (
     MAX_REQUEST_BYTES,
+    BundleReport,
+    BundleResult,
     Done,
     DriftResult,
     EventsResult,
     ModelsResult,
     PlanResult,
+    ReceiptResult,
     StatusResult,
 )
 from agent.protocol.state import OutboxReport, ReportedState, ServingReport
@@ -48,6 +51,7 @@ class Device:
     def __init__(self) -> None:
         self.answer = StatusResult(state=STATE, connected=True)
         self.told: list[object] = []
+        self.report: BundleReport | None = None
 
     async def status(self) -> StatusResult:
         return self.answer
@@ -80,6 +84,23 @@ class Device:
 
     async def sync(self) -> Done:
         raise RuntimeError("a mistake in the agent")
+
+    async def accept(self, model: str | None, *, now: bool, who: str) -> Done:
+        self.told.append((model, now, who))
+        return Done(message="accepted")
+
+    async def bundle_install(self, descriptor: int) -> BundleResult:
+        with open(descriptor, "rb") as file:
+            self.told.append(file.read())
+        return BundleResult(report=self.report)
+
+    async def bundle(self) -> BundleResult:
+        return BundleResult(report=self.report)
+
+    async def bundle_receipt(self) -> ReceiptResult:
+        if self.report is None:
+            raise ControlError("no-bundle", "no bundle has been offered to this device")
+        return ReceiptResult(envelope='{"signed": true}', final=self.report.stage == "taken")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from agent.config import AgentConfig, DeviceConfig
 from agent.protocol.telemetry import Event, Health, TelemetryAck
 from agent.protocol.verification import VerifyResult
 from agent.service.device import Device, Parts
+from agent.service.receipts import ReceiptWriter
 from agent.store.artifacts import ArtifactStore
 from agent.store.database import Database
 from agent.store.events import EventLog
@@ -22,6 +24,7 @@ from agent.store.trust_db import TrustState
 from agent.store.windows import WindowLog
 from agent.store.writer import Writer
 from agent.transport.mqtt import MqttLink
+from agent.transport.receipt_signer import sign_receipt
 from agent.transport.settings import LinkSettings
 
 
@@ -65,12 +68,13 @@ async def parts(database: Database, tmp_path: Path, runtime: Path) -> AsyncItera
     writer = Writer("state-writer")
     state = await StateStore.open(tmp_path / "state.db", writer)
     await state.put("model/digits", b'{"model":"digits"}')
+    config = AgentConfig(
+        device=DeviceConfig(
+            id="camera-1", hardware_class="cpu", state_dir=str(tmp_path), runtime_dir=str(runtime)
+        )
+    )
     yield Parts(
-        config=AgentConfig(
-            device=DeviceConfig(
-                id="camera-1", hardware_class="cpu", state_dir=str(tmp_path), runtime_dir=str(runtime)
-            )
-        ),
+        config=config,
         version="0",
         boot="b1",
         link=MqttLink(LinkSettings(host="127.0.0.1", port=1), device="camera-1", boot="b1"),
@@ -82,6 +86,9 @@ async def parts(database: Database, tmp_path: Path, runtime: Path) -> AsyncItera
         artifacts=ArtifactStore(tmp_path / "artifacts", quota_bytes=2**20),
         runtimes=frozenset({"onnx"}),
         verify=verify,
+        receipts=ReceiptWriter(
+            config.device, "0", tmp_path / "device.crt", partial(sign_receipt, tmp_path), lambda: 1.0
+        ),
         health=healthy,
         clock=lambda: 1.0,
         notes=(),
