@@ -6,6 +6,7 @@ A setting that is unknown or not allowed is refused with its name, its value and
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -91,11 +92,46 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Only windows that closed within this time count for the fleet's drift."""
 
 
+class ModelSigningSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[model_signing]``: whose OpenSSF model signatures count when a release is submitted. Relative paths start at hub.toml."""
+
+    keys: tuple[str, ...] = ()
+    """Public keys of those who make models, PEM (elliptic curve)."""
+    authorities: tuple[str, ...] = ()
+    """Roots, PEM; a signature by a certificate under one of them counts."""
+    required: bool = False
+    """Refuse a release without one. A signature that is given must hold in any case."""
+
+
 class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[limits]``: what an upload may cost."""
 
     artifact_mib: Annotated[int, Meta(ge=1, le=16_384)] = 512
     """Largest file of a release."""
+
+
+class DownloadSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[downloads]``: artifacts for devices over HTTPS, beside the blocks over MQTT."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s?#]+$(?!\n)", max_length=512)] | None = None
+    """The address at which devices reach this hub's artifacts, ``https://hub.example.org:8443``. Not set: they are told of none,
+    and fetch over MQTT. A store that signs URLs itself (``artifacts``) needs none."""
+    host: str = "0.0.0.0"  # noqa: S104 - it has TLS, and serves nothing but what a signed URL names
+    """Where the listener for devices listens."""
+    port: Port | None = None
+    """TCP port of a listener for devices: HTTPS (HTTP/2 and HTTP/1.1), signed artifacts and nothing else. Not set: none; a TLS
+    proxy passes ``/v1/artifacts/`` on to ``[server]``."""
+    certificate: str | None = None
+    """PEM of the listener's certificate and its chain, relative to hub.toml; default: one of the hub's own authority for the
+    host in ``url``, which devices trust, made anew at each start."""
+    key: str | None = None
+    """Its private key, PEM."""
+    location_seconds: Annotated[float, Meta(ge=1, le=604_800)] = 3600.0
+    """How long a device may use an address that it was told; it asks for another one then."""
+    parallel: Annotated[int, Meta(ge=1, le=100_000)] = 200
+    """Downloads at a time; more are answered 503."""
+    parallel_per_device: Annotated[int, Meta(ge=1, le=1000)] = 4
+    """Of one device, or of one person; more are answered 429."""
 
 
 class DashboardSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,13 +159,18 @@ class HubConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Names the hub to the broker: its MQTT client id is ``edgeward-<name>``."""
     data: str = "."
     """Folder of database, artifacts, metadata and keys."""
+    artifacts: Annotated[str, Meta(pattern=r"^(s3|gs|az)://[^\s]+$(?!\n)")] | None = None
+    """Object store of the releases' files, ``s3://bucket/path``, ``gs://…`` or ``az://…``; its credentials come from the
+    environment. Devices fetch from there by URLs that it signs. Default: the folder ``artifacts`` in ``data``."""
     server: ServerSettings = ServerSettings()
     broker: BrokerSettings = BrokerSettings()
     trust: TrustSettings = TrustSettings()
     enrolment: EnrolmentSettings = EnrolmentSettings()
     rollouts: RolloutSettings = RolloutSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    model_signing: ModelSigningSettings = ModelSigningSettings()
     limits: LimitSettings = LimitSettings()
+    downloads: DownloadSettings = DownloadSettings()
     dashboard: DashboardSettings = DashboardSettings()
     log: LogSettings = LogSettings()
 
@@ -207,6 +248,7 @@ def _check(config: HubConfig, source: str) -> None:
         raise ConfigError(
             f"{source}: broker.tls: the embedded broker has no TLS; set broker.embedded = false"
         )
+    _check_downloads(config.downloads, source)
     if config.server.host not in LOOPBACK:
         raise ConfigError(
             f"{source}: server.host = {config.server.host!r}: the API speaks plain HTTP, so it listens on loopback "
@@ -214,7 +256,34 @@ def _check(config: HubConfig, source: str) -> None:
         )
 
 
+def _check_downloads(downloads: DownloadSettings, source: str) -> None:
+    url = downloads.url
+    if url is not None and url.startswith("http://") and urlsplit(url).hostname not in LOOPBACK:
+        raise ConfigError(
+            f"{source}: downloads.url = {url!r}: devices fetch over https:// (http:// on loopback alone)"
+        )
+    if downloads.port is not None and (url is None or not url.startswith("https://")):
+        raise ConfigError(
+            f"{source}: downloads.port = {downloads.port}: devices must be told where that is; set downloads.url to https://…"
+        )
+    if (downloads.certificate is None) != (downloads.key is None):
+        raise ConfigError(f"{source}: downloads.certificate and downloads.key: set both or none")
+
+
 def _absolute(config: HubConfig, folder: Path) -> HubConfig:
+    signing = config.model_signing
+    signing = msgspec.structs.replace(
+        signing,
+        keys=tuple(str(folder / path) for path in signing.keys),
+        authorities=tuple(str(folder / path) for path in signing.authorities),
+    )
+    config = msgspec.structs.replace(config, model_signing=signing)
+    downloads = config.downloads
+    if downloads.certificate is not None and downloads.key is not None:
+        downloads = msgspec.structs.replace(
+            downloads, certificate=str(folder / downloads.certificate), key=str(folder / downloads.key)
+        )
+        config = msgspec.structs.replace(config, downloads=downloads)
     tls = config.broker.tls
     if tls is None:
         return config

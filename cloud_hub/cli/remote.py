@@ -33,6 +33,12 @@ def _add_release(commands: Commands) -> None:
         description="Upload every file that the folder's manifest.json names, the manifest last, and submit the release.",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a release folder with a manifest.json")
+    parser.add_argument(
+        "--model-signature",
+        type=Path,
+        metavar="FILE",
+        help="OpenSSF model signature of the folder, as model_signing makes it; the hub checks it",
+    )
     add_hub_options(parser)
     parser.set_defaults(run=_submit)
 
@@ -46,6 +52,7 @@ def _submit(arguments: argparse.Namespace) -> None:
             artifact.filename: (arguments.folder / artifact.filename).read_bytes()
             for artifact in manifest.artifacts()
         }
+        signature = arguments.model_signature and arguments.model_signature.read_bytes()
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from error
     except ProtocolError as error:
@@ -55,7 +62,11 @@ def _submit(arguments: argparse.Namespace) -> None:
     for filename, data in {**files, MANIFEST_FILENAME: payload}.items():
         hub.put(f"{base}/files/{filename}", data)
         print(f"uploaded {filename} ({len(data)} bytes)")
+    if signature is not None:
+        hub.put(f"{base}/model-signature", signature)
     release = hub.post(f"{base}/submit")
+    if release["model_signer"] is not None:
+        print(f"the files are as they were signed with {release['model_signer']}")
     print(
         f"{manifest.model} {manifest.release} is {release['state']}; it waits for its approvers' signatures"
     )

@@ -21,6 +21,10 @@ class Release(Base):
     published: Mapped[float | None]
     role_version: Mapped[int | None]
     """Version of the model's role that adds it."""
+    model_signature: Mapped[str | None]
+    """SHA-256 of the OpenSSF model signature that came with it; its bytes are in the artifact store."""
+    model_signer: Mapped[str | None]
+    """Who made that signature, in words; set when it was checked."""
 
 
 class ReleaseFile(Base):

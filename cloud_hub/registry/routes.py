@@ -1,4 +1,4 @@
-"""``/v1/releases``, ``/v1/metadata``, ``/v1/artifacts``."""
+"""``/v1/releases``, ``/v1/metadata``."""
 
 from typing import Annotated
 
@@ -11,9 +11,10 @@ from agent.protocol.manifest import Manifest
 from cloud_hub.access.guard import CallerPart, HubPart
 from cloud_hub.access.service import Role
 from cloud_hub.approvals.service import SignatureView, signatures
-from cloud_hub.errors import NotFoundError
+from cloud_hub.errors import InputError, NotFoundError
 from cloud_hub.hub import Hub
 from cloud_hub.registry import service
+from cloud_hub.registry.model_signing import MAX_SIGNATURE_BYTES
 from cloud_hub.registry.service import FileView, ReleaseView
 
 ReleaseNumber = Annotated[int, PathParameter(ge=1, le=2**53)]
@@ -53,6 +54,24 @@ class ReleaseController(Controller):
             lambda session: service.put_file(session, model, release, filename, stored, caller, now)
         )
 
+    @put("/{model:str}/{release:int}/model-signature", sync_to_thread=True)
+    def put_model_signature(
+        self,
+        model: FromPath[str],
+        release: ReleaseNumber,
+        body: RawBody,
+        hub: HubPart,
+        caller: CallerPart,
+    ) -> None:
+        """Upload the OpenSSF model signature of a draft's files (raw body, the bundle as JSON); ``submit`` checks it."""
+        caller.require(Role.AUTHOR)
+        if len(body) > MAX_SIGNATURE_BYTES:
+            raise InputError(f"model signature: {len(body)} bytes, at most {MAX_SIGNATURE_BYTES} are allowed")
+        stored = hub.artifacts.put(body)
+        hub.database.write(
+            lambda session: service.put_model_signature(session, model, release, stored, caller)
+        )
+
     @post("/{model:str}/{release:int}/submit", sync_to_thread=True)
     def submit(
         self, model: FromPath[str], release: ReleaseNumber, hub: HubPart, caller: CallerPart
@@ -69,6 +88,7 @@ class ReleaseController(Controller):
                 repository=hub.repository,
                 drafts=hub.drafts,
                 draft_days=hub.config.trust.draft_days,
+                model_signing=hub.config.model_signing,
                 caller=caller,
                 now=now,
             )
@@ -125,17 +145,3 @@ class ContentController(Controller):
         if data is None:
             raise NotFoundError(f"there is no metadata file {name!r}")
         return Response(data, media_type="application/json")
-
-    @get("/artifacts/{sha256:str}", sync_to_thread=True, media_type="application/octet-stream")
-    def artifact(
-        self,
-        sha256: Annotated[str, PathParameter(pattern="^[0-9a-f]{64}$")],
-        hub: HubPart,
-        caller: CallerPart,
-    ) -> Bytes:
-        """The bytes of an artifact; check them against the digest you asked for."""
-        caller.require(Role.VIEWER)
-        data = hub.artifacts.read(sha256)
-        if data is None:
-            raise NotFoundError(f"there is no artifact {sha256}")
-        return Response(data, media_type="application/octet-stream")

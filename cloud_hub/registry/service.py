@@ -1,5 +1,6 @@
 """Upload and submit releases, and read them back."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -14,9 +15,11 @@ from agent.protocol.manifest import Manifest, decode_manifest
 from cloud_hub.access.service import Caller, Role
 from cloud_hub.approvals.drafts import DraftStore
 from cloud_hub.audit.service import record
+from cloud_hub.config import ModelSigningSettings
 from cloud_hub.errors import ConflictError, EvidenceError, ForbiddenError, InputError, NotFoundError
 from cloud_hub.registry.artifacts import ArtifactStore, StoredArtifact
 from cloud_hub.registry.evidence import check_release
+from cloud_hub.registry.model_signing import check_model_signature
 from cloud_hub.registry.models import Release, ReleaseFile
 from cloud_hub.signing.repository import Repository
 
@@ -48,6 +51,8 @@ class ReleaseView(Struct, frozen=True, kw_only=True):
     submitted: UnixTime | None
     published: UnixTime | None
     role_version: int | None
+    model_signer: str | None
+    """Who signed the files as an OpenSSF model signature, where one was given and held."""
 
 
 def put_file(
@@ -84,6 +89,20 @@ def put_file(
     return FileView(filename=filename, sha256=stored.sha256, size=stored.size)
 
 
+def put_model_signature(
+    session: Session, model: str, release: int, stored: StoredArtifact, caller: Caller
+) -> None:
+    """Note the OpenSSF model signature of a draft; it is checked when the release is submitted.
+
+    Raises:
+        NotFoundError: no file of the release was uploaded yet.
+        ForbiddenError, ConflictError: as for :func:`put_file`.
+    """
+    row = get_release(session, model, release)
+    _own_draft(row, caller)
+    row.model_signature = stored.sha256
+
+
 def submit(
     session: Session,
     model: str,
@@ -93,6 +112,7 @@ def submit(
     repository: Repository,
     drafts: DraftStore,
     draft_days: int,
+    model_signing: ModelSigningSettings,
     caller: Caller,
     now: float,
 ) -> ReleaseView:
@@ -115,6 +135,7 @@ def submit(
         for file in release_files(session, model, release)
     }
     _check(model, release, files, artifacts)
+    row.model_signer = _check_signature(row, files, artifacts, model_signing)
     targets = {release_path(model, release, name): (file.size, file.sha256) for name, file in files.items()}
     expires = datetime.fromtimestamp(now, UTC) + timedelta(days=draft_days)
     draft = repository.make_draft(model, targets, expires)
@@ -129,17 +150,34 @@ def submit(
         action="submit",
         subject=f"{model} {release}",
         manifest_sha256=files[MANIFEST_FILENAME].sha256,
+        model_signer=row.model_signer,
     )
     return view(row)
 
 
-def _check(model: str, release: int, files: dict[str, StoredArtifact], artifacts: ArtifactStore) -> None:
+def _check_signature(
+    row: Release,
+    files: dict[str, StoredArtifact],
+    artifacts: ArtifactStore,
+    model_signing: ModelSigningSettings,
+) -> str | None:
+    read = _reader(artifacts)
+    signature = None if row.model_signature is None else read(row.model_signature)
+    return check_model_signature(signature, files, read, model_signing)
+
+
+def _reader(artifacts: ArtifactStore) -> Callable[[str], bytes]:
     def read(digest: str) -> bytes:
         data = artifacts.read(digest)
         if data is None:
             raise EvidenceError(f"artifact {digest}: its bytes are gone; upload it again")
         return data
 
+    return read
+
+
+def _check(model: str, release: int, files: dict[str, StoredArtifact], artifacts: ArtifactStore) -> None:
+    read = _reader(artifacts)
     if MANIFEST_FILENAME not in files:
         raise EvidenceError(f"{MANIFEST_FILENAME} was not uploaded")
     if files[MANIFEST_FILENAME].size > MAX_MANIFEST_BYTES:
@@ -247,4 +285,5 @@ def view(row: Release) -> ReleaseView:
         submitted=row.submitted,
         published=row.published,
         role_version=row.role_version,
+        model_signer=row.model_signer,
     )

@@ -111,6 +111,8 @@ def upgrade() -> None:
     sa.Column('submitted', sa.Double(), nullable=True),
     sa.Column('published', sa.Double(), nullable=True),
     sa.Column('role_version', sa.Integer(), nullable=True),
+    sa.Column('model_signature', sa.String(), nullable=True),
+    sa.Column('model_signer', sa.String(), nullable=True),
     sa.PrimaryKeyConstraint('model', 'release')
     )
     op.create_table('rollouts',
