@@ -24,6 +24,7 @@ from agent.log import configure
 from agent.protocol.enrolment import BrokerAddress
 from agent.protocol.verification import FetchedMetadata, VerifyRequest, VerifyResult
 from agent.service.device import Device, Parts
+from agent.service.receipts import ReceiptWriter
 from agent.store.artifacts import ArtifactStore
 from agent.store.database import Database
 from agent.store.errors import StoreError
@@ -41,6 +42,7 @@ from agent.supervisor.verifier import verify
 from agent.transport.errors import TransportError
 from agent.transport.identity_files import IdentityFiles
 from agent.transport.mqtt import MqttLink
+from agent.transport.receipt_signer import sign_receipt
 from agent.transport.settings import LinkSettings
 from agent.web.tls import TlsError, server_context
 
@@ -196,8 +198,16 @@ async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
         artifacts=artifacts,
         runtimes=_runtimes(),
         verify=_verify,
+        receipts=ReceiptWriter(
+            config.device,
+            version("edgeward"),
+            identity.certificate,
+            partial(sign_receipt, config.state / IDENTITY_FOLDER),
+            time.time,
+        ),
         health=partial(health.sample, (config.state, config.runtime)),
         cgroup=cgroup,
+        authority=identity.authority,
         clock=time.time,
         notes=tuple(note for note in (*notes, state.restored, trust.restored) if note),
     )

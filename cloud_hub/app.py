@@ -17,6 +17,7 @@ from cloud_hub.audit.routes import AuditController
 from cloud_hub.bundles.routes import BundleController, ReceiptController
 from cloud_hub.dashboard.routes import DashboardController
 from cloud_hub.devices.routes import DeviceController, EnrolmentController
+from cloud_hub.downloads.routes import SIGNED_ONLY, ArtifactController
 from cloud_hub.errors import HubError
 from cloud_hub.fleet.routes import FleetController
 from cloud_hub.hub import Hub
@@ -42,6 +43,23 @@ def health(hub: HubPart) -> HealthReport:
     )
 
 
+def create_device_app(hub: Hub) -> Litestar:
+    """What the listener for devices serves: signed artifacts, and nothing else."""
+    return Litestar(
+        route_handlers=[ArtifactController],
+        state=State({"hub": hub, SIGNED_ONLY: True}, deep_copy=False),
+        dependencies={"hub": Provide(provide_hub, sync_to_thread=False)},
+        exception_handlers={
+            HubError: problems.from_hub_error,
+            HTTPException: problems.from_http_exception,
+            Exception: problems.from_defect,
+        },
+        openapi_config=None,
+        request_max_body_size=0,
+        logging_config=None,
+    )
+
+
 def create_app(hub: Hub) -> Litestar:
     """The application over a wired hub."""
     return Litestar(
@@ -56,6 +74,7 @@ def create_app(hub: Hub) -> Litestar:
                 request_max_body_size=hub.config.limits.artifact_mib * MIB,  # the others take JSON alone
             ),
             ContentController,
+            ArtifactController,
             ApprovalController,
             RolloutController,
             BundleController,

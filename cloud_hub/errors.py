@@ -9,7 +9,12 @@
     ├── AuthenticationError 401  no token, or one that is not valid
     ├── ForbiddenError    403  the role of the token does not allow it
     ├── NotFoundError     404
-    └── ConflictError     409  not possible in the state the thing is in
+    ├── ConflictError     409  not possible in the state the thing is in
+    ├── GoneError         410  it was there for a time that is over
+    ├── PreconditionError 412  it is not what the request says it must be
+    ├── RangeError        416  no byte of what was asked for is there
+    ├── TooManyError      429  this one asks for too much at a time
+    └── BusyError         503  all together do
 """
 
 from typing import ClassVar
@@ -20,6 +25,11 @@ class HubError(Exception):
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "The hub failed"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the answer."""
+        return {}
 
 
 class ConfigError(HubError):
@@ -54,3 +64,49 @@ class NotFoundError(HubError):
 class ConflictError(HubError):
     status = 409
     title = "Not possible now"
+
+
+class GoneError(HubError):
+    status = 410
+    title = "No longer there"
+
+
+class PreconditionError(HubError):
+    status = 412
+    title = "Not what you expect"
+
+
+class RangeError(HubError):
+    """Args: what is wrong, and the size of the whole."""
+
+    status = 416
+    title = "No such range"
+
+    def __init__(self, text: str, size: int) -> None:
+        super().__init__(text)
+        self.size = size
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 9110, 15.5.17."""
+        return {"Content-Range": f"bytes */{self.size}"}
+
+
+class TooManyError(HubError):
+    status = 429
+    title = "Too many at a time"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Soon: one's own downloads end."""
+        return {"Retry-After": "5"}
+
+
+class BusyError(HubError):
+    status = 503
+    title = "The hub is busy"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Later: those of many have to."""
+        return {"Retry-After": "15"}

@@ -13,6 +13,8 @@ from cloud_hub.config import HubConfig, Paths
 from cloud_hub.database import Database
 from cloud_hub.devices.authority import DeviceAuthority
 from cloud_hub.devices.service import Enroller
+from cloud_hub.downloads.locations import LocationKey
+from cloud_hub.downloads.service import Downloads
 from cloud_hub.errors import ConflictError
 from cloud_hub.registry.artifacts import ArtifactStore
 from cloud_hub.registry.service import note_published
@@ -46,7 +48,7 @@ class Hub:
         self.now = now
         self.started = now()
         self.database = Database(paths.database)
-        self.artifacts = ArtifactStore(paths.artifacts)
+        self.artifacts = ArtifactStore(config.artifacts or paths.artifacts)
         self.metadata = FolderMetadataStore(paths.metadata)
         self.drafts = DraftStore(paths.drafts)
         self.repository = Repository(
@@ -64,6 +66,13 @@ class Hub:
                 host=broker.device_host or broker.host, port=broker.port, tls=broker.tls is not None
             ),
             certificate_days=config.enrolment.certificate_days,
+        )
+        self.downloads = Downloads(
+            config.downloads,
+            LocationKey.open(paths.online_keys),
+            self.artifacts,
+            self.database,
+            now=now,
         )
         self.counters = BridgeCounters()
         self.publisher: Publisher | None = None

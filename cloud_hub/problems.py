@@ -28,14 +28,17 @@ class Problem(Struct, frozen=True, kw_only=True):
     instance: str
 
 
-def _respond(request: AnyRequest, status: int, title: str, detail: str) -> Response[Problem]:
-    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
+def _respond(
+    request: AnyRequest, status: int, title: str, detail: str, headers: dict[str, str] | None = None
+) -> Response[Problem]:
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers = {"WWW-Authenticate": "Bearer"}
     problem = Problem(title=title, status=status, detail=detail, instance=request.url.path)
     return Response(problem, status_code=status, media_type=PROBLEM_JSON, headers=headers)
 
 
 def from_hub_error(request: AnyRequest, error: HubError) -> Response[Problem]:
-    return _respond(request, error.status, error.title, str(error))
+    return _respond(request, error.status, error.title, str(error), error.headers)
 
 
 def from_signing_error(request: AnyRequest, error: SigningError) -> Response[Problem]:

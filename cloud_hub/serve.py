@@ -9,10 +9,11 @@ from types import FrameType
 
 import uvicorn
 
-from cloud_hub.app import create_app
+from cloud_hub.app import create_app, create_device_app
 from cloud_hub.bridge.bridge import Bridge
 from cloud_hub.broker import EmbeddedBroker
 from cloud_hub.config import HubConfig, Paths
+from cloud_hub.downloads.listener import DownloadListener
 from cloud_hub.hub import Hub
 from cloud_hub.mqtt import MqttLink
 
@@ -70,6 +71,10 @@ def serve(config: HubConfig, paths: Paths) -> None:
         running.callback(bridge.stop)
         clockwork.start()
         running.callback(clockwork.stop)
+        if config.downloads.port is not None:
+            listener = DownloadListener(hub, create_device_app(hub), paths)
+            running.callback(listener.stop)
+            listener.start()
         _run_api(hub)
     log.info("hub stopped")
 

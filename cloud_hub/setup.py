@@ -23,6 +23,7 @@ _TOML = """\
 
 name = "hub"
 # data = "."                          # folder of database, artifacts, metadata and keys
+# artifacts = "s3://bucket/path"      # object store of the releases' files; default: the folder artifacts in data
 
 [server]
 host = "{host}"
@@ -55,6 +56,16 @@ port = {broker_port}
 
 [limits]
 # artifact_mib = 512                  # largest file of a release
+
+[downloads]                           # artifacts for devices over HTTPS; without it they fetch over MQTT
+# url = "https://hub.example:8443"    # as devices reach it
+# host = "0.0.0.0"
+# port = 8443                         # the hub's own listener; leave it out where a TLS proxy passes /v1/artifacts/ on
+# certificate = "tls/downloads.pem"   # default: one of the hub's own authority
+# key = "tls/downloads.key"
+# location_seconds = 3600.0
+# parallel = 200
+# parallel_per_device = 4
 
 [dashboard]
 # title = "Edgeward"

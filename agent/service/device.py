@@ -5,12 +5,13 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from agent.config import AgentConfig, TransferConfig
+from agent.config import AgentConfig
 from agent.core.judgement import Choice, choose_variant
 from agent.protocol import telemetry
 from agent.protocol.codec import encode_json
@@ -19,6 +20,8 @@ from agent.protocol.state import Command, DesiredState, Reason, ReportedState
 from agent.protocol.telemetry import Health, TelemetryAck
 from agent.protocol.topics import Channel
 from agent.protocol.verification import UNKNOWN_MODEL, FetchedMetadata, VerifiedAssignment, VerifyResult
+from agent.service.bundle_copy import BundleCopier
+from agent.service.bundles import Bundles
 from agent.service.control_server import ControlServer
 from agent.service.desired import DesiredKeeper, TrustPort, Verify
 from agent.service.downloads import ArtifactDownloader, TransferPolicy
@@ -26,6 +29,7 @@ from agent.service.hold import Hold, load_hold
 from agent.service.installer import Installer
 from agent.service.models import Models, Wanted
 from agent.service.patching import PatchingDownloader
+from agent.service.receipts import ReceiptWriter
 from agent.service.recorder import TelemetryRecorder
 from agent.service.reporting import deployment_reports, serving_report
 from agent.service.sink import RateLimit
@@ -42,6 +46,7 @@ from agent.supervisor.errors import AddressError
 from agent.transport.backoff import Backoff
 from agent.transport.blocks import BlockClient
 from agent.transport.errors import TransferError, TransportError
+from agent.transport.http_ranges import HttpRanges
 from agent.transport.mqtt import MqttLink
 
 log = logging.getLogger(__name__)
@@ -68,9 +73,12 @@ class Parts(Struct, frozen=True, kw_only=True):
     artifacts: ArtifactStore
     runtimes: frozenset[str]
     verify: Verify
+    receipts: ReceiptWriter
     health: Callable[[], Health]
     cgroup: Cgroup | None = None
     """Where each runner gets a cgroup of its own, if the service manager has handed one over."""
+    authority: Path | None = None
+    """PEM of the hub's authority, for what is fetched over HTTPS."""
     clock: Callable[[], float]
     notes: tuple[str, ...]
     """What opening the stores had to repair, in words."""
@@ -87,7 +95,7 @@ class Device:
         self._errors: Counter[str] = parts.link.errors
         blocks = BlockClient(parts.link)
         transfers = Transfers()
-        self._downloader = _downloader(config.transfer, blocks, parts.artifacts, transfers)
+        self._downloader = _downloader(parts, blocks, transfers)
         self._recorder = TelemetryRecorder(parts.outbox, parts.events, self._count)
         self._hold = Hold(hold, parts.state, self._recorder, clock=parts.clock, changed=self._reconsider)
         self._desired = DesiredKeeper(
@@ -108,6 +116,7 @@ class Device:
             self._recorder,
             runtimes=parts.runtimes,
             transfers=transfers,
+            pinned=lambda: self._bundles.pinned,
             wanted=lambda: Wanted(verified=self._desired.verified, hold=self._hold.reason),
             changed=self._changed.set,
             clock=parts.clock,
@@ -115,12 +124,27 @@ class Device:
             cgroup=parts.cgroup,
         )
         self._sync = TelemetrySync(parts.outbox, parts.link, interval=config.telemetry.send_seconds)
+        self._bundles = Bundles(
+            config.device.id,
+            self._desired,
+            parts.trust,
+            BundleCopier(self._downloader, parts.artifacts, self._choose),
+            parts.state,
+            self._recorder,
+            states=self._models.states,
+            reports=lambda: deployment_reports(self._models.views(), self._models.plan(), parts.clock()),
+            write_receipt=parts.receipts.write,
+            supervise=self._supervise_once,
+            clock=parts.clock,
+            count=self._count,
+        )
         technician = Technician(
             self._models,
             self._desired,
             self._hold,
             parts.events,
             parts.windows,
+            self._bundles,
             report=self._report,
             connected=lambda: parts.link.is_connected,
             sync=self._sync_now,
@@ -133,7 +157,9 @@ class Device:
     @classmethod
     async def assemble(cls, parts: Parts) -> "Device":
         """A device as it was when it stopped."""
-        return cls(parts, await load_hold(parts.state))
+        device = cls(parts, await load_hold(parts.state))
+        await device._bundles.load()
+        return device
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve, reconcile, report until ``stop`` is set; then end every runner and say goodbye.
@@ -172,9 +198,16 @@ class Device:
         self._workers.append(task)
         return task
 
+    def _supervise_once(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """As :meth:`_supervise`, for what ends by itself."""
+        task = self._supervise(work)
+        task.add_done_callback(self._workers.remove)
+        return task
+
     def _loops(self) -> list[Coroutine[Any, Any, None]]:
         return [
             self._desired.run(),
+            self._bundles.run(),
             self._sync.run(self._settled),
             self._keep_models(),
             self._keep_reporting(),
@@ -211,8 +244,7 @@ class Device:
         self._downloader.wake()
 
     def _acknowledge(self, ack: TelemetryAck) -> None:
-        task = self._supervise(self._take_acknowledgement(ack))
-        task.add_done_callback(self._workers.remove)
+        self._supervise_once(self._take_acknowledgement(ack))
 
     async def _take_acknowledgement(self, ack: TelemetryAck) -> None:
         try:
@@ -338,13 +370,13 @@ class Device:
         return replace(choice, standby=None)
 
 
-def _downloader(
-    config: TransferConfig, blocks: BlockClient, artifacts: ArtifactStore, transfers: Transfers
-) -> ArtifactDownloader:
+def _downloader(parts: Parts, blocks: BlockClient, transfers: Transfers) -> ArtifactDownloader:
+    config = parts.config.transfer
     rate = config.limit_bytes_per_second
+    http = HttpRanges(blocks.locate, parts.authority)
     return ArtifactDownloader(
-        {"mqtt": blocks},
-        artifacts,
+        {"mqtt": blocks, "http": http},
+        parts.artifacts,
         TransferPolicy(
             order=config.order,
             small_bytes=config.small_bytes,
@@ -354,6 +386,7 @@ def _downloader(
             backoff=Backoff(minimum=config.backoff_seconds, maximum=config.longest_backoff_seconds),
         ),
         transfers=transfers,
+        prepare=http.prepare,
         limit=None if rate is None else RateLimit(rate),
     )
 

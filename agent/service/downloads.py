@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -67,6 +67,7 @@ class ArtifactDownloader:
         artifacts: where they go.
         policy: in which order, how patiently.
         transfers: told what goes on.
+        prepare: has a way that is not the first one made ready while the first is in use.
         limit: of all transfers together; None: as fast as they come.
         randomness: for the jitter.
     """
@@ -78,6 +79,7 @@ class ArtifactDownloader:
         policy: TransferPolicy | None = None,
         *,
         transfers: Transfers | None = None,
+        prepare: Callable[[Digest], Awaitable[None]] | None = None,
         limit: RateLimit | None = None,
         randomness: random.Random | None = None,
     ) -> None:
@@ -85,6 +87,7 @@ class ArtifactDownloader:
         self.artifacts = artifacts
         self.policy = policy or TransferPolicy()
         self.transfers = transfers or Transfers()
+        self.prepare = prepare
         self.limit = limit
         self._randomness = randomness or random.SystemRandom()
         self._busy: dict[Digest, asyncio.Lock] = {}
@@ -160,6 +163,7 @@ class _Transfer:
         """Who the bytes in the partial file are from; None: whoever it was before this transfer."""
 
     async def run(self) -> Path:
+        preparing = self._prepare()
         try:
             while True:
                 step = next_step(self._state, time.monotonic())
@@ -176,6 +180,21 @@ class _Transfer:
                         )
         finally:
             self._flow.way = self._flow.waiting = None
+            if preparing is not None:
+                preparing.cancel()
+                await asyncio.gather(preparing, return_exceptions=True)
+
+    def _prepare(self) -> asyncio.Task[None] | None:
+        """Ask for the location while there is somebody to ask: when the broker is away, HTTP may still be there."""
+        first = next(iter(self._state.ways), None)
+        owner = self._owner
+        if owner.prepare is None or first == "http" or "http" not in self._state.ways:
+            return None
+        return (
+            None
+            if self._size <= owner.policy.small_bytes
+            else asyncio.ensure_future(owner.prepare(self._digest))
+        )
 
     async def _pause(self, step: Pause) -> None:
         problems = "; ".join(

@@ -13,7 +13,7 @@ from agent.protocol.ids import DeviceId
 from agent.protocol.limits import MAX_MESSAGE_BYTES
 from agent.protocol.state import Command, Presence, ReportedState
 from agent.protocol.topics import FROM_DEVICE, Channel, parse_topic, topic
-from agent.protocol.transfer import TransferRequest
+from agent.protocol.transfer import LocationRequest, TransferRequest, TransferResponse
 from cloud_hub.bridge.transfer import answer
 from cloud_hub.devices.models import Device
 from cloud_hub.devices.service import take_presence, take_report
@@ -183,8 +183,12 @@ class Bridge:
 
     def _request(self, device: DeviceId, payload: bytes) -> None:
         self._known(device)
-        request = decode_msgpack(payload, TransferRequest)
-        response = answer(request, self._hub.metadata, self._hub.artifacts)
+        request: TransferRequest = decode_msgpack(payload, TransferRequest)
+        response: TransferResponse
+        if isinstance(request, LocationRequest):
+            response = self._hub.downloads.locate(device, request)
+        else:
+            response = answer(request, self._hub.metadata, self._hub.artifacts)
         self._link.publish(topic(device, Channel.RESPONSE), encode_msgpack(response))
 
     def _publish_everything(self) -> None:

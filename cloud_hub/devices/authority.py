@@ -91,6 +91,32 @@ class DeviceAuthority:
         _write_pair(folder, "hub", key, hub, self._key)
         (folder / "ca.pem").write_text(self.pem, encoding="ascii")
 
+    def issue_server_files(
+        self, folder: Path, name: str, address: str, days: int, now: float
+    ) -> tuple[Path, Path]:
+        """Write ``<name>.pem`` and ``<name>.key`` for a server of the hub's own, in place of earlier ones.
+
+        Args:
+            folder: made where it is missing.
+            name: of the files.
+            address: DNS name or IP address under which it is reached.
+            days: lifetime.
+            now: Unix seconds.
+
+        Raises:
+            InputError: the address is neither.
+        """
+        alternative = x509.SubjectAlternativeName([_general_name(address)])
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        certificate, secret = folder / f"{name}.pem", folder / f"{name}.key"
+        for path in (certificate, secret):
+            path.unlink(missing_ok=True)
+        key = ec.generate_private_key(ec.SECP256R1())
+        end = dt.datetime.fromtimestamp(now, dt.UTC) + dt.timedelta(days=days)
+        builder = self._builder(address, key.public_key(), now, end, ExtendedKeyUsageOID.SERVER_AUTH)
+        _write_pair(folder, name, key, builder.add_extension(alternative, critical=False), self._key)
+        return certificate, secret
+
     def _builder(
         self,
         name: str,

@@ -15,6 +15,7 @@ from cloud_hub.errors import InputError, NotFoundError
 from cloud_hub.hub import Hub
 from cloud_hub.registry import service
 from cloud_hub.registry.model_signing import MAX_SIGNATURE_BYTES
+from cloud_hub.registry.patches import build
 from cloud_hub.registry.service import FileView, ReleaseView
 
 ReleaseNumber = Annotated[int, PathParameter(ge=1, le=2**53)]
@@ -76,8 +77,13 @@ class ReleaseController(Controller):
     def submit(
         self, model: FromPath[str], release: ReleaseNumber, hub: HubPart, caller: CallerPart
     ) -> ReleaseView:
-        """Check the manifest and the evidence, and open the draft that approvers sign."""
+        """Check the manifest and the evidence, and open the draft that approvers sign.
+
+        Before that, patches from the newest published releases are made, which may take a minute.
+        """
         caller.require(Role.AUTHOR)
+        # Not in the write: everything else that writes would wait for it.
+        patches = build(hub.database, hub.repository, hub.artifacts, model, release)
         now = hub.now()
         return hub.database.write(
             lambda session: service.submit(
@@ -89,6 +95,7 @@ class ReleaseController(Controller):
                 drafts=hub.drafts,
                 draft_days=hub.config.trust.draft_days,
                 model_signing=hub.config.model_signing,
+                patches=patches,
                 caller=caller,
                 now=now,
             )

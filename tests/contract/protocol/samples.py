@@ -456,6 +456,7 @@ RESULTS: tuple[control.ControlResult, ...] = (
             done_bytes=1024,
             total_bytes=4096,
             refusal=REASON,
+            orders=(bundle.BundleOrder(model="digits", release=2, deployment="rollout-7.camera-1"),),
             deployments=(DEPLOYMENT,),
         )
     ),
