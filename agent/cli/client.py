@@ -27,8 +27,10 @@ TIMEOUT_SECONDS = 30.0
 _NOT_RUNNING = "start it or see why it stopped: systemctl status edgeward-agent"
 
 
-def ask(path: str, request: ControlRequest) -> ControlResult:
+def ask(path: str, request: ControlRequest, descriptor: int | None = None) -> ControlResult:
     """Send ``request`` to the agent at the Unix socket ``path`` and return its result.
+
+    ``descriptor``: an open file to pass along.
 
     Raises:
         AgentNotRunningError: there is no socket, or nobody listens on it.
@@ -37,7 +39,7 @@ def ask(path: str, request: ControlRequest) -> ControlResult:
         BadAnswerError: the answer is not of this protocol, or did not come in time.
         CliError: the agent refused the request.
     """
-    line = _exchange(path, encode_json(request, limit=MAX_REQUEST_BYTES - 1) + b"\n")
+    line = _exchange(path, encode_json(request, limit=MAX_REQUEST_BYTES - 1) + b"\n", descriptor)
     try:
         response = decode_json(line, ControlResponse, limit=MAX_RESPONSE_BYTES)
     except ProtocolError as error:
@@ -52,12 +54,13 @@ def ask(path: str, request: ControlRequest) -> ControlResult:
     return response.result
 
 
-def _exchange(path: str, line: bytes) -> bytes:
+def _exchange(path: str, line: bytes, descriptor: int | None) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(TIMEOUT_SECONDS)
         try:
             connection.connect(path)
-            connection.sendall(line)
+            sent = 0 if descriptor is None else socket.send_fds(connection, [line], [descriptor])
+            connection.sendall(line[sent:])
             answer = _read_line(connection)
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise AgentNotRunningError(
@@ -93,7 +96,8 @@ def _read_line(connection: socket.socket) -> bytes:
 _NEXT_STEPS = {
     "nothing-to-roll-back": "see what the device keeps: edgeward models",
     "nothing-to-accept": "see what is under way, and what it waits for: edgeward plan",
-    "busy": "see what is under way: edgeward plan",
+    "no-bundle": "hand one in: edgeward bundle install FILE",
+    "busy": "see what is under way: edgeward plan, edgeward bundle status",
     "too-large": "ask for fewer: --limit N",
     "internal": "see the log: journalctl -u edgeward-agent",
 }

@@ -6,7 +6,8 @@
     ├── AgentNotRunningError    3   nobody listens on the control socket
     ├── NotAllowedError         4   this user may not use the control socket
     ├── UnknownModelError       5   the device has no such model
-    └── BadAnswerError          6   what listens there does not speak this version's protocol
+    ├── BadAnswerError          6   what listens there does not speak this version's protocol
+    └── BundleRefusedError      7   the bundle, or an update in it, was refused or rolled back
 
 Exit code 2 is argparse's: wrong usage. Exit code 10: `status` worked, and something is wrong with the device.
 """
@@ -44,3 +45,9 @@ class BadAnswerError(CliError):
     """What listens there does not speak this version's protocol."""
 
     exit_code = 6
+
+
+class BundleRefusedError(CliError):
+    """The bundle, or an update in it, was refused or rolled back."""
+
+    exit_code = 7

@@ -14,24 +14,36 @@ from agent.protocol.control import ControlRequest, ControlResult, StatusResult
 from agent.protocol.ids import NAME_PATTERN, is_name
 
 SOMETHING_IS_WRONG = 10
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    request = _request(parser, arguments)
     try:
-        result = ask(arguments.socket, request)
+        result = _run(parser, arguments)
     except CliError as error:
         _print_error(error, as_json=arguments.json)
         return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
     try:
-        _print_result(result, as_json=arguments.json)
+        if result is not None:
+            _print_result(result, as_json=arguments.json)
         sys.stdout.flush()
     except BrokenPipeError:  # `edgeward events | head`
         sys.stderr.close()
     return _exit_code(result)
+
+
+def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> ControlResult | None:
+    """Do what was asked; None where everything has been said."""
+    if arguments.method == "bundle":
+        from agent.cli import bundles  # noqa: PLC0415 - the other commands need not load it
+
+        return bundles.run(arguments)
+    return ask(arguments.socket, _request(parser, arguments))
 
 
 def _request(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> ControlRequest:
@@ -50,7 +62,7 @@ def _request(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     )
 
 
-def _exit_code(result: ControlResult) -> int:
+def _exit_code(result: ControlResult | None) -> int:
     if isinstance(result, StatusResult):
         wrong = any(finding.severity == "problem" for finding in findings(result))
         return SOMETHING_IS_WRONG if wrong else 0

@@ -3,6 +3,7 @@
 import argparse
 import os
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TypeAlias
 
 from agent.protocol.control import DEFAULT_LIMIT, MAX_LIMIT
@@ -20,6 +21,7 @@ exit codes:
   4   this user may not use the control socket
   5   the device has no such model
   6   the answer is not understood or did not come in time
+  7   the bundle, or an update in it, was refused or rolled back
   10  status only: something is wrong with the device
 """
 
@@ -74,15 +76,59 @@ def build_parser() -> argparse.ArgumentParser:
         help="without waiting for a maintenance window, an unmetered network, the battery or the heat",
     )
     _add(commands, "sync", "Ask the hub for the desired state and send everything that waits, now.")
+    _bundle(_add(commands, "bundle", "Updates on a USB stick, without a network, and what became of them."))
     return parser
 
 
+def _bundle(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    install = _add(
+        actions,
+        "install",
+        "Hand a bundle to the agent, and say when the stick may be removed and what came of it.",
+    )
+    install.add_argument(
+        "file", metavar="FILE", type=Path, help="a bundle; only you need to be able to read it"
+    )
+    install.add_argument(
+        "--receipt",
+        metavar="FILE",
+        type=Path,
+        help="write the receipt for the hub there when this command ends",
+    )
+    _wait(install)
+    show = _add(
+        actions, "show", "What is in a bundle, for whom, and whether every byte is there; needs no agent."
+    )
+    show.add_argument("file", metavar="FILE", type=Path, help="a bundle")
+    _add(actions, "status", "The newest bundle that this device was handed.")
+    receipt = _add(
+        actions, "receipt", "Write the signed receipt of the newest bundle, to be imported by the hub."
+    )
+    receipt.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, default=Path(), help="file or folder (default: here)"
+    )
+    _wait(receipt)
+
+
+def _wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait",
+        action="store_true",
+        help="wait until every update of the bundle has ended, probation included; else until each has ended, is on "
+        "probation or waits for something",
+    )
+
+
 def command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """Every command's own parser, by name, in order."""
+    """Every command's own parser, by name (``bundle install``), in order."""
+    found: dict[str, argparse.ArgumentParser] = {}
     for action in parser._actions:  # noqa: SLF001 - argparse has no public way to ask
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - as above
-            return dict(action.choices)
-    return {}
+            for name, command in action.choices.items():
+                inner = command_parsers(command)
+                found |= {f"{name} {each}": one for each, one in inner.items()} if inner else {name: command}
+    return found
 
 
 def _add(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+from agent.protocol.bundle import BundleOrder
 from agent.protocol.drift import DriftWindow
 from agent.protocol.ids import Count, Name, Sha256, UnixTime, Version
 from agent.protocol.limits import MAX_MESSAGE_BYTES
@@ -31,7 +32,7 @@ Method = Literal[
     "accept",
     "sync",
     "bundle-install",
-    "bundle",
+    "bundle-status",
     "bundle-receipt",
 ]
 """With ``bundle-install`` one open file descriptor is passed along (``SCM_RIGHTS``): a regular file, the bundle."""
@@ -141,12 +142,14 @@ class BundleReport(Struct, frozen=True, kw_only=True):
     total_bytes: Count = 0
     """Of the copying."""
     refusal: Reason | None = None
+    orders: tuple[BundleOrder, ...] = ()
+    """What it asks of this device, once it is taken."""
     deployments: tuple[DeploymentReport, ...] = ()
-    """What it orders, as far as it has begun; one that has not begun says what it waits for."""
+    """The same as far as it has begun; one that has not begun says what it waits for."""
 
 
 class BundleResult(Struct, frozen=True, kw_only=True, tag="bundle"):
-    """Answer to ``bundle-install`` and ``bundle``; None where none was offered yet."""
+    """Answer to ``bundle-install`` and ``bundle-status``; None where none was offered yet."""
 
     report: BundleReport | None
 

@@ -132,7 +132,7 @@ class Bundles:
             raise ControlError("refused", str(error)) from error
         if self._work is not None:
             await source.close()
-            raise ControlError("busy", "another bundle is being copied; see: edgeward bundle")
+            raise ControlError("busy", "another bundle is being copied; see: edgeward bundle status")
         self._work = _Work(bundle=source.opened.digest, offered=self._clock(), copying=Copying())
         self._supervise(self._take(source, self._work))
         return self._at_work(self._work)
@@ -154,6 +154,7 @@ class Bundles:
             stage="taken",
             done_bytes=taken.copied_bytes,
             total_bytes=taken.copied_bytes,
+            orders=taken.orders,
             deployments=self._deployments(taken),
         )
 
@@ -168,7 +169,7 @@ class Bundles:
         if report is None:
             raise ControlError("no-bundle", "no bundle has been offered to this device")
         if report.stage not in ("taken", "refused"):
-            raise ControlError("busy", "the bundle is being copied; see: edgeward bundle")
+            raise ControlError("busy", "the bundle is being copied; see: edgeward bundle status")
         envelope = await self._write_receipt(report.bundle, report.deployments, report.refusal)
         taken = self._book.taken
         return ReceiptResult(

@@ -84,7 +84,7 @@ class ControlHandler(Protocol):
     async def bundle_install(self, descriptor: int) -> BundleResult:
         """Take over an open file and begin; ``refused`` or ``busy`` where that can't be."""
 
-    async def bundle(self) -> BundleResult: ...
+    async def bundle_status(self) -> BundleResult: ...
 
     async def bundle_receipt(self) -> ReceiptResult:
         """``no-bundle`` or ``busy`` where there is none to write."""
@@ -205,7 +205,7 @@ class ControlServer:
             "accept": lambda: handler.accept(request.model, now=request.now, who=who),
             "sync": handler.sync,
             "bundle-install": lambda: handler.bundle_install(passed.take()),
-            "bundle": handler.bundle,
+            "bundle-status": handler.bundle_status,
             "bundle-receipt": handler.bundle_receipt,
         }
         return calls[request.method]()

@@ -136,7 +136,7 @@ class Technician:
     async def bundle_install(self, descriptor: int) -> BundleResult:
         return BundleResult(report=await self._bundles.install(descriptor))
 
-    async def bundle(self) -> BundleResult:
+    async def bundle_status(self) -> BundleResult:
         return BundleResult(report=self._bundles.report())
 
     async def bundle_receipt(self) -> ReceiptResult:

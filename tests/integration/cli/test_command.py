@@ -94,7 +94,7 @@ class Device:
             self.told.append(file.read())
         return BundleResult(report=self.report)
 
-    async def bundle(self) -> BundleResult:
+    async def bundle_status(self) -> BundleResult:
         return BundleResult(report=self.report)
 
     async def bundle_receipt(self) -> ReceiptResult:
