@@ -49,7 +49,7 @@ def align(base: Bytes, target: Bytes) -> list[Segment]:
     shifts: list[int | None] = [*_candidates(base, target), None]
     literal = _literal_bits(target)
     costs = np.stack(
-        [_block_sums(_bits(base, target, 0, shift, literal), block) for shift in shifts],
+        [_block_sums(base, target, shift, literal, block) for shift in shifts],
         axis=1,
     )
     path = cheapest_path(costs, _SWITCH_BITS)
@@ -162,10 +162,14 @@ def _bits(base: Bytes, part: Bytes, start: int, shift: int | None, literal: Cost
     return bits
 
 
-def _block_sums(bits: Costs, block: int) -> Costs:
-    whole = len(bits) // block * block
-    sums = bits[:whole].reshape(-1, block).sum(axis=1, dtype=np.float32)
-    return sums if whole == len(bits) else np.append(sums, bits[whole:].sum(dtype=np.float32))
+def _block_sums(base: Bytes, target: Bytes, shift: int | None, literal: Costs, block: int) -> Costs:
+    """What each block of the target costs by that shift; a slab at a time, for a cost is as large as four bytes."""
+    slab = max(block, _SLAB // block * block)
+    parts = []
+    for start in range(0, len(target), slab):
+        bits = _bits(base, target[start : start + slab], start, shift, literal)
+        parts.append(np.add.reduceat(bits, np.arange(0, len(bits), block)))
+    return np.concatenate(parts)
 
 
 def _move_seams(base: Bytes, target: Bytes, segments: list[Segment], reach: int) -> list[Segment]:

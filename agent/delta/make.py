@@ -1,4 +1,4 @@
-"""Making patches, on the hub. Needs NumPy, and some forty times the target's size in memory."""
+"""Making patches, on the hub. Needs NumPy, and some twenty times the target's size in memory."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -18,10 +18,11 @@ from agent.delta.format import (
     write_operations,
     write_varint,
 )
-from agent.delta.packing import Bytes, compress_whole, pack
+from agent.delta.packing import Bytes, pack
+from agent.delta.whole import compress_whole
 from agent.protocol.patches import PatchMethod
 
-MAX_MADE_BYTES = 256 * 1024 * 1024
+MAX_MADE_BYTES = 128 * 1024 * 1024
 """The largest file that patches are made of."""
 _COPY_BYTES = 2048
 """A stretch without differences that is worth an operation."""

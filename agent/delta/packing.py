@@ -4,11 +4,11 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from agent.delta.format import LONG_GAP, WINDOW_LOG, WORD, Coding, write_varint
+from agent.delta.format import LONG_GAP, WORD, Coding, write_varint
+from agent.delta.whole import compressor
 
 Bytes = NDArray[np.uint8]
 
-LEVEL = 19
 _SPARSE_ZEROS = 0.2
 """Share of zeros from which distances between the others are worth a try: below it never smaller, on any model tried."""
 
@@ -25,25 +25,8 @@ def pack(data: Bytes, *, words: bool = False) -> bytes:
     return min(candidates, key=len)
 
 
-def compress_whole(data: bytes) -> bytes:
-    """The whole file as one ordinary zstd frame, which a device reads within its window."""
-    return _compressor(zstandard.FORMAT_ZSTD1, len(data), content_size=True).compress(data)
-
-
-def _compressor(form: int, size: int, *, content_size: bool) -> zstandard.ZstdCompressor:
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        LEVEL,
-        source_size=size,
-        format=form,
-        window_log=min(WINDOW_LOG, max(10, (size - 1).bit_length())),
-        write_content_size=content_size,
-        write_checksum=False,
-    )
-    return zstandard.ZstdCompressor(compression_params=parameters)
-
-
 def _plain(data: bytes) -> tuple[bytes, bytes]:
-    frame = _compressor(zstandard.FORMAT_ZSTD1_MAGICLESS, len(data), content_size=False).compress(data)
+    frame = compressor(zstandard.FORMAT_ZSTD1_MAGICLESS, len(data), content_size=False).compress(data)
     return _stored(Coding.STORED, data), _stored(Coding.ZSTD, frame)
 
 

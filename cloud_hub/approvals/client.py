@@ -18,7 +18,8 @@ from agent.protocol.errors import ProtocolError
 from agent.protocol.ids import is_name, release_path
 from agent.protocol.limits import MAX_METADATA_BYTES
 from agent.protocol.manifest import Manifest, decode_manifest
-from cloud_hub.approvals.difference import Difference, check_manifest, compare, describe
+from cloud_hub.approvals.difference import AddedPatch, Difference, check_manifest, compare, describe
+from cloud_hub.approvals.patch_check import check_patches
 from cloud_hub.approvals.remote_hub import TIMEOUT_SECONDS, HttpFetcher, Receipt, RemoteHub
 from cloud_hub.signing.errors import ApprovalError, DraftRefusedError, HubAnswerError, UntrustedBaseError
 from cloud_hub.signing.keys import key_name, load_public_key, load_signer
@@ -80,8 +81,8 @@ def approve(
         base = verified_base(http, trust_dir, public, model, release)
         draft = _read_draft(hub.draft(model))
         difference = compare(base, draft.signed, model=model, release=release, now=datetime.now(UTC))
-        manifest = _check_artifacts(hub, difference)
-        text = describe(difference, manifest)
+        manifest, patches = _check_artifacts(hub, difference, base)
+        text = describe(difference, manifest, patches)
         if not confirm(text):
             return ApprovalOutcome(difference, text, None)
         signature = load_signer(key_uri, public).sign(draft.signed_bytes)
@@ -143,12 +144,17 @@ def _read_draft(data: bytes) -> Metadata[Targets]:
     return draft
 
 
-def _check_artifacts(hub: RemoteHub, difference: Difference) -> Manifest:
+def _check_artifacts(
+    hub: RemoteHub, difference: Difference, base: Targets
+) -> tuple[Manifest, tuple[AddedPatch, ...]]:
     try:
         manifest = decode_manifest(hub.manifest(difference.manifest))
     except ProtocolError as error:
         raise DraftRefusedError(f"the manifest can't be taken: {error}") from error
-    check_manifest(difference, manifest)
+    patches = check_manifest(difference, manifest, base)
+    ways = {patch.file for patch in patches}
     for file in difference.files:
-        hub.check_artifact(file)
-    return manifest
+        if file not in ways:
+            hub.check_artifact(file)
+    check_patches(hub, patches)
+    return manifest, patches

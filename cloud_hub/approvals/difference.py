@@ -1,7 +1,7 @@
 """What signing a draft would change, or why it must not be signed (pure)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from tuf.api.metadata import TargetFile, Targets
 from agent.protocol.ids import DIGEST_PATTERN, MANIFEST_FILENAME, release_path
 from agent.protocol.limits import MAX_MANIFEST_BYTES
 from agent.protocol.manifest import ArtifactRef, Budget, Manifest
+from agent.protocol.patches import PatchMethod, parse_patch_name
 from cloud_hub.signing.documents import MODEL_FIELD, ROLE_LIFE, stamp
 from cloud_hub.signing.errors import DraftRefusedError
 
@@ -25,6 +26,19 @@ class AddedFile:
     sha256: str
     length: int
     """Bytes."""
+
+
+@dataclass(frozen=True)
+class AddedPatch:
+    """One patch that the draft adds: another way to a file that the manifest names."""
+
+    file: AddedFile
+    method: PatchMethod
+    target: AddedFile
+    """What it must make."""
+    base: AddedFile | None
+    """What it is applied to: a file that approvers have signed before; None where it needs none."""
+    base_release: int | None
 
 
 @dataclass(frozen=True)
@@ -70,11 +84,12 @@ def compare(base: Targets, draft: Targets, *, model: str, release: int, now: dat
     return Difference(model, release, draft.version, draft.expires, manifest, tuple(files.values()))
 
 
-def check_manifest(difference: Difference, manifest: Manifest) -> None:
-    """Check that the manifest is the named release's, and names exactly the files that the draft adds.
+def check_manifest(difference: Difference, manifest: Manifest, base: Targets) -> tuple[AddedPatch, ...]:
+    """Check that the manifest is the named release's, and names the files that the draft adds; returns the rest: patches.
 
     Raises:
-        DraftRefusedError: it is another release's, or a file is missing, extra or different.
+        DraftRefusedError: it is another release's, or a file is missing, extra or different. A patch is an extra file
+            unless it says that it makes a file which the manifest names, out of one that is approved in ``base``.
     """
     if (manifest.model, manifest.release) != (difference.model, difference.release):
         raise DraftRefusedError(
@@ -82,14 +97,49 @@ def check_manifest(difference: Difference, manifest: Manifest) -> None:
             f"not of {difference.model} release {difference.release}"
         )
     named = {_as_added(artifact) for artifact in manifest.artifacts()}
-    added = set(difference.files)
-    _none(_names(added - named), "adds what the manifest does not name so:")
-    _none(_names(named - added), "lacks what the manifest names:")
+    _none(_names(named - set(difference.files)), "lacks what the manifest names:")
+    targets = {file.filename: file for file in named}
+    others = [file for file in difference.files if file not in named]
+    patches = {file: _as_patch(file, targets, base) for file in others}
+    _none(
+        _names(file for file, patch in patches.items() if patch is None),
+        "adds what the manifest does not name so:",
+    )
+    return tuple(patch for patch in patches.values() if patch is not None)
 
 
-def describe(difference: Difference, manifest: Manifest) -> str:
+def _as_patch(file: AddedFile, targets: dict[str, AddedFile], base: Targets) -> AddedPatch | None:
+    """The patch that a file says it is, None where it says so of no file of this release.
+
+    Raises:
+        DraftRefusedError: its base is not approved, or it is not smaller than what it makes.
+    """
+    name = parse_patch_name(file.filename)
+    target = targets.get(name.target) if name is not None and file.filename not in targets else None
+    if name is None or target is None:
+        return None
+    if file.length >= target.length:
+        raise DraftRefusedError(
+            f"{file.filename}: {file.length} bytes to make the {target.length} of {target.filename}"
+        )
+    if name.base is None:
+        return AddedPatch(file, name.method, target, None, None)
+    found = {
+        (approved.hashes.get("sha256", ""), approved.length): path
+        for path, approved in sorted(base.targets.items())
+        if approved.hashes.get("sha256", "").startswith(name.base)
+    }
+    if len(found) != 1:
+        raise DraftRefusedError(f"{file.filename}: it changes a file that was never approved: {name.base}…")
+    (((digest, length), path),) = found.items()
+    _, _, release, filename = path.split("/")
+    return AddedPatch(file, name.method, target, AddedFile(filename, digest, length), int(release))
+
+
+def describe(difference: Difference, manifest: Manifest, patches: Sequence[AddedPatch]) -> str:
     """The difference in plain words, for the person who is about to sign it."""
-    files = (difference.manifest, *difference.files)
+    ways = {patch.file for patch in patches}
+    files = (difference.manifest, *(file for file in difference.files if file not in ways))
     total = sum(file.length for file in files)
     variants = ", ".join(f"{v.name} (accuracy {v.accuracy:.4f})" for v in manifest.variants)
     lines = [
@@ -101,9 +151,21 @@ def describe(difference: Difference, manifest: Manifest) -> str:
         f"  role      version {difference.version}, expires {stamp(difference.expires)}",
         f"  adds      {len(files)} files, {total} bytes; each was fetched and hashed here:",
         *(f"            {file.sha256[:16]}…  {file.length:>10}  {file.filename}" for file in files),
+        *_patch_lines(patches),
         "  and changes nothing else.",
     ]
     return "\n".join(lines)
+
+
+def _patch_lines(patches: Sequence[AddedPatch]) -> list[str]:
+    if not patches:
+        return []
+    lines = [f"  patches   {len(patches)}; each was applied here, and made exactly the file named:"]
+    for patch in patches:
+        source = "compressed" if patch.base is None else f"from release {patch.base_release}"
+        sizes = f"{patch.file.length} bytes instead of {patch.target.length}"
+        lines.append(f"            {patch.target.filename} {source}: {sizes}")
+    return lines
 
 
 def _budget(hardware_class: str, budget: Budget) -> str:

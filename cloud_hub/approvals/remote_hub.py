@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from typing import BinaryIO
 
 import httpx
 import msgspec
@@ -54,6 +55,10 @@ class RemoteHub:
         """
         self._hashed(file, lambda _: None, file.length)
 
+    def fetch_artifact(self, file: AddedFile, out: BinaryIO) -> None:
+        """Write an artifact to ``out``, hashed here; raises like :meth:`check_artifact`, when all of it is written."""
+        self._hashed(file, out.write, file.length)
+
     def send_signature(self, model: str, keyid: str, signature: str, version: int) -> Receipt:
         """Hand the signature over.
 
@@ -82,7 +87,7 @@ class RemoteHub:
                 raise HubAnswerError(f"{path}: more than {limit} bytes")
         return bytes(data)
 
-    def _hashed(self, file: AddedFile, keep: Callable[[bytes], None], limit: int) -> None:
+    def _hashed(self, file: AddedFile, keep: Callable[[bytes], object], limit: int) -> None:
         sha256, length = hashlib.sha256(), 0
         for chunk in self._stream(f"/v1/artifacts/{file.sha256}"):
             length += len(chunk)

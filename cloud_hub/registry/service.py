@@ -1,6 +1,6 @@
 """Upload and submit releases, and read them back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -21,6 +21,7 @@ from cloud_hub.registry.artifacts import ArtifactStore, StoredArtifact
 from cloud_hub.registry.evidence import check_release
 from cloud_hub.registry.model_signing import check_model_signature
 from cloud_hub.registry.models import Release, ReleaseFile
+from cloud_hub.registry.patches import MadePatch
 from cloud_hub.signing.repository import Repository
 
 
@@ -113,10 +114,11 @@ def submit(
     drafts: DraftStore,
     draft_days: int,
     model_signing: ModelSigningSettings,
+    patches: Sequence[MadePatch],
     caller: Caller,
     now: float,
 ) -> ReleaseView:
-    """Check a draft's manifest and evidence, and open the model's TUF draft for the approvers.
+    """Check a draft's manifest and evidence, and open the model's TUF draft for the approvers, ``patches`` in it.
 
     Raises:
         EvidenceError: something is missing or speaks against it.
@@ -136,6 +138,7 @@ def submit(
     }
     _check(model, release, files, artifacts)
     row.model_signer = _check_signature(row, files, artifacts, model_signing)
+    files |= _add_patches(session, row, files, patches)
     targets = {release_path(model, release, name): (file.size, file.sha256) for name, file in files.items()}
     expires = datetime.fromtimestamp(now, UTC) + timedelta(days=draft_days)
     draft = repository.make_draft(model, targets, expires)
@@ -153,6 +156,26 @@ def submit(
         model_signer=row.model_signer,
     )
     return view(row)
+
+
+def _add_patches(
+    session: Session, row: Release, files: dict[str, StoredArtifact], patches: Sequence[MadePatch]
+) -> dict[str, StoredArtifact]:
+    """Note the patches as files of the release, but for those of a file that was uploaded anew since they were made."""
+    here = {file.sha256 for file in files.values()}
+    fitting = [patch for patch in patches if patch.target in here]
+    for patch in fitting:
+        stored = patch.stored
+        session.add(
+            ReleaseFile(
+                model=row.model,
+                release=row.release,
+                filename=patch.filename,
+                sha256=stored.sha256,
+                size=stored.size,
+            )
+        )
+    return {patch.filename: patch.stored for patch in fitting}
 
 
 def _check_signature(
