@@ -104,6 +104,12 @@ def paused(fetching: Fetching) -> Fetching:
     return replace(fetching, ways=ways, pauses=fetching.pauses + 1)
 
 
+def joined(fetching: Fetching, order: tuple[Way, ...]) -> Fetching:
+    """The ways there are now: a new one (a bundle that was handed in) has its place in the order, and a clean sheet."""
+    known = {way: fetching.ways.get(way, WayState()) for way in order}
+    return replace(fetching, ways={**known, **fetching.ways})
+
+
 def arrived(fetching: Fetching, way: Way, count: int) -> Fetching:
     """``way`` has brought ``count`` new bytes in one use."""
     if count <= 0:

@@ -19,6 +19,7 @@ from agent.core.fetching import (
     arrived,
     begin,
     failed,
+    joined,
     next_step,
     paused,
     wrong_bytes,
@@ -200,10 +201,12 @@ class _Transfer:
         problems = "; ".join(
             f"{way}: {state.problem}" for way, state in self._state.ways.items() if state.problem
         )
-        self._flow.waiting = Reason(code="bytes-not-coming", text=f"waits to ask again: {problems}")
+        unreachable = all(state.failures == 0 for state in self._state.ways.values())
+        wait = "waits for a network or a bundle" if unreachable else "waits to ask again"
+        self._flow.waiting = Reason(code="bytes-not-coming", text=f"{wait}: {problems}")
         await self._owner.rest(step)
         self._flow.waiting = None
-        self._state = paused(self._state)
+        self._state = joined(paused(self._state), self._owner.order(self._size))
 
     async def _use(self, way: Way) -> Path | None:
         """Let one source bring what it can; the path when the artifact is whole."""
@@ -222,7 +225,7 @@ class _Transfer:
         sink = Sink(
             writer,
             minimum=MinimumRate(policy.minimum_bytes_per_second, policy.stuck_seconds, time.monotonic()),
-            limit=self._owner.limit,
+            limit=None if way == "bundle" else self._owner.limit,  # it is the network's
             flow=self._flow,
             progress=self._progress,
         )
