@@ -62,7 +62,11 @@ def _package(options: argparse.Namespace) -> None:
         author=options.author,
         summary=options.summary,
         bench=tuple(options.bench),
-        probation=Probation(requests=options.probation_requests),
+        probation=Probation(
+            requests=options.probation_requests,
+            minimum_seconds=options.probation_seconds,
+            maximum_seconds=max(options.probation_longest_seconds, options.probation_seconds),
+        ),
         parent=options.parent,
         distilled_from=options.distilled_from,
     )
@@ -138,7 +142,7 @@ def _add_package(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="FILE",
         help="bench report to copy into DIR; those that stand there as bench-NAME.json are found; may be repeated",
     )
-    command.add_argument("--probation-requests", type=_count, default=50, metavar="K", help="default 50")
+    _add_probation(command)
     command.add_argument(
         "--author", default=getpass.getuser(), metavar="NAME", help="default: your login name"
     )
@@ -151,6 +155,30 @@ def _add_package(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="default: what the teacher's folder was packaged as when the student was made",
     )
     command.set_defaults(run=_package)
+
+
+def _add_probation(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--probation-requests",
+        type=_count,
+        default=50,
+        metavar="K",
+        help="answered well before it is committed; default 50",
+    )
+    command.add_argument(
+        "--probation-seconds",
+        type=_seconds,
+        default=10.0,
+        metavar="S",
+        help="shortest probation, however many ask; default 10",
+    )
+    command.add_argument(
+        "--probation-longest-seconds",
+        type=_positive,
+        default=86_400.0,
+        metavar="S",
+        help="after which a healthy release that few ask is committed; default 86400",
+    )
 
 
 def _add_service_level(command: argparse.ArgumentParser) -> None:
@@ -169,6 +197,13 @@ def _add_service_level(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--slo-seconds", type=_positive, default=300.0, metavar="S", help="rolling span; default 300"
     )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 86_400:  # noqa: PLR2004 - a day, as the manifest allows
+        raise argparse.ArgumentTypeError(f"{text}: a number from 0 to 86400 is needed")
+    return value
 
 
 def _fraction(text: str) -> float:

@@ -1,11 +1,10 @@
 """Judgements: measured figures against the signed manifest. Pure; a figure that is not a number never passes."""
 
 from collections.abc import Collection
-from enum import StrEnum
 
 from msgspec import Struct
 
-from agent.protocol.manifest import Budget, GoldenRef, Manifest, Probation, Variant
+from agent.protocol.manifest import Budget, GoldenRef, Manifest, Variant
 from agent.protocol.runner import ProbeReport
 from agent.protocol.state import Reason, ShadowFigures, ShadowPolicy, VariantPolicy
 
@@ -18,6 +17,25 @@ def judge_probe(
     ``peak_memory_mib``: peak PSS of the runner over the probe, MiB. Codes: ``golden-mismatch``,
     ``latency-over-budget``, ``memory-over-budget``; correctness is judged first.
     """
+    against = judge_golden(report, golden)
+    if against is not None:
+        return against
+    if not report.p99_ms <= budget.p99_ms:
+        return Reason(
+            code="latency-over-budget",
+            text=f"p99 latency is {report.p99_ms:.3g} ms over {report.repetitions} inferences, "
+            f"the budget is {budget.p99_ms:.3g} ms",
+        )
+    if not peak_memory_mib <= budget.peak_memory_mib:
+        return Reason(
+            code="memory-over-budget",
+            text=f"peak memory is {peak_memory_mib:.1f} MiB, the budget is {budget.peak_memory_mib:.1f} MiB",
+        )
+    return None
+
+
+def judge_golden(report: ProbeReport, golden: GoldenRef) -> Reason | None:
+    """Whether its outputs are the golden ones. Code: ``golden-mismatch``."""
     if not report.golden_max_error <= golden.absolute_tolerance:
         return Reason(
             code="golden-mismatch",
@@ -29,17 +47,6 @@ def judge_probe(
             code="golden-mismatch",
             text=f"the class agrees with the golden vectors in {report.golden_class_agreement:.1%} of "
             f"{report.golden_rows} rows, at least {golden.minimum_class_agreement:.1%} is asked for",
-        )
-    if not report.p99_ms <= budget.p99_ms:
-        return Reason(
-            code="latency-over-budget",
-            text=f"p99 latency is {report.p99_ms:.3g} ms over {report.repetitions} inferences, "
-            f"the budget is {budget.p99_ms:.3g} ms",
-        )
-    if not peak_memory_mib <= budget.peak_memory_mib:
-        return Reason(
-            code="memory-over-budget",
-            text=f"peak memory is {peak_memory_mib:.1f} MiB, the budget is {budget.peak_memory_mib:.1f} MiB",
         )
     return None
 
@@ -71,53 +78,6 @@ def _disagreement(figures: ShadowFigures) -> str:
     failed = f", {figures.failed} of {figures.requests} requests failed" if figures.failed else ""
     share = figures.disagreed / figures.rows
     return f"on live requests {figures.disagreed} of {figures.rows} rows ({share:.1%}) were answered otherwise than by what serves{failed}"
-
-
-class ProbationLevel(StrEnum):
-    """How probation stands."""
-
-    PASS = "pass"  # noqa: S105 - a verdict, not a password
-    FAIL = "fail"
-    WAIT = "wait"
-
-
-class ProbationVerdict(Struct, frozen=True, kw_only=True):
-    """Whether probation ends, and by what evidence."""
-
-    level: ProbationLevel
-    reason: Reason
-
-
-def judge_probation(
-    *, requests: int, failures: int, elapsed: float, alive: bool, probation: Probation
-) -> ProbationVerdict:
-    """Judge the candidate on probation by its own counts since it was activated.
-
-    ``requests``: answered inferences, good and failed; ``failures``: those that are the model's; ``elapsed``: seconds
-    since activation; ``alive``: its runner has not exited. It fails as soon as it can no longer pass. Codes:
-    ``runner-exited``, ``failure-rate``, ``enough-requests``, ``time-passed``, ``on-probation``.
-    """
-    needed = probation.requests
-    seen = f"{failures} of {requests} requests failed"
-    if not alive:
-        return _verdict(ProbationLevel.FAIL, "runner-exited", f"the runner exited on probation; {seen}")
-    allowed = probation.maximum_failure_rate * max(requests, needed)
-    if failures > allowed:
-        text = f"{seen}, at most {probation.maximum_failure_rate:.1%} is allowed"
-        return _verdict(ProbationLevel.FAIL, "failure-rate", text)
-    if requests >= needed:
-        return _verdict(ProbationLevel.PASS, "enough-requests", f"{seen}, {needed} requests were asked for")
-    if elapsed >= probation.maximum_seconds:
-        if failures > probation.maximum_failure_rate * requests:
-            text = f"{seen} in {elapsed:.0f} s, at most {probation.maximum_failure_rate:.1%} is allowed"
-            return _verdict(ProbationLevel.FAIL, "failure-rate", text)
-        text = f"healthy for {elapsed:.0f} s with {requests} of {needed} requests; {seen}"
-        return _verdict(ProbationLevel.PASS, "time-passed", text)
-    return _verdict(ProbationLevel.WAIT, "on-probation", f"{requests} of {needed} requests; {seen}")
-
-
-def _verdict(level: ProbationLevel, code: str, text: str) -> ProbationVerdict:
-    return ProbationVerdict(level=level, reason=Reason(code=code, text=text))
 
 
 class Choice(Struct, frozen=True, kw_only=True):

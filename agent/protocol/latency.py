@@ -37,6 +37,17 @@ class LatencyBins(Struct, frozen=True, kw_only=True):
     """Pairs of a bin and the durations that fell into it."""
 
 
+def slower_than(bins: LatencyBins, seconds: float) -> int:
+    """How many of them took longer; what fell into the same bin as ``seconds`` (within :data:`RELATIVE_ERROR`) did not."""
+    limit = _index(seconds)
+    return sum(count for index, count in bins.counts if index > limit)
+
+
+def _index(seconds: float) -> int:
+    bounded = SHORTEST if not seconds > SHORTEST else min(seconds, LONGEST)
+    return math.ceil(math.log(bounded) * _PER_LOG) - _OFFSET
+
+
 class LatencySketch:
     """Quantiles of durations in seconds, within :data:`RELATIVE_ERROR`; sketches add up (and subtract) exactly."""
 
@@ -57,8 +68,7 @@ class LatencySketch:
 
     def add(self, seconds: float) -> None:
         """Take one duration."""
-        bounded = SHORTEST if not seconds > SHORTEST else min(seconds, LONGEST)
-        index = math.ceil(math.log(bounded) * _PER_LOG) - _OFFSET
+        index = _index(seconds)
         self._counts[index] = self._counts.get(index, 0) + 1
         self.total += 1
 

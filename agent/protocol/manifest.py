@@ -109,13 +109,20 @@ class GoldenRef(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Probation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The evidence that ends probation: this many answered requests, or rollback."""
+    """The evidence that ends probation (:mod:`agent.core.probation`): this many answered requests, or rollback.
+
+    NaN for finite inputs, a runner that exits, and requests over the p99 of the hardware class's service level always fail it.
+    """
 
     requests: Annotated[int, Meta(ge=1)] = 50
     maximum_failure_rate: Fraction = 0.0
     """Failures that are the model's (inference errors, missed deadlines), as a share of requests."""
+    minimum_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """It lasts at least so long, however many requests come: what breaks with time has time to."""
     maximum_seconds: Positive = 86_400.0
-    """Without enough requests by then, health alone decides: the runner is alive and has not failed."""
+    """Without enough requests by then, health alone decides: no failure, and the golden outputs are right once more."""
+    drift: Literal["roll-back", "ignore"] = "roll-back"
+    """What a closed window with drift does to a release on probation."""
 
 
 class Evidence(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -221,6 +228,12 @@ def _check(manifest: Manifest) -> None:
     _unique([variant.name for variant in manifest.variants], "variants")
     _unique([tensor.name for tensor in manifest.inputs], "inputs")
     _unique([tensor.name for tensor in manifest.outputs], "outputs")
+    probation = manifest.probation
+    if probation.minimum_seconds > probation.maximum_seconds:
+        raise MalformedMessageError(
+            f"Manifest: probation.minimum_seconds is {probation.minimum_seconds:g}, over maximum_seconds,"
+            f" {probation.maximum_seconds:g}"
+        )
     for hardware_class, budget in sorted(manifest.budgets.items()):
         if budget.slo is not None and budget.slo.p99_ms < budget.p99_ms:
             raise MalformedMessageError(

@@ -153,6 +153,8 @@ class Statistics(Struct, frozen=True, kw_only=True, tag="statistics"):
     """Answered inferences, good and failed; refused input (4xx) is counted apart."""
     failures: int
     """The model's own failures: inference errors, missed deadlines, non-finite outputs."""
+    not_finite: int = 0
+    """Of these failures, outputs with NaN or infinite values for finite inputs."""
     refused: int
     """Requests with a wrong shape, dtype or form, by the client's fault."""
     turned_away: int = 0

@@ -7,6 +7,7 @@
     │   ├── UnknownTargetError     404: no such path, model, version
     │   └── OverBudgetError        429: the user has asked for more rows than the query budget allows
     ├── ServingError               by the model's fault (5xx)
+    │   ├── NotFiniteError         NaN or infinite outputs for finite inputs
     │   └── DeadlineError          504: answered too late, or not begun in time
     ├── QueueFullError             503: by nobody's fault, too many requests wait
     ├── ProbeError                 golden vectors that can't be used; ``code`` is stable
@@ -50,6 +51,10 @@ class ServingError(RunnerError):
     """The model failed on a good request."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+class NotFiniteError(ServingError):
+    """The model answered finite inputs with NaN or infinite values."""
 
 
 class DeadlineError(ServingError):

@@ -202,6 +202,10 @@ class Runner:
             self._say_goodbye()
 
     def _probe(self, probe: Probe) -> None:
+        if self._queue.running_seconds:
+            text = "an inference is under way, and a model never runs twice at the same time"
+            self._channel.send(ProbeFailed(code="busy", text=text))
+            return
         try:
             report = run_probe(
                 probe, backend=self.backend, contract=self._contract, variant=self._start.variant

@@ -9,7 +9,7 @@ import numpy as np
 
 from agent.runner.backends import Array, Backend, InferenceError, InvalidInputError
 from agent.runner.drift_log import DriftLog
-from agent.runner.errors import QueueFullError, RequestError, ServingError
+from agent.runner.errors import NotFiniteError, QueueFullError, RequestError, ServingError
 from agent.runner.inference_queue import InferenceQueue, Run
 from agent.runner.openinference import Contract, Decoder, InferRequest
 from agent.runner.output_policy import OutputPolicy
@@ -150,8 +150,12 @@ class ModelService:
         except RequestError:
             self.statistics.refused()
             raise
-        except Exception:
-            self.statistics.answered(time.perf_counter() - run.arrived, failed=True)
+        except Exception as error:
+            self.statistics.answered(
+                time.perf_counter() - run.arrived,
+                failed=True,
+                not_finite=isinstance(error, NotFiniteError),
+            )
             raise
         self.statistics.answered(
             time.perf_counter() - run.arrived,
@@ -193,7 +197,7 @@ def _refuse_non_finite(inputs: Mapping[str, Array], outputs: Mapping[str, Array]
     given = _non_finite(inputs)
     if given is not None:
         raise RequestError(f"input {given!r} holds NaN or infinite values, and so would output {bad!r}")
-    raise ServingError(f"output {bad!r} holds NaN or infinite values for finite inputs")
+    raise NotFiniteError(f"output {bad!r} holds NaN or infinite values for finite inputs")
 
 
 def _non_finite(tensors: Mapping[str, Array]) -> str | None:

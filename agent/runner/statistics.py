@@ -49,6 +49,7 @@ class ServingStatistics:
         """Everything since."""
         self._requests = 0
         self._failures = 0
+        self._not_finite = 0
         self._refused = 0
         self._turned_away = 0
         self._rows = 0
@@ -67,6 +68,7 @@ class ServingStatistics:
         seconds: float,
         *,
         failed: bool,
+        not_finite: bool = False,
         queued: float = 0.0,
         decoding: float = 0.0,
         inferring: float = 0.0,
@@ -78,6 +80,7 @@ class ServingStatistics:
         Args:
             seconds: from the request's last byte to its answer.
             failed: by the model's fault; its parts below are not counted.
+            not_finite: it failed by outputs that are not finite.
             queued: of these, before it was its turn.
             decoding: of these, from its turn until the model had its input.
             inferring: of these, in the model.
@@ -89,6 +92,7 @@ class ServingStatistics:
         self._last = time.time()
         if failed:
             self._failures += 1
+            self._not_finite += not_finite
             self._failed += seconds
             return
         self._total += seconds
@@ -132,6 +136,7 @@ class ServingStatistics:
         return Statistics(
             requests=self._requests,
             failures=self._failures,
+            not_finite=self._not_finite,
             refused=self._refused,
             turned_away=self._turned_away,
             p50_ms=self._milliseconds(0.50),

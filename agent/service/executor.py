@@ -30,21 +30,23 @@ from agent.core.events import (
     NotInstallable,
     Permitted,
     ProbationFailed,
-    ProbationPassed,
     ProbeFailed,
     ProbePassed,
     Reported,
     RolledBack,
     VariantRejected,
 )
-from agent.core.judgement import ProbationLevel, choose_variant, judge_probation, judge_shadow
+from agent.core.judgement import choose_variant, judge_shadow
 from agent.core.preconditions import Waiting
 from agent.errors import ReleaseError
 from agent.protocol import telemetry
+from agent.protocol.drift import DriftWindow
 from agent.protocol.ids import Sha256
+from agent.protocol.runner import Statistics
 from agent.protocol.state import Measurement, Phase, Reason, TransferProgress
 from agent.service.gate import Gate
 from agent.service.installer import Installer, read_manifest
+from agent.service.probation import ProbationWatch
 from agent.service.prover import Prover, reason_of
 from agent.service.serving import Serving
 from agent.service.shadowing import Shadowing
@@ -57,7 +59,6 @@ from agent.supervisor.serving import RunnerEvent
 
 log = logging.getLogger(__name__)
 
-WATCH_SECONDS = 0.25
 WORTH_ANOTHER_VARIANT = frozenset(
     {"latency-over-budget", "memory-over-budget", "load-failed", "probe-timeout"}
 )
@@ -82,7 +83,7 @@ class ModelExecutor:
             order=lambda deployment: around.order(server.model, deployment),
             changed=around.changed,
         )
-        self._deaths: dict[str, Reason] = {}
+        self._probation: ProbationWatch | None = None
         self._meter: DeploymentMeter | None = None
 
     @property
@@ -95,6 +96,8 @@ class ModelExecutor:
         """What keeps the deployment under way from going on: its bytes from coming, the candidate from being activated."""
         if self.gate.waiting is not None:
             return self.gate.waiting
+        if self._probation is not None and self._probation.waiting is not None:
+            return self._probation.waiting
         reason = self._shadowing.state or (None if self._meter is None else self._meter.waiting)
         return None if reason is None else Waiting(reason=reason)
 
@@ -106,8 +109,20 @@ class ModelExecutor:
     def runner_event(self, event: RunnerEvent) -> None:
         """Called when the active runner died or was replaced."""
         if event.kind == "runner-died":
-            self._deaths[event.spec.deployment] = event.reason
+            if self._probation is not None and self._probation.deployment == event.spec.deployment:
+                self._probation.died(event.reason)
             self.serving.died(event)
+
+    def answered(self, runner: RunnerProcess, statistics: Statistics) -> None:
+        """A runner of this model has reported."""
+        if self._probation is not None and self._probation.deployment == runner.spec.deployment:
+            self._probation.answered(statistics)
+        self.serving.answered(runner, statistics)
+
+    def window(self, window: DriftWindow) -> None:
+        """A drift window of this model was closed."""
+        if self._probation is not None and self._probation.deployment == window.deployment:
+            self._probation.window(window)
 
     async def close(self) -> None:
         """Stop what goes on beside the worker; the server stops its runners itself."""
@@ -117,6 +132,7 @@ class ModelExecutor:
         async with self._around.collecting:
             pass  # what was begun before this model said that it fetches; a later one knows of it and takes nothing
         files = (command.assignment.manifest, *command.assignment.files)
+        self._around.transfers.expect(files)
         meter = self._meter = DeploymentMeter(self._around.transfers, [file.sha256 for file in files])
         try:
             candidate = await self.gate.downloading(
@@ -207,52 +223,39 @@ class ModelExecutor:
             return ActivationFailed(
                 deployment=command.deployment, reason=Reason(code="candidate-gone", text=text)
             )
-        self._deaths.pop(command.deployment, None)
+        manifest = await self._prover.manifest(command.candidate)
+        hardware_class = self._around.config.device.hardware_class
+        watch = self._probation = ProbationWatch(command.candidate, manifest, hardware_class, self._server)
         await self.serving.pause()
         try:
             await self._server.activate(runner)
         except SupervisorError as error:
             reason = getattr(error, "reason", None) or Reason(code="activation-failed", text=str(error))
             return ActivationFailed(deployment=command.deployment, reason=reason)
+        watch.activated()
         await self.serving.end()
         self._candidate = None
         return Activated(deployment=command.deployment)
 
     async def watch(self, command: WatchProbation) -> Event:
-        manifest = await self._prover.manifest(command.candidate)
-        began = time.monotonic()
-        while True:
-            died = self._deaths.get(command.deployment)
-            if died is not None:
-                return ProbationFailed(deployment=command.deployment, reason=died)
-            requests, failures = self._counts(command.deployment)
-            verdict = judge_probation(
-                requests=requests,
-                failures=failures,
-                elapsed=time.monotonic() - began,
-                alive=self._server.ready,
-                probation=manifest.probation,
+        watch = self._probation
+        if watch is None or watch.deployment != command.deployment:
+            text = "what serves was not activated since the agent's start"
+            return ProbationFailed(
+                deployment=command.deployment, reason=Reason(code="candidate-gone", text=text)
             )
-            if verdict.level is ProbationLevel.FAIL:
-                return ProbationFailed(deployment=command.deployment, reason=verdict.reason)
-            if verdict.level is ProbationLevel.PASS:
-                return ProbationPassed(deployment=command.deployment)
-            await asyncio.sleep(WATCH_SECONDS)
-
-    def _counts(self, deployment: str) -> tuple[int, int]:
-        runner = self._server.active
-        if runner is None or runner.spec.deployment != deployment or runner.statistics is None:
-            return 0, 0
-        return runner.statistics.requests, runner.statistics.failures
+        return await watch.run(self._prover)
 
     async def commit(self, command: CommitRelease) -> None:
         log.info(
             "release committed", extra={"deployment": command.deployment, "release": command.active.release}
         )
+        self._probation = None
         self.serving.committed(command.active)
         await self._around.collect()
 
     async def restore(self, command: RestorePrevious) -> Event:
+        self._probation = None
         await self._end_candidate()
         if command.target is None:
             await self.serving.end()

@@ -109,6 +109,6 @@ def _temperature() -> float | None:
 
 def _free_mib(folder: Path) -> float | None:
     try:
-        return psutil.disk_usage(str(folder)).free / _MIB
+        return float(psutil.disk_usage(str(folder)).free) / _MIB
     except OSError:
         return None

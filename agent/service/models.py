@@ -359,7 +359,7 @@ class Models:
     def _answered(self, runner: RunnerProcess, statistics: Statistics) -> None:
         model = self._models.get(runner.spec.model)
         if model is not None:
-            model.executor.serving.answered(runner, statistics)
+            model.executor.answered(runner, statistics)
 
     def _window(self, message: WindowClosed) -> None:
         window = message.window
@@ -367,6 +367,7 @@ class Models:
         model = self._models.get(window.model)
         if model is None:
             return
+        model.executor.window(window)
         before = model.window.verdict.level if model.window is not None else None
         model.window = window
         self._changed()

@@ -4,7 +4,7 @@ import asyncio
 
 from msgspec import Struct
 
-from agent.core.judgement import judge_probe
+from agent.core.judgement import judge_golden, judge_probe
 from agent.core.slots import InstalledRelease
 from agent.errors import ReleaseError
 from agent.protocol.manifest import Manifest
@@ -18,6 +18,10 @@ from agent.supervisor.runner_process import RunnerProcess
 from agent.supervisor.specs import RunnerSpec
 
 ARTIFACT_DAMAGED = "artifact-damaged"
+
+
+CHECK_INFERENCES = 1
+"""Beside the golden ones: a runner that serves is not kept from it."""
 
 
 class Proof(Struct, frozen=True, kw_only=True):
@@ -121,6 +125,20 @@ class Prover:
     async def _require(self, release: InstalledRelease, digest: str, what: str) -> None:
         if not await asyncio.to_thread(self._around.artifacts.intact, digest):
             raise _damaged(release, what)
+
+    async def check(self, runner: RunnerProcess, manifest: Manifest) -> Reason | None:
+        """What speaks against a runner that serves, by its golden outputs alone: its times would be those of a device at work.
+
+        Raises:
+            SupervisorError: it could not be asked, or did not answer.
+        """
+        measured = await runner.probe(
+            self._around.artifacts.path(manifest.golden.artifact.sha256),
+            warmup=CHECK_INFERENCES,
+            repetitions=CHECK_INFERENCES,
+            timeout_seconds=self._around.config.probe.timeout_seconds,
+        )
+        return judge_golden(measured.report, manifest.golden)
 
 
 def _damaged(release: InstalledRelease, what: str) -> ReleaseError:

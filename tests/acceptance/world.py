@@ -266,9 +266,10 @@ def _bench(folder: Path) -> None:
 
 def _package(folder: Path, release: int, summary: str, *more: str) -> None:
     budget = ("--p99-ms", str(BUDGET_P99_MS), "--memory-mib", str(BUDGET_MEMORY_MIB))
-    words = ("--author", "anna", "--summary", summary, "--probation-requests", str(PROBATION_REQUESTS))
+    words = ("--author", "anna", "--summary", summary)
+    probation = ("--probation-requests", str(PROBATION_REQUESTS), "--probation-seconds", "0")
     named = ("--release", str(release), "--hardware-class", HARDWARE_CLASS)
-    python("models", "package", str(folder), *named, *budget, *words, *more)
+    python("models", "package", str(folder), *named, *budget, *words, *probation, *more)
 
 
 def python(module: str, *arguments: str) -> str:

@@ -195,7 +195,8 @@ def lasting_processes(fleet: Fleet) -> set[tuple[str, int]]:
 def _package(folder: Path, release: int) -> Path:
     named = ("--release", str(release), "--hardware-class", HARDWARE_CLASS, "--author", "anna")
     budget = ("--p99-ms", "250", "--memory-mib", "400")
-    python("models", "package", str(folder), *named, *budget, "--probation-requests", str(PROBATION_REQUESTS))
+    probation = ("--probation-requests", str(PROBATION_REQUESTS), "--probation-seconds", "0")
+    python("models", "package", str(folder), *named, *budget, *probation)
     return folder
 
 

@@ -113,6 +113,8 @@ DEPLOYMENT = state.DeploymentReport(
     since=1_700_000_000.5,
     reason=REASON,
     waiting_for=state.Reason(code="held-on-device", text="a technician holds this device"),
+    waiting_until=1_700_003_600.0,
+    accepted=state.Acceptance(by="maria (uid 1000)", at=1_700_000_100.0, now=True),
     measurement=MEASUREMENT,
     tried=(
         state.TriedVariant(
@@ -279,7 +281,9 @@ MANIFEST = Manifest(
         artifact=_file("golden.msgpack", "2"), absolute_tolerance=0.01, minimum_class_agreement=1.0
     ),
     drift_reference=_file("reference.json", "3"),
-    probation=Probation(requests=20, maximum_failure_rate=0.01, maximum_seconds=600.0),
+    probation=Probation(
+        requests=20, maximum_failure_rate=0.01, minimum_seconds=30.0, maximum_seconds=600.0, drift="ignore"
+    ),
     evidence=Evidence(
         card=_file("card.md", "4"),
         evaluation=_file("evaluation.json", "5"),
@@ -630,6 +634,7 @@ SAMPLES: tuple[Sample, ...] = (
             runner.Statistics(
                 requests=10,
                 failures=1,
+                not_finite=1,
                 refused=2,
                 turned_away=3,
                 p50_ms=0.25,
@@ -704,7 +709,7 @@ SAMPLES: tuple[Sample, ...] = (
     # technician and agent
     _json(
         "control-request",
-        control.ControlRequest(method="rollback", model="digits", limit=20, reason="it is slow"),
+        control.ControlRequest(method="rollback", model="digits", limit=20, reason="it is slow", now=True),
     ),
     *(
         _json(f"control-response-{_named(result)}", control.ControlResponse(result=result))

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from agent.core.judgement import Choice, ProbationLevel, choose_variant, judge_probation, judge_probe
+from agent.core.judgement import Choice, choose_variant, judge_probe
 from agent.protocol.manifest import (
     ArtifactRef,
     Budget,
@@ -86,50 +86,6 @@ def test_reasons_carry_the_figures() -> None:
     assert "75.0%" in agreement.text
 
 
-# --- probation ---------------------------------------------------------------------------------------------------
-
-PROBATION = Probation(requests=50, maximum_failure_rate=0.1, maximum_seconds=60.0)
-
-
-@pytest.mark.parametrize(
-    ("requests", "failures", "elapsed", "level", "code"),
-    [
-        (0, 0, 0.0, ProbationLevel.WAIT, "on-probation"),
-        (49, 0, 59.9, ProbationLevel.WAIT, "on-probation"),
-        (50, 0, 0.0, ProbationLevel.PASS, "enough-requests"),
-        (50, 5, 0.0, ProbationLevel.PASS, "enough-requests"),
-        (50, 6, 0.0, ProbationLevel.FAIL, "failure-rate"),
-        (100, 10, 0.0, ProbationLevel.PASS, "enough-requests"),
-        (100, 11, 0.0, ProbationLevel.FAIL, "failure-rate"),
-        (10, 5, 0.0, ProbationLevel.WAIT, "on-probation"),  # 45 good ones can still come
-        (10, 6, 0.0, ProbationLevel.FAIL, "failure-rate"),  # it can't pass any more
-        (0, 0, 60.0, ProbationLevel.PASS, "time-passed"),
-        (20, 2, 60.0, ProbationLevel.PASS, "time-passed"),
-        (20, 3, 60.0, ProbationLevel.FAIL, "failure-rate"),
-        (20, 3, 59.9, ProbationLevel.WAIT, "on-probation"),
-    ],
-)
-def test_probation_ends_by_its_evidence(
-    requests: int, failures: int, elapsed: float, level: ProbationLevel, code: str
-) -> None:
-    verdict = judge_probation(
-        requests=requests, failures=failures, elapsed=elapsed, alive=True, probation=PROBATION
-    )
-    assert (verdict.level, verdict.reason.code) == (level, code)
-    assert f"{failures} of {requests} requests failed" in verdict.reason.text
-
-
-def test_a_runner_that_is_gone_fails_whatever_it_did_before() -> None:
-    verdict = judge_probation(requests=50, failures=0, elapsed=99.0, alive=False, probation=PROBATION)
-    assert (verdict.level, verdict.reason.code) == (ProbationLevel.FAIL, "runner-exited")
-
-
-def test_without_an_allowance_the_first_failure_ends_it() -> None:
-    strict = Probation(requests=50, maximum_failure_rate=0.0)
-    verdict = judge_probation(requests=1, failures=1, elapsed=0.0, alive=True, probation=strict)
-    assert verdict.level is ProbationLevel.FAIL
-
-
 # --- variants ----------------------------------------------------------------------------------------------------
 
 
@@ -161,7 +117,7 @@ def manifest(*variants: Variant) -> Manifest:
         budgets={"cpu": BUDGET, "arm": BUDGET},
         golden=GOLDEN,
         drift_reference=FILE,
-        probation=PROBATION,
+        probation=Probation(),
         evidence=Evidence(card=FILE, evaluation=FILE, bench=(FILE,)),
         lineage=Lineage(datasets={}, recipe="r", code_version="0", packages={}),
     )

@@ -1,0 +1,19 @@
+"""The time that signatures and certificates are judged by. Pure: clocks are arguments."""
+
+BUILD_TIME = 1_795_824_000.0
+"""When this agent was released, Unix seconds: no clock is right that says less (2026-11-28). Set with each release; a test
+keeps it near the newest commit and out of the future."""
+
+
+def trusted_time(system: float, hub: float, *, build: float = BUILD_TIME) -> float:
+    """The latest of what is known, in Unix seconds.
+
+    Only ``hub`` is ever stored: were the system's clock stored too, one wrong hour of it would make everything look expired
+    for ever.
+
+    Args:
+        system: this machine's clock.
+        hub: the newest time that the hub signed; 0 before the first.
+        build: of the agent.
+    """
+    return max(system, build, hub)
