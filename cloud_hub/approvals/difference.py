@@ -97,7 +97,6 @@ def check_manifest(difference: Difference, manifest: Manifest, base: Targets) ->
             f"not of {difference.model} release {difference.release}"
         )
     named = {_as_added(artifact) for artifact in manifest.artifacts()}
-    _none(_names(named - set(difference.files)), "lacks what the manifest names:")
     targets = {file.filename: file for file in named}
     others = [file for file in difference.files if file not in named]
     patches = {file: _as_patch(file, targets, base) for file in others}
@@ -105,6 +104,7 @@ def check_manifest(difference: Difference, manifest: Manifest, base: Targets) ->
         _names(file for file, patch in patches.items() if patch is None),
         "adds what the manifest does not name so:",
     )
+    _none(_names(named - set(difference.files)), "lacks what the manifest names:")
     return tuple(patch for patch in patches.values() if patch is not None)
 
 
