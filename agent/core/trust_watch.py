@@ -60,7 +60,9 @@ def blocking(facts: TrustFacts, model: str) -> Reason | None:
     common = {"root", "targets", *ONLINE}
     for role in facts.expiry:
         if facts.now >= role.expires and (role.role in common or role.role == model):
-            text = f"{_title(role.role)} expired at {_at(role.expires)}{clock_words(facts)}; what serves goes on"
+            text = (
+                f"{_title(role.role)} expired at {_at(role.expires)}{clock_words(facts)}; what serves goes on"
+            )
             return Reason(code="expired", text=text)
     return None
 
@@ -120,9 +122,7 @@ def _role(role: RoleExpiry, now: float) -> list[Warned]:
     left = (role.expires - now) / DAY
     title = _title(role.role)
     if left <= 0:
-        text = (
-            f"{title} expired at {_at(role.expires)}: nothing new is installed, what serves goes on; {_todo(role.role)}"
-        )
+        text = f"{title} expired at {_at(role.expires)}: nothing new is installed, what serves goes on; {_todo(role.role)}"
         return [_warned(f"{role.role}:expired", "role-expired", text, urgent=True)]
     if role.role in ONLINE or left > EARLY_DAYS:
         return []

@@ -43,6 +43,7 @@ class DirectorDocument:
     version: int
     keys: KeySet
     issued: float | None
+    expires: float
     orders: tuple[Order, ...]
 
 
@@ -85,7 +86,7 @@ def check_director(
         raise RefusedError(MALFORMED, "the director's document delegates, which it may not")
     orders = tuple(_order(path, target) for path, target in sorted(signed.targets.items()))
     _check_one_a_model(orders)
-    return DirectorDocument(signed.version, keys, issued(signed), orders)
+    return DirectorDocument(signed.version, keys, issued(signed), signed.expires.timestamp(), orders)
 
 
 def issued(signed: Targets) -> float | None:

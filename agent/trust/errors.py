@@ -9,7 +9,7 @@
 
 Codes: ``rollback-attack`` (older than what was seen), ``expired``, ``bad-signature``, ``mix-and-match`` (a file that is
 not the one its signed list names), ``missing-metadata`` (the hub does not have a file that it lists), ``malformed``,
-``wrong-device``, ``not-approved``, ``unknown-model`` (nobody may approve releases of it), ``no-network``, ``verifier-error``.
+``wrong-device``, ``not-approved``, ``withdrawn`` (approved once), ``unknown-model`` (nobody may approve releases of it), ``no-network``, ``verifier-error``.
 """
 
 from tuf.api.exceptions import (
@@ -32,6 +32,7 @@ MISSING = "missing-metadata"
 MALFORMED = "malformed"
 WRONG_DEVICE = "wrong-device"
 NOT_APPROVED = "not-approved"
+WITHDRAWN = "withdrawn"
 NO_NETWORK = "no-network"
 VERIFIER = "verifier-error"
 

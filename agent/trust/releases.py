@@ -4,7 +4,7 @@ import re
 
 from tuf.api.metadata import DelegatedRole, TargetFile, Targets
 
-from agent.protocol.ids import DIGEST_PATTERN, LARGEST_NUMBER, release_path
+from agent.protocol.ids import DIGEST_PATTERN, LARGEST_NUMBER, MANIFEST_FILENAME, release_path
 from agent.protocol.verification import UNKNOWN_MODEL, ReleaseFile, VerifiedAssignment
 from agent.trust.director import Order
 from agent.trust.errors import MALFORMED, NOT_APPROVED, RefusedError
@@ -64,6 +64,13 @@ def check_order(order: Order, role: Targets, delegated: DelegatedRole) -> Verifi
         manifest=signed,
         files=files,
     )
+
+
+def lists(role: Targets, model: str, release: int) -> bool:
+    """Whether the approvers still list a release; a role that they signed for another model says nothing, so it does not end one."""
+    if role.unrecognized_fields.get(MODEL_FIELD) != model:
+        return True
+    return release_path(model, release, MANIFEST_FILENAME) in role.targets
 
 
 def _file(path: str, target: TargetFile, prefix: str) -> ReleaseFile:

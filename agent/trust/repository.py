@@ -83,6 +83,11 @@ class TrustedRepository:
         self._bootstrap_file = f"{self._trusted.root.version}.root.json"
 
     @property
+    def root(self) -> Root:
+        """The newest root that was verified."""
+        return self._trusted.root
+
+    @property
     def targets(self) -> Targets:
         """Verified top-level targets, after :meth:`refresh`."""
         return self._trusted.targets

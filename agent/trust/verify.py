@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.protocol.state import Reason
+from agent.protocol.ids import MANIFEST_FILENAME, release_path
+from agent.protocol.state import ModelRelease, Reason, RoleExpiry
 from agent.protocol.verification import (
+    UNKNOWN_MODEL,
     RefusedAssignment,
     VerifiedAssignment,
     VerifyRequest,
@@ -14,11 +16,12 @@ from agent.protocol.verification import (
 )
 from agent.trust.bundle import check_bundle
 from agent.trust.director import FILE as DIRECTOR_FILE
+from agent.trust.director import ROLE as DIRECTOR_ROLE
 from agent.trust.director import DirectorDocument, Order, check_director, mark_role
-from agent.trust.errors import BAD_SIGNATURE, NOT_APPROVED, RefusedError, TrustError
+from agent.trust.errors import BAD_SIGNATURE, NOT_APPROVED, WITHDRAWN, RefusedError, TrustError
 from agent.trust.fetcher import Fetch
 from agent.trust.marks import MarkBook
-from agent.trust.releases import check_order, delegation
+from agent.trust.releases import check_order, delegation, lists
 from agent.trust.repository import TrustedRepository
 
 
@@ -31,6 +34,8 @@ class _Findings:
     refusal: Reason | None = None
     director: bytes | None = None
     director_time: float | None = None
+    director_expires: float | None = None
+    withdrawn: tuple[ModelRelease, ...] = ()
 
 
 def verify(request: VerifyRequest, fetch: Fetch) -> VerifyResult:
@@ -63,6 +68,7 @@ def _check(request: VerifyRequest, repository: TrustedRepository, marks: MarkBoo
             check_bundle(request.bundle, targets=repository.targets, device=request.device, now=now)
         if request.director is not None:
             _follow(request, request.director, repository, marks, found)
+        found.withdrawn = tuple(each for each in request.installed if _is_withdrawn(each, repository))
     except TrustError as error:
         # Without the repository (or with half of it) nothing is taken; what was verified is still worth keeping.
         found.refusal = error.reason
@@ -79,7 +85,26 @@ def _check(request: VerifyRequest, repository: TrustedRepository, marks: MarkBoo
         metadata=metadata,
         marks=marks.marks(),
         hub_time=max(times, default=None),
+        expiry=_expiry(repository, found),
+        withdrawn=found.withdrawn,
     )
+
+
+def _expiry(repository: TrustedRepository, found: _Findings) -> tuple[RoleExpiry, ...]:
+    roles = repository.expiry()
+    if found.director_expires is None:
+        return roles
+    return (*roles, RoleExpiry(role=DIRECTOR_ROLE, expires=found.director_expires))
+
+
+def _is_withdrawn(installed: ModelRelease, repository: TrustedRepository) -> bool:
+    """A role that can't be had says nothing; a model that the offline holders have removed takes its releases with it."""
+    path = release_path(installed.model, installed.release, MANIFEST_FILENAME)
+    try:
+        role = repository.model_role(installed.model, path)
+    except TrustError as error:
+        return error.reason.code == UNKNOWN_MODEL
+    return not lists(role, installed.model, installed.release)
 
 
 def _follow(
@@ -103,7 +128,7 @@ def _follow(
                     model=order.model,
                     release=order.release,
                     deployment=order.assignment.deployment,
-                    reason=_reason(order, error),
+                    reason=_reason(order, error, request, repository),
                 )
             )
 
@@ -118,6 +143,7 @@ def _accept(
 ) -> None:
     marks.record(mark_role(device), document.keys, document.version)
     found.director = data
+    found.director_expires = document.expires
     if document.issued is not None:
         found.director_time = repository.capped(document.issued)
 
@@ -127,8 +153,18 @@ def _check_order(order: Order, repository: TrustedRepository) -> VerifiedAssignm
     return check_order(order, role, delegation(repository.targets, order.model))
 
 
-def _reason(order: Order, error: RefusedError) -> Reason:
-    """A model's role without enough approvers' signatures is what "not approved" means."""
+def _reason(
+    order: Order, error: RefusedError, request: VerifyRequest, repository: TrustedRepository
+) -> Reason:
+    """A model's role without enough approvers' signatures is what "not approved" means; what is here was approved once."""
+    ordered = ModelRelease(model=order.model, release=order.release)
+    if (
+        error.reason.code == NOT_APPROVED
+        and ordered in request.installed
+        and _is_withdrawn(ordered, repository)
+    ):
+        text = f"{order.model} release {order.release} was withdrawn by its approvers"
+        return Reason(code=WITHDRAWN, text=text)
     if error.reason.code != BAD_SIGNATURE:
         return error.reason
     return Reason(
