@@ -18,22 +18,20 @@ from pathlib import Path
 import msgspec
 
 from agent.config import AgentConfig, ServingConfig, load_config
-from agent.enrolled import BROKER_FILE, IDENTITY_FOLDER, TRUST_FILE
+from agent.enrolled import BROKER_FILE, IDENTITY_FOLDER
 from agent.errors import AgentError, ConfigError, NotEnrolledError
 from agent.log import configure
 from agent.protocol.enrolment import BrokerAddress
 from agent.protocol.verification import FetchedMetadata, VerifyRequest, VerifyResult
 from agent.service.device import Device, Parts
+from agent.service.memory import open_memory
 from agent.service.receipts import ReceiptWriter
 from agent.store.artifacts import ArtifactStore
-from agent.store.database import Database
 from agent.store.errors import StoreError
 from agent.store.events import EventLog
+from agent.store.ledger import Ledger
 from agent.store.outbox import Outbox
-from agent.store.state import StateStore
-from agent.store.trust_db import TrustDatabase, TrustState
 from agent.store.windows import WindowLog
-from agent.store.writer import Writer
 from agent.supervisor import health
 from agent.supervisor.cgroup import Cgroup
 from agent.supervisor.errors import AddressError, SupervisorError
@@ -171,19 +169,11 @@ async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
     broker = msgspec.json.decode(broker_file.read_bytes(), type=BrokerAddress)
     config.runtime.mkdir(parents=True, exist_ok=True)
     cgroup = Cgroup.delegated()  # before any child: all of them move into the leaf that it makes
-    notes = await _migrate(config.state)
-    writer = Writer()
-    stack.push_async_callback(writer.close)
-    state = await StateStore.open(config.state / "state.db", writer)
-    stack.push_async_callback(state.close)
-    trust = await _Trust.open(config.state / TRUST_FILE, writer)
-    stack.push_async_callback(trust.close)
-    database = await Database.open(config.state / "telemetry.db", writer)
-    stack.push_async_callback(database.close)
     artifacts = ArtifactStore(
         config.state / "artifacts", quota_bytes=config.device.artifact_bytes, rehash=config.device.rehash
     )
-    await asyncio.to_thread(artifacts.sweep)
+    memory = await open_memory(config.state, artifacts, partial(_migrate, config.state), stack)
+    database = memory.database
     boot = secrets.token_hex(8)
     return Parts(
         config=config,
@@ -192,10 +182,9 @@ async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
         link=MqttLink(_link_settings(broker, identity), device=config.device.id, boot=boot),
         outbox=Outbox(database, device=config.device.id, maximum_bytes=config.telemetry.outbox_bytes),
         events=EventLog(database),
+        ledger=Ledger(database, clock=time.time),
         windows=WindowLog(database),
-        state=state,
-        trust=trust,
-        artifacts=artifacts,
+        memory=memory,
         runtimes=_runtimes(),
         verify=_verify,
         receipts=ReceiptWriter(
@@ -209,7 +198,6 @@ async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
         cgroup=cgroup,
         authority=identity.authority,
         clock=time.time,
-        notes=tuple(note for note in (*notes, state.restored, trust.restored) if note),
     )
 
 
@@ -237,8 +225,11 @@ def _is_usable(module: str) -> bool:
     return module != "tflite_runtime" or importlib.metadata.version("numpy").startswith("1.")
 
 
-async def _migrate(state: Path) -> tuple[str, ...]:
-    """Make or migrate the telemetry database in a process of its own (sqlite-utils stays out of this one)."""
+async def _migrate(state: Path) -> str | None:
+    """Make or migrate the telemetry database in a process of its own (sqlite-utils stays out of this one).
+
+    Returns what had to be repaired, in words.
+    """
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -249,39 +240,12 @@ async def _migrate(state: Path) -> tuple[str, ...]:
     )
     output, problem = await child.communicate()
     if child.returncode != 0:
-        raise StoreError(f"telemetry database: {problem.decode(errors='replace').strip()}")
+        raise StoreError(problem.decode(errors="replace").strip())
     outcome = msgspec.json.decode(output, type=dict[str, object])
     aside = outcome.get("quarantined")
-    return (
-        ()
-        if aside is None
-        else (f"the telemetry database was damaged ({outcome.get('problem')}); it is kept as {aside}",)
-    )
-
-
-class _Trust:
-    """The trust database through the writer thread."""
-
-    def __init__(self, database: TrustDatabase, writer: Writer) -> None:
-        self._database = database
-        self._writer = writer
-
-    @classmethod
-    async def open(cls, path: Path, writer: Writer) -> "_Trust":
-        return cls(await writer.run(lambda: TrustDatabase(path)), writer)
-
-    @property
-    def restored(self) -> str | None:
-        return self._database.restored
-
-    async def load(self) -> TrustState:
-        return await self._writer.run(self._database.load)
-
-    async def apply(self, result: VerifyResult) -> None:
-        await self._writer.run(lambda: self._database.apply(result))
-
-    async def close(self) -> None:
-        await self._writer.run(self._database.close)
+    if aside is None:
+        return None
+    return f"the telemetry database was damaged ({outcome.get('problem')}); it is kept as {aside}"
 
 
 if __name__ == "__main__":

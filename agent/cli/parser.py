@@ -59,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     _limit(drift)
     _limit(_add(commands, "events", "What happened on the device, the newest first."))
     _add(commands, "plan", "What the agent means to do next, and why.")
+    _add(
+        commands, "data", "What updates and telemetry have cost: bytes over the network, and onto the flash."
+    )
     _reason(_add(commands, "hold", "Start no further update until `resume`; what runs goes on."))
     _add(commands, "resume", "End a hold.")
     rollback = _add(

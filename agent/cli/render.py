@@ -11,6 +11,7 @@ from rich.text import Text
 from agent.cli.health import Finding, findings
 from agent.protocol.control import (
     ControlResult,
+    DataResult,
     Done,
     DriftResult,
     EventsResult,
@@ -21,6 +22,7 @@ from agent.protocol.control import (
     StatusResult,
 )
 from agent.protocol.drift import DriftWindow
+from agent.protocol.progress import fetching, size
 from agent.protocol.state import Measurement, Reason, ServingReport, ShadowFigures
 
 PLAIN_WIDTH = 120
@@ -149,6 +151,8 @@ def _model_row(model: ModelReport) -> list[Text]:
         newest = f"{deployment.deployment} (release {deployment.release}): {deployment.phase.value}"
         cause = deployment.waiting_for or deployment.reason
         why = None if cause is None else cause.text
+        if why is None and deployment.progress is not None:
+            why = fetching(deployment.progress)
     slots = (model.active, model.candidate, model.previous)
     return [
         plain(model.model),
@@ -280,6 +284,40 @@ def _plan(result: PlanResult, console: Console) -> None:
             plain(_why(step.reason)),
         )
     console.print(table)
+
+
+@_render.register
+def _data(result: DataResult, console: Console) -> None:
+    """Network by month and purpose, flash by deployment."""
+    ledger = result.ledger
+    if ledger.traffic:
+        table = _table("MONTH", "FOR", "RECEIVED", "SENT")
+        for month in dict.fromkeys(each.month for each in ledger.traffic):
+            rows = [each for each in ledger.traffic if each.month == month]
+            for row in sorted(rows, key=lambda each: -(each.bytes_in + each.bytes_out)):
+                table.add_row(
+                    plain(month), plain(row.purpose), plain(size(row.bytes_in)), plain(size(row.bytes_out))
+                )
+            both = [sum(each.bytes_in for each in rows), sum(each.bytes_out for each in rows)]
+            table.add_row(plain(month), plain("all", "bold"), *(plain(size(each), "bold") for each in both))
+        console.print(table)
+        console.print(plain("without TLS, TCP and MQTT's keepalives: docs/transfer.md"))
+    else:
+        console.print(plain("nothing was sent or received yet"))
+    if ledger.flash:
+        console.print()
+        table = _table("UPDATE", "MODEL", "RELEASE", "BEGAN", "ENDED", "WRITTEN TO FLASH")
+        for run in ledger.flash:
+            ended = "under way, or cut off" if run.ended is None else _time(run.ended)
+            table.add_row(
+                plain(run.deployment),
+                plain(run.model),
+                plain(run.release),
+                plain(_time(run.began)),
+                plain(ended),
+                plain(size(run.written_bytes)),
+            )
+        console.print(table)
 
 
 def _why(reason: Reason) -> str:

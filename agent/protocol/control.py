@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from agent.protocol.bundle import BundleOrder
 from agent.protocol.drift import DriftWindow
 from agent.protocol.ids import Count, Name, Sha256, UnixTime, Version
+from agent.protocol.ledger import LedgerReport
 from agent.protocol.limits import MAX_MESSAGE_BYTES
 from agent.protocol.state import DeploymentReport, Reason, ReportedState, ServingReport
 from agent.protocol.telemetry import Event
@@ -26,6 +27,7 @@ Method = Literal[
     "drift",
     "events",
     "plan",
+    "data",
     "hold",
     "resume",
     "rollback",
@@ -169,12 +171,19 @@ class Done(Struct, frozen=True, kw_only=True, tag="done"):
     message: str
 
 
+class DataResult(Struct, frozen=True, kw_only=True, tag="data"):
+    """Answer to ``data``: what the device has spent."""
+
+    ledger: LedgerReport
+
+
 ControlResult: TypeAlias = (
     StatusResult
     | ModelsResult
     | DriftResult
     | EventsResult
     | PlanResult
+    | DataResult
     | BundleResult
     | ReceiptResult
     | Done

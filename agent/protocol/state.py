@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
 from agent.protocol.ids import Count, Name, Sha256, UnixTime, Version
+from agent.protocol.ledger import Traffic
 from agent.protocol.limits import MAX_DIRECTOR_BYTES, MAX_REPORTED_DEPLOYMENTS
 from agent.protocol.words import one_line
 
@@ -294,8 +295,13 @@ class ReportedState(Struct, frozen=True, kw_only=True):
     """What was refused or failed since the start, by kind: malformed messages, unknown topics, …"""
     refusal: Reason | None = None
     """Why the newest desired state as a whole was not taken, if it was not."""
+    problems: tuple[Reason, ...] = ()
+    """What is wrong with the device's own memory now: ``state-damaged``, ``trust-damaged``, ``disk-refuses``,
+    ``telemetry-unavailable``. It serves nevertheless."""
     trust: TrustReport | None = None
     """None before the first check since the start."""
+    traffic: Annotated[tuple[Traffic, ...], Meta(max_length=32)] = ()
+    """Of this month (UTC), by purpose; told again every five minutes."""
 
 
 class Presence(Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from agent.protocol.control import (
     ControlRequest,
     ControlResponse,
     ControlResult,
+    DataResult,
     Done,
     DriftResult,
     EventsResult,
@@ -68,6 +69,8 @@ class ControlHandler(Protocol):
     async def events(self, limit: int) -> EventsResult: ...
 
     async def plan(self) -> PlanResult: ...
+
+    async def data(self) -> DataResult: ...
 
     async def hold(self, reason: str | None) -> Done: ...
 
@@ -199,6 +202,7 @@ class ControlServer:
             "drift": lambda: handler.drift(request.model, limit),
             "events": lambda: handler.events(limit),
             "plan": handler.plan,
+            "data": handler.data,
             "hold": lambda: handler.hold(request.reason),
             "resume": handler.resume,
             "rollback": lambda: handler.rollback(_needed(request.model), request.reason),

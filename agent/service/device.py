@@ -15,6 +15,8 @@ from agent.config import AgentConfig
 from agent.core.judgement import Choice, choose_variant
 from agent.protocol import telemetry
 from agent.protocol.codec import encode_json
+from agent.protocol.ids import Digest
+from agent.protocol.ledger import Traffic
 from agent.protocol.manifest import Manifest
 from agent.protocol.state import Command, DesiredState, Reason, ReportedState
 from agent.protocol.telemetry import Health, TelemetryAck
@@ -27,6 +29,7 @@ from agent.service.desired import DesiredKeeper, TrustPort, Verify
 from agent.service.downloads import ArtifactDownloader, TransferPolicy
 from agent.service.hold import Hold, load_hold
 from agent.service.installer import Installer
+from agent.service.memory import Memory, RescuedState
 from agent.service.models import Models, Wanted
 from agent.service.patching import PatchingDownloader
 from agent.service.receipts import ReceiptWriter
@@ -36,8 +39,10 @@ from agent.service.sink import RateLimit
 from agent.service.technician import Technician
 from agent.service.telemetry_sync import TelemetrySync
 from agent.service.transfers import Transfers
+from agent.service.upkeep import Upkeep
 from agent.store.artifacts import ArtifactStore
 from agent.store.events import EventLog
+from agent.store.ledger import FLUSH_SECONDS, Ledger
 from agent.store.outbox import Outbox
 from agent.store.state import StateStore
 from agent.store.windows import WindowLog
@@ -67,10 +72,9 @@ class Parts(Struct, frozen=True, kw_only=True):
     link: MqttLink
     outbox: Outbox
     events: EventLog
+    ledger: Ledger
     windows: WindowLog
-    state: StateStore
-    trust: TrustPort
-    artifacts: ArtifactStore
+    memory: Memory
     runtimes: frozenset[str]
     verify: Verify
     receipts: ReceiptWriter
@@ -80,8 +84,18 @@ class Parts(Struct, frozen=True, kw_only=True):
     authority: Path | None = None
     """PEM of the hub's authority, for what is fetched over HTTPS."""
     clock: Callable[[], float]
-    notes: tuple[str, ...]
-    """What opening the stores had to repair, in words."""
+
+    @property
+    def state(self) -> StateStore | RescuedState:
+        return self.memory.state
+
+    @property
+    def trust(self) -> TrustPort:
+        return self.memory.trust
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        return self.memory.artifacts
 
 
 class Device:
@@ -93,8 +107,12 @@ class Device:
         self._changed = asyncio.Event()
         self._sequence = 0
         self._errors: Counter[str] = parts.link.errors
-        blocks = BlockClient(parts.link)
+        self._traffic: tuple[Traffic, ...] = ()
         transfers = Transfers()
+        blocks = BlockClient(
+            parts.link, counted=self._spent, purpose=lambda digest: transfers.flow(digest).purpose
+        )
+        parts.link.counted = self._spent
         self._downloader = _downloader(parts, blocks, transfers)
         self._recorder = TelemetryRecorder(parts.outbox, parts.events, self._count)
         self._hold = Hold(hold, parts.state, self._recorder, clock=parts.clock, changed=self._reconsider)
@@ -123,6 +141,9 @@ class Device:
             boot=parts.boot,
             cgroup=parts.cgroup,
         )
+        self._upkeep = Upkeep(
+            parts.memory, parts.outbox, parts.windows, self._recorder, clock=parts.clock, changed=self._changed.set
+        )
         self._sync = TelemetrySync(parts.outbox, parts.link, interval=config.telemetry.send_seconds)
         self._bundles = Bundles(
             config.device.id,
@@ -145,6 +166,7 @@ class Device:
             parts.events,
             parts.windows,
             self._bundles,
+            parts.ledger,
             report=self._report,
             connected=lambda: parts.link.is_connected,
             sync=self._sync_now,
@@ -176,7 +198,7 @@ class Device:
                 self._start = group.create_task
                 tasks = [group.create_task(loop) for loop in self._loops()]
                 await self._models.add(await self._known_models(), self._supervise)
-                self._models.remember(await self._parts.windows.latest())
+                self._models.remember(await self._upkeep.known_windows())
                 await self._announce()
                 await self._parts.link.start()
                 await stop.wait()
@@ -212,6 +234,9 @@ class Device:
             self._keep_models(),
             self._keep_reporting(),
             self._keep_sampling_health(),
+            self._parts.ledger.run(),
+            self._upkeep.run(),
+            self._keep_accounting(),
         ]
 
     async def _known_models(self) -> set[str]:
@@ -219,7 +244,7 @@ class Device:
         return {key.removeprefix(STATE_PREFIX) for key in stored}
 
     async def _announce(self) -> None:
-        notes = "".join(f"; {note}" for note in self._parts.notes)
+        notes = "".join(f"; {note}" for note in self._parts.memory.notes)
         await self._recorder.record(
             telemetry.Event(
                 time=self._parts.clock(),
@@ -311,6 +336,19 @@ class Device:
                 log.exception("health not sampled")
             await asyncio.sleep(self._parts.config.telemetry.health_seconds)
 
+    async def _keep_accounting(self) -> None:
+        """Tell the hub what was spent this month; seldom, because asking the ledger writes it to the disk."""
+        while True:
+            try:
+                spent = (await self._parts.ledger.report()).traffic
+            except Exception:  # a store that fails is no reason to stop serving
+                self._count("ledger-not-read")
+                log.exception("ledger not read")
+            else:
+                self._traffic = tuple(each for each in spent if each.month == spent[0].month)
+                self._changed.set()
+            await asyncio.sleep(FLUSH_SECONDS)
+
     async def _publish_report(self) -> None:
         await self._parts.link.publish(Channel.REPORTED, encode_json(await self._report()))
 
@@ -330,9 +368,11 @@ class Device:
             inference_address=config.serving.address,
             serving=tuple(report for report in serving if report is not None),
             deployments=deployment_reports(views, self._models.plan(), now),
-            outbox=await self._parts.outbox.report(),
+            outbox=await self._upkeep.outbox_report(),
             errors=dict(sorted(self._errors.items())),
+            traffic=self._traffic,
             refusal=self._desired.refusal,
+            problems=self._parts.memory.problems(),
         )
 
     def _tell_of_patch(
@@ -351,6 +391,9 @@ class Device:
                 deployment=assignment.assignment.deployment,
             )
         )
+
+    def _spent(self, purpose: str, bytes_in: int, bytes_out: int) -> None:
+        self._parts.ledger.add(purpose, bytes_in=bytes_in, bytes_out=bytes_out)
 
     def _count(self, kind: str) -> None:
         self._errors[kind] += 1
@@ -373,7 +416,11 @@ class Device:
 def _downloader(parts: Parts, blocks: BlockClient, transfers: Transfers) -> ArtifactDownloader:
     config = parts.config.transfer
     rate = config.limit_bytes_per_second
-    http = HttpRanges(blocks.locate, parts.authority)
+
+    def counted(digest: Digest, bytes_in: int, bytes_out: int) -> None:
+        parts.ledger.add(transfers.flow(digest).purpose, bytes_in=bytes_in, bytes_out=bytes_out)
+
+    http = HttpRanges(blocks.locate, parts.authority, counted=counted)
     return ArtifactDownloader(
         {"mqtt": blocks, "http": http},
         parts.artifacts,

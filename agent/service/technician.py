@@ -6,6 +6,7 @@ from agent.core.errors import NothingToRollBackToError
 from agent.core.update_machine import request_rollback
 from agent.protocol.control import (
     BundleResult,
+    DataResult,
     Done,
     DriftResult,
     EventsResult,
@@ -23,6 +24,7 @@ from agent.service.hold import Hold
 from agent.service.models import Models
 from agent.service.reporting import model_report
 from agent.store.events import EventLog
+from agent.store.ledger import Ledger
 from agent.store.windows import WindowLog
 from agent.transport.errors import IdentityError
 
@@ -38,6 +40,7 @@ class Technician:
         events: EventLog,
         windows: WindowLog,
         bundles: Bundles,
+        ledger: Ledger,
         *,
         report: Callable[[], Awaitable[ReportedState]],
         connected: Callable[[], bool],
@@ -49,6 +52,7 @@ class Technician:
         self._events = events
         self._windows = windows
         self._bundles = bundles
+        self._ledger = ledger
         self._report = report
         self._connected = connected
         self._sync = sync
@@ -88,6 +92,9 @@ class Technician:
             for step in self._models.plan().steps
         )
         return PlanResult(steps=steps, refusal=self._desired.refusal)
+
+    async def data(self) -> DataResult:
+        return DataResult(ledger=await self._ledger.report())
 
     async def hold(self, reason: str | None) -> Done:
         await self._hold.set(reason)

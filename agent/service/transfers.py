@@ -4,9 +4,14 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from agent.protocol.patches import parse_patch_name
 from agent.protocol.state import Reason, TransferProgress, Way
+from agent.protocol.verification import ReleaseFile
 from agent.transport.rate import RateMeter
 
+ARTIFACTS = "artifacts"
+PATCHES = "patches"
+"""Purposes in the ledger."""
 REMEMBERED = 512
 """Digests; the oldest are forgotten."""
 
@@ -20,6 +25,8 @@ class Flow(Struct, kw_only=True):
     """In use now."""
     waiting: Reason | None = None
     """Why nothing is in use now."""
+    purpose: str = ARTIFACTS
+    """In the ledger."""
 
 
 class Transfers:
@@ -35,6 +42,12 @@ class Transfers:
         while len(self._flows) > REMEMBERED:
             del self._flows[next(iter(self._flows))]
         return flow
+
+    def expect(self, files: Iterable[ReleaseFile]) -> None:
+        """These may be fetched: what of them is a patch is counted as one."""
+        for file in files:
+            is_patch = parse_patch_name(file.filename) is not None
+            self.flow(file.sha256).purpose = PATCHES if is_patch else ARTIFACTS
 
     def arrived(self, digests: Iterable[str]) -> int:
         """Bytes that came of these."""

@@ -24,6 +24,13 @@ from agent.transport.errors import (
 )
 from agent.transport.inbox import T
 
+Counted = Callable[[str, int, int], None]
+"""``(purpose, bytes received, bytes sent)``."""
+MESSAGE_HEAD_BYTES = 110
+"""Of a question or an answer, about: MQTT's head and topic, the names of msgpack's fields; without TLS and TCP."""
+STALE = "stale"
+"""Purpose of answers that nobody waits for any more."""
+
 MakeRequest = Callable[[int], TransferRequest]
 """Request id → the request."""
 
@@ -62,14 +69,22 @@ class Asker:
         link: takes over its ``Block``, ``Location`` and ``TransferProblem`` messages.
         settings: patience.
         randomness: for the jitter.
+        counted: told what questions and answers cost.
     """
 
-    def __init__(self, link: RequestLink, settings: TransferSettings, randomness: random.Random) -> None:
+    def __init__(
+        self,
+        link: RequestLink,
+        settings: TransferSettings,
+        randomness: random.Random,
+        counted: Counted = lambda _purpose, _bytes_in, _bytes_out: None,
+    ) -> None:
         self._link = link
         self._settings = settings
         self._randomness = randomness
         self._next_id = secrets.randbits(48)
-        self._waiting: dict[int, asyncio.Future[TransferResponse]] = {}
+        self._counted = counted
+        self._waiting: dict[int, tuple[asyncio.Future[TransferResponse], str]] = {}
         link.on(Block, self._take)
         link.on(Location, self._take)
         link.on(TransferProblem, self._take)
@@ -80,7 +95,12 @@ class Asker:
         return len(self._waiting)
 
     async def ask(
-        self, make: MakeRequest, what: str, fits: Callable[[TransferResponse], str | None]
+        self,
+        make: MakeRequest,
+        what: str,
+        fits: Callable[[TransferResponse], str | None],
+        *,
+        purpose: str,
     ) -> TransferResponse:
         """Ask until an answer comes that fits; an answer to an earlier asking is as good as one to the newest.
 
@@ -88,6 +108,7 @@ class Asker:
             make: the request for an id.
             what: for the errors.
             fits: what is wrong with an answer that is no problem report; None: it is the one.
+            purpose: what the bytes are counted for.
 
         Raises:
             NoAnswerError: no link, or no answer that fits.
@@ -98,7 +119,7 @@ class Asker:
         problem = "no answer"
         try:
             for attempt in range(self._settings.tries):
-                await self._send(make, what, answer, identities)
+                await self._send(make, what, answer, identities, purpose)
                 patience = self._settings.answer.delay(attempt, self._randomness)
                 done, _ = await asyncio.wait({answer}, timeout=patience)
                 if not done:
@@ -121,7 +142,12 @@ class Asker:
         raise NoAnswerError(f"{what}: asked {self._settings.tries} times: {problem}")
 
     async def _send(
-        self, make: MakeRequest, what: str, answer: asyncio.Future[TransferResponse], identities: list[int]
+        self,
+        make: MakeRequest,
+        what: str,
+        answer: asyncio.Future[TransferResponse],
+        identities: list[int],
+        purpose: str,
     ) -> None:
         """Publish one request; while the link is down, wait for it (asking then costs no try)."""
         while True:
@@ -132,15 +158,17 @@ class Asker:
                 raise NoAnswerError(f"{what}: no link for {self._settings.offline_seconds:g} s") from error
             identity = self._next_id
             self._next_id += 1
-            self._waiting[identity] = answer
+            self._waiting[identity] = (answer, purpose)
+            request = encode_msgpack(make(identity))
             identities.append(identity)
             try:
-                await self._link.publish(Channel.REQUEST, encode_msgpack(make(identity)))
+                await self._link.publish(Channel.REQUEST, request)
             except LinkDownError:
                 await asyncio.sleep(0)  # let the link notice that it is down
                 continue
             except PublishRefusedError as error:
                 raise TransferError(f"{what}: can't be asked for: {error}") from error
+            self._counted(purpose, 0, len(request) + MESSAGE_HEAD_BYTES)
             return
 
     async def _judge(self, problem: TransferProblem, what: str, patience: float) -> str:
@@ -162,7 +190,9 @@ class Asker:
         identities.clear()
 
     def _take(self, response: TransferResponse) -> None:
-        answer = self._waiting.pop(response.id, None)
+        answer, purpose = self._waiting.pop(response.id, (None, STALE))
+        data = len(response.data) if isinstance(response, Block) else 0
+        self._counted(purpose, data + MESSAGE_HEAD_BYTES, 0)
         if answer is None or answer.done():
             self._link.errors["stale-response"] += 1
             return

@@ -7,6 +7,7 @@ a rate limit slows the asking down, and ``window * block_bytes`` bounds the memo
 import asyncio
 import random
 from collections import deque
+from collections.abc import Callable
 
 from agent.protocol.ids import Digest
 from agent.protocol.state import Way
@@ -19,10 +20,12 @@ from agent.protocol.transfer import (
     MetadataSource,
     TransferResponse,
 )
-from agent.transport.asking import Asker, RequestLink, TransferSettings
+from agent.transport.asking import Asker, Counted, RequestLink, TransferSettings
 from agent.transport.errors import NoAnswerError, NotFoundError, TransferError
 from agent.transport.sources import ByteWriter
 
+METADATA = "metadata"
+"""Purpose in the ledger."""
 _RESTARTS = 3
 """How often a metadata file may change on the hub while it is being fetched."""
 
@@ -34,6 +37,8 @@ class BlockClient:
         link: takes over its ``Block``, ``Location`` and ``TransferProblem`` messages.
         settings: patience.
         randomness: for the jitter.
+        counted: told what it costs, for a purpose.
+        purpose: what an artifact's bytes are counted for, by its digest.
     """
 
     way: Way = "mqtt"
@@ -44,9 +49,12 @@ class BlockClient:
         settings: TransferSettings | None = None,
         *,
         randomness: random.Random | None = None,
+        counted: Counted = lambda _purpose, _bytes_in, _bytes_out: None,
+        purpose: Callable[[str], str] = lambda _digest: "artifacts",
     ) -> None:
         self._settings = settings or TransferSettings()
-        self._asker = Asker(link, self._settings, randomness or random.SystemRandom())
+        self._asker = Asker(link, self._settings, randomness or random.SystemRandom(), counted)
+        self._purpose = purpose
 
     @property
     def waiting(self) -> int:
@@ -82,7 +90,10 @@ class BlockClient:
 
         what = f"the location of {digest}"
         answer = await self._asker.ask(
-            lambda identity: LocationRequest(id=identity, sha256=digest), what, fits
+            lambda identity: LocationRequest(id=identity, sha256=digest),
+            what,
+            fits,
+            purpose=self._purpose(digest),
         )
         if not isinstance(answer, Location):
             raise TransferError(f"{what}: the hub sent a {type(answer).__name__}")
@@ -147,7 +158,8 @@ class BlockClient:
         def make(identity: int) -> BlockRequest:
             return BlockRequest(id=identity, source=source, offset=offset, length=length)
 
-        answer = await self._asker.ask(make, f"{what}: bytes from {offset} on", fits)
+        purpose = METADATA if isinstance(source, MetadataSource) else self._purpose(source.sha256)
+        answer = await self._asker.ask(make, f"{what}: bytes from {offset} on", fits, purpose=purpose)
         if not isinstance(answer, Block):
             raise TransferError(f"{what}: the hub sent a {type(answer).__name__}")
         return answer

@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 AT_LEAST_ONCE = 1
 HEADER_ALLOWANCE = 4096
 """Bytes of an MQTT packet beside its payload: topic, properties, header; a generous bound."""
+PACKET_HEAD_BYTES = 10
+"""Of a PUBLISH at QoS 1 and its PUBACK, beside topic and payload."""
+_PURPOSES = frozenset(channel.value.partition("/")[0] for channel in Channel)
 STABLE_SECONDS = 10.0
 """A connection that lasted this long starts the backoff anew (one that is cut at once does not)."""
 
@@ -65,6 +68,9 @@ class MqttLink:
         self._publishing = asyncio.Semaphore(settings.parallel_publishes)
         self.connected = asyncio.Event()
         """Set while the link is up and subscribed."""
+        self.counted: Callable[[str, int, int], None] = lambda _purpose, _bytes_in, _bytes_out: None
+        """Told what every message costs: its channel, bytes received, bytes sent; with its topic and head, without TLS and TCP.
+        Questions for files and their answers are counted by whoever asks, who knows what for."""
         self.last_problem: str | None = None
         """Why the newest connection failed or ended, in words."""
 
@@ -135,8 +141,11 @@ class MqttLink:
                 f"no link to {self._settings.host}:{self._settings.port}: {self.last_problem}"
             )
         keep = channel in RETAINED if retain is None else retain
+        name = topic(self._device, channel)
+        if channel is not Channel.REQUEST:
+            self.counted(_purpose(channel), 0, len(payload) + len(name) + PACKET_HEAD_BYTES)
         async with self._publishing:
-            await connection.publish(topic(self._device, channel), payload, retain=keep)
+            await connection.publish(name, payload, retain=keep)
 
     async def _say_presence(self, *, online: bool) -> None:
         await self.publish(Channel.PRESENCE, _presence(self._boot, online=online))
@@ -146,7 +155,7 @@ class MqttLink:
         attempt = 0
         clean_start = True
         while True:
-            connection = _Connection(self._settings, self._device, self._boot, self._inbox)
+            connection = _Connection(self._settings, self._device, self._boot, self._inbox, self._received)
             began = loop.time()
             try:
                 await connection.open(clean_start=clean_start)
@@ -168,6 +177,11 @@ class MqttLink:
             log.info("link down", extra={"problem": self.last_problem, "retry_in_seconds": round(delay, 3)})
             await asyncio.sleep(delay)
 
+    def _received(self, name: str, size: int) -> None:
+        channel = name.split("/", 3)[-1]
+        if channel != Channel.RESPONSE:
+            self.counted(_purpose(channel), size + len(name) + PACKET_HEAD_BYTES, 0)
+
     async def _greet(self) -> None:
         """Say that this device is here, then let everyone publish their state again."""
         await self._say_presence(online=True)
@@ -186,9 +200,17 @@ class MqttLink:
 class _Connection:
     """One paho client for one connection. Its callbacks run on paho's thread and only post to the event loop."""
 
-    def __init__(self, settings: LinkSettings, device: str, boot: str, inbox: Inbox) -> None:
+    def __init__(
+        self,
+        settings: LinkSettings,
+        device: str,
+        boot: str,
+        inbox: Inbox,
+        received: Callable[[str, int], None],
+    ) -> None:
         self._settings = settings
         self._inbox = inbox
+        self._received = received
         self._loop = asyncio.get_running_loop()
         self._room = threading.BoundedSemaphore(settings.queue)
         self._closing = threading.Event()
@@ -308,6 +330,7 @@ class _Connection:
                 future.exception()  # seen: not all of them are being awaited still
 
     def _take(self, name: str, payload: bytes, identity: int, qos: int) -> None:
+        self._received(name, len(payload))
         self._inbox.take(name, payload)
         self._room.release()
         self._client.ack(identity, qos)
@@ -370,6 +393,12 @@ class _Connection:
         except UnicodeDecodeError:
             name = "(not UTF-8)"
         self._post(self._take, name, message.payload, message.mid, message.qos)
+
+
+def _purpose(channel: str) -> str:
+    """In the ledger; an acknowledgement belongs to what it acknowledges."""
+    purpose = channel.partition("/")[0]
+    return purpose if purpose in _PURPOSES else "other"
 
 
 def _presence(boot: str, *, online: bool) -> bytes:

@@ -20,6 +20,7 @@ from agent.protocol import (
     front,
     golden,
     latency,
+    ledger,
     receipt,
     runner,
     state,
@@ -165,6 +166,7 @@ TRUST_REPORT = state.TrustReport(
     withdrawn=(MODEL_RELEASE,),
     warnings=(REASON,),
 )
+TRAFFIC = ledger.Traffic(month="2026-11", purpose="artifacts", bytes_in=9_800_000, bytes_out=12_345)
 REPORTED = state.ReportedState(
     device="camera-1",
     agent_version="0.1.0",
@@ -181,7 +183,9 @@ REPORTED = state.ReportedState(
     ),
     errors={"malformed": 2},
     refusal=state.Reason(code="expired", text="timestamp.json has expired"),
+    problems=(state.Reason(code="trust-damaged", text="trust.db: damaged"),),
     trust=TRUST_REPORT,
+    traffic=(TRAFFIC,),
 )
 VERDICT = Verdict(
     level="drift",
@@ -465,6 +469,21 @@ RESULTS: tuple[control.ControlResult, ...] = (
         )
     ),
     control.ReceiptResult(envelope='{"payload":""}', final=True),
+    control.DataResult(
+        ledger=ledger.LedgerReport(
+            traffic=(TRAFFIC,),
+            flash=(
+                ledger.FlashWrites(
+                    deployment="rollout-7.camera-1",
+                    model="digits",
+                    release=2,
+                    began=1_700_000_000.5,
+                    ended=1_700_000_100.5,
+                    written_bytes=12_345_678,
+                ),
+            ),
+        )
+    ),
     control.Done(message="resumed"),
 )
 BUNDLE = bundle.BundleIndex(

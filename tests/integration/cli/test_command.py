@@ -16,6 +16,7 @@ from agent.protocol.control import (
     MAX_REQUEST_BYTES,
     BundleReport,
     BundleResult,
+    DataResult,
     Done,
     DriftResult,
     EventsResult,
@@ -24,7 +25,15 @@ from agent.protocol.control import (
     ReceiptResult,
     StatusResult,
 )
-from agent.protocol.state import OutboxReport, ReportedState, ServingReport
+from agent.protocol.ledger import FlashWrites, LedgerReport, Traffic
+from agent.protocol.state import (
+    DeploymentReport,
+    OutboxReport,
+    Phase,
+    ReportedState,
+    ServingReport,
+    TransferProgress,
+)
 from agent.protocol.telemetry import Event
 from agent.service.control_server import ControlError, ControlServer
 
@@ -44,6 +53,24 @@ STATE = ReportedState(
     deployments=(),
     outbox=OutboxReport(epoch="e", recorded=3, acknowledged=0, pending=3, dropped={}, quarantined=0),
     errors={},
+)
+
+
+SPENT = LedgerReport(
+    traffic=(
+        Traffic(month="2026-11", purpose="artifacts", bytes_in=9_800_000, bytes_out=12_345),
+        Traffic(month="2026-11", purpose="telemetry", bytes_in=900, bytes_out=61_000),
+    ),
+    flash=(
+        FlashWrites(
+            deployment="r7.camera-1",
+            model="digits",
+            release=2,
+            began=1.7e9,
+            ended=None,
+            written_bytes=21_400_000,
+        ),
+    ),
 )
 
 
@@ -71,6 +98,9 @@ class Device:
 
     async def plan(self) -> PlanResult:
         return PlanResult(steps=())
+
+    async def data(self) -> DataResult:
+        return DataResult(ledger=SPENT)
 
     async def hold(self, reason: str | None) -> Done:
         self.told.append(reason)
@@ -148,6 +178,41 @@ async def test_status_says_first_whether_it_is_fine(path: Path, device: Device) 
     assert (code, out.splitlines()[0]) == (10, "camera-1: 1 thing is wrong")
     assert "3 telemetry records wait" in out.splitlines()[1]
     assert "edgeward sync" in out.splitlines()[2]
+
+
+async def test_an_update_says_how_far_it_is_how_fast_and_by_which_way(path: Path, device: Device) -> None:
+    progress = TransferProgress(
+        done_bytes=3_100_000,
+        total_bytes=9_800_000,
+        bytes_per_second=214_000.0,
+        eta_seconds=31.3,
+        way="http",
+    )
+    deployment = DeploymentReport(
+        deployment="r7.camera-1",
+        model="digits",
+        release=2,
+        phase=Phase.FETCHING,
+        since=1.7e9,
+        progress=progress,
+    )
+    device.answer = replace(device.answer, state=replace(STATE, deployments=(deployment,)))
+    _, out, _ = await run(path, "status")
+    assert (
+        "digits release 2 is being installed: fetching 3.1 of 9.8 MB, 214 kB/s, 31 s left, over http" in out
+    )
+
+
+async def test_data_says_what_was_spent_and_for_what(path: Path) -> None:
+    code, out, _ = await run(path, "data")
+    rows = [line.split() for line in out.splitlines()]
+    assert code == 0
+    assert ["2026-11", "artifacts", "9.8", "MB", "12.3", "kB"] in rows
+    assert ["2026-11", "all", "9.8", "MB", "73.3", "kB"] in rows
+    assert "r7.camera-1" in out
+    assert "under way, or cut off" in out
+    code, out, _ = await run(path, "data", "--json")
+    assert json.loads(out)["ledger"]["traffic"][0]["purpose"] == "artifacts"
 
 
 async def test_options_reach_the_agent_and_json_is_the_typed_result(path: Path, device: Device) -> None:

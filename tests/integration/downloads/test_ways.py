@@ -68,7 +68,7 @@ def test_a_cut_transfer_goes_on_having_sent_again_no_more_than_a_window(
     assert proxy.was_cut.is_set()
     assert proxy.connections >= 2
     again = proxy.to_client - SIZE
-    print(
+    report(
         f"cut over {way}: {proxy.to_client} bytes to the device for {SIZE}: {again} more, a window is {WINDOW}"
     )
     assert again <= WINDOW + SIZE * OVERHEAD + 2 * GREETING

@@ -18,6 +18,7 @@ from agent.service.receipts import ReceiptWriter
 from agent.store.artifacts import ArtifactStore
 from agent.store.database import Database
 from agent.store.events import EventLog
+from agent.store.ledger import Ledger
 from agent.store.outbox import Outbox
 from agent.store.state import StateStore
 from agent.store.trust_db import TrustState
@@ -57,6 +58,10 @@ def no_sensor() -> Health:
     raise RuntimeError("the sensor went away")
 
 
+async def nothing_to_prepare() -> str | None:
+    return None
+
+
 @pytest.fixture
 def runtime() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="ew") as path:  # a Unix socket's path is short
@@ -80,10 +85,17 @@ async def parts(database: Database, tmp_path: Path, runtime: Path) -> AsyncItera
         link=MqttLink(LinkSettings(host="127.0.0.1", port=1), device="camera-1", boot="b1"),
         outbox=Outbox(database, device="camera-1", maximum_bytes=2**20),
         events=EventLog(database),
+        ledger=Ledger(database, clock=lambda: 1.0),
         windows=WindowLog(database),
-        state=state,
-        trust=Trust(),
-        artifacts=ArtifactStore(tmp_path / "artifacts", quota_bytes=2**20),
+        memory=Memory(
+            state=state,
+            trust=Trust(),
+            database=database,
+            keeper=DatabaseKeeper(database, nothing_to_prepare),
+            artifacts=ArtifactStore(tmp_path / "artifacts", quota_bytes=2**20),
+            last_good=LastGood(tmp_path / "last-good"),
+            notes=(),
+        ),
         runtimes=frozenset({"onnx"}),
         verify=verify,
         receipts=ReceiptWriter(
@@ -91,7 +103,6 @@ async def parts(database: Database, tmp_path: Path, runtime: Path) -> AsyncItera
         ),
         health=healthy,
         clock=lambda: 1.0,
-        notes=(),
     )
     await state.close()
     await writer.close()

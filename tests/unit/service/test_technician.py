@@ -20,6 +20,7 @@ from agent.service.models import Models
 from agent.service.reporting import ModelView
 from agent.service.technician import Technician
 from agent.store.events import EventLog
+from agent.store.ledger import Ledger
 from agent.store.windows import WindowLog
 from tests.contract.protocol.samples import EVENT, REPORTED, WINDOW
 from tests.unit.service.world import REASON, ListRecorder, MemoryState, assigned, installed
@@ -56,6 +57,7 @@ class Surroundings:
             cast(EventLog, self),
             cast(WindowLog, self),
             cast(Bundles, self),
+            cast(Ledger, self),
             report=self.report,
             connected=lambda: self.connected,
             sync=self.sync,
