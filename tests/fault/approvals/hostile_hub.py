@@ -1,7 +1,7 @@
 """A hub that an approver's client talks to by HTTP, and that a test may make hostile."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,10 +50,12 @@ class HostileHub(HubSimulator):
         trust.mkdir()
         (trust / "root.json").write_bytes(self.store.files["root.json"])
 
-    def submit(self, release: int = 1) -> None:
-        """Register a release's files and open a draft for it."""
+    def submit(
+        self, release: int = 1, *, model: bytes | None = None, beside: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Register a release's files and open a draft for it; ``beside`` are files that the manifest does not name."""
         targets = {}
-        for name, data in release_content(release).items():
+        for name, data in {**release_content(release, model), **(beside or {})}.items():
             sha256 = hashlib.sha256(data).hexdigest()
             self.artifacts[sha256] = data
             targets[f"models/digits/{release}/{name}"] = (len(data), sha256)
@@ -140,9 +142,11 @@ def found(data: bytes | None) -> httpx.Response:
     )
 
 
-def release_content(release: int) -> dict[str, bytes]:
+def release_content(release: int, model: bytes | None = None) -> dict[str, bytes]:
     """A release's files by name; the manifest names the others."""
     content = {name: f"{name} of release {release}".encode() for name in FILES}
+    if model is not None:
+        content["model.onnx"] = model
     return {"manifest.json": msgspec.json.encode(make_manifest(release, content)), **content}
 
 

@@ -25,7 +25,8 @@ def nudged(data: bytes, share: float, seed: int = 2) -> bytes:
     random = np.random.default_rng(seed)
     values = np.frombuffer(data, np.uint8)
     step = random.choice(np.array([1, 255], np.uint8), len(values))
-    return (values + step * (random.random(len(values)) < share)).astype(np.uint8).tobytes()
+    moved: np.ndarray = values + step * (random.random(len(values)) < share)
+    return bytes(moved.astype(np.uint8))
 
 
 def reader(base: bytes) -> ReadAt:
