@@ -42,6 +42,7 @@ from agent.core.model_state import ModelState
 from agent.core.update_machine import TRANSITIONS, recover, step
 from agent.protocol.state import Reason
 from agent.service.ports import Executor, StatePort
+from agent.store.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -142,10 +143,10 @@ class ModelWorker:
 
     async def _recover(self) -> None:
         state, commands = recover(self.state, self._clock(), self._boot)
-        for command in commands:
-            if isinstance(command, ServeActive):
-                await self._tidy(command)
-        await self._take(state, tuple(each for each in commands if not isinstance(each, ServeActive)))
+        serving = [self._tidy(each) for each in commands if isinstance(each, ServeActive)]
+        # Both at once: a full disk must not keep what is active from serving, nor a slow start this one from being counted.
+        await asyncio.gather(self._keep(state), *serving)
+        await self._begin(tuple(each for each in commands if not isinstance(each, ServeActive)))
 
     async def _become_steady(self) -> None:
         """Once: only a deployment that was resumed at this start has restarts to be forgiven."""
@@ -176,10 +177,17 @@ class ModelWorker:
         await self._take(state, commands)
 
     async def _take(self, state: ModelState, commands: tuple[Command, ...]) -> None:
+        await self._keep(state)
+        await self._begin(commands)
+
+    async def _keep(self, state: ModelState) -> None:
         if state != self.state or state.deployment is None:
             await self._persist(state)
         self.state = state
         self._changed()
+
+    async def _begin(self, commands: tuple[Command, ...]) -> None:
+        state = self.state
         for command in commands:
             if isinstance(command, CommitRelease | DiscardCandidate):
                 # No answer comes and nothing may cut it short, so it is run to its end here.
@@ -202,7 +210,7 @@ class ModelWorker:
         while True:
             try:
                 await self._store.put(state_key(state.model), data)
-            except (OSError, sqlite3.Error):
+            except (OSError, sqlite3.Error, StoreError):
                 log.exception("state not persisted; tried again", extra={"model": state.model})
                 await _pause(attempt)
                 attempt += 1

@@ -10,6 +10,7 @@
     │   └── HashMismatchError   its bytes do not have the digest they were fetched for
     ├── SchemaMissingError      a database without the tables this program needs
     ├── NotInitialisedError     a store that enrolment has not filled yet
+    ├── UnavailableError        a database that can't be used now; it is tried again
     ├── DamagedError            a database (and, where it has one, its mirror) can't be read
     └── StoreClosedError        used after it was closed
 """
@@ -45,6 +46,10 @@ class SchemaMissingError(StoreError):
 
 class NotInitialisedError(StoreError):
     """A store that enrolment fills has never been filled."""
+
+
+class UnavailableError(StoreError):
+    """A database can't be used now: a full or read-only disk, or it is being made anew."""
 
 
 class DamagedError(StoreError):

@@ -15,10 +15,11 @@ damaged            absent or damaged  :class:`DamagedError`: a person decides
 absent             damaged            :class:`DamagedError`: a person decides
 =================  =================  ==========================================================
 
-An empty database *file* counts as damaged, for a power cut can leave one where much was before.
+An empty database *file* counts as damaged, for a power cut can leave one where much was before. Where a full or read-only
+disk does not let the damaged one be made again, the good one's content is held in memory, so that the device can serve; the
+first write that the disk takes repairs both.
 """
 
-import hashlib
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ import msgspec
 from agent.store.durable_file import make_folder, move_durable, write_durable
 from agent.store.errors import DamagedError, StoreClosedError
 from agent.store.quarantine import quarantine
+from agent.store.sealed import read_sealed, seal
 
 _SCHEMA = """
 CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL, updated TEXT NOT NULL) STRICT;
@@ -62,7 +64,10 @@ class MirroredStore:
         self.mirror_path = path.with_name(f"{path.name}.mirror")
         self.restored: str | None = None
         """Set when opening had to repair something: what, in words, for an event."""
+        self.problem: str | None = None
+        """Set while one of both could not be repaired because the disk refuses: what, in words."""
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
         self._current = self._recover()
 
     def get(self, key: str) -> bytes | None:
@@ -86,6 +91,8 @@ class MirroredStore:
         """
         if not changes:
             return
+        if self._connection is None and not self._closed:  # what opening could not repair
+            self._rebuild(self._current)
         merged = {**self._current.values, **changes}
         snapshot = _Snapshot(
             generation=self._current.generation + 1,
@@ -94,8 +101,13 @@ class MirroredStore:
         self._store(snapshot, changes)
         self._current = snapshot
         self._write_mirror(snapshot)
+        self.problem = None
 
     def close(self) -> None:
+        self._closed = True
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -114,26 +126,43 @@ class MirroredStore:
         if database is None and mirror is None:
             if database_problem is None and mirror_problem is None:
                 return self._rebuild(_Snapshot(generation=0, values={}))
-            self.close()
+            self._disconnect()
             raise DamagedError(
                 f"{self.path}: {database_problem or 'absent'}; its mirror {self.mirror_path}: "
                 f"{mirror_problem or 'absent'}. Nothing was changed. Restore one of them, or enrol this device anew"
             )
         if mirror is not None and (database is None or database.generation < mirror.generation):
             problem = database_problem or ("absent" if database is None else "older than its mirror")
-            self.close()
+            self._disconnect()
             self.restored = f"{self.path.name} was {problem}; restored from its mirror"
-            return self._rebuild(mirror)
+            try:
+                return self._rebuild(mirror)
+            except (OSError, sqlite3.Error) as error:
+                self.problem = (
+                    f"{self.path.name} was {problem}, its mirror is used, and it can't be made again: {error}"
+                )
+                return mirror
         if database is None:  # only both-None reaches this with no mirror, and that ended above
             raise AssertionError
         if mirror is None or mirror.generation < database.generation:
             if mirror_problem is not None:
                 self.restored = f"{self.mirror_path.name} was {mirror_problem}; written again"
-            self._write_mirror(database)
+            try:
+                self._write_mirror(database)
+            except OSError as error:
+                self.problem = f"{self.mirror_path.name} can't be written: {error}"
         return database
 
     def _rebuild(self, snapshot: _Snapshot) -> _Snapshot:
         """Set any database aside and make a new one of ``snapshot``, whole before it has its name."""
+        try:
+            self._make_anew(snapshot)
+        except BaseException:
+            self._disconnect()
+            raise
+        return snapshot
+
+    def _make_anew(self, snapshot: _Snapshot) -> None:
         quarantine(self.path)
         make_folder(self.path.parent)
         fresh = self.path.with_name(f".{self.path.name}.new")
@@ -142,12 +171,11 @@ class MirroredStore:
         self._connection = _connect(fresh)
         self._connection.executescript(_SCHEMA)
         self._store(snapshot, snapshot.values)
-        self.close()
+        self._disconnect()
         fresh.chmod(_MODE)
         move_durable(fresh, self.path)
         self._connection = _connect(self.path)
         self._write_mirror(snapshot)
-        return snapshot
 
     def _store(self, snapshot: _Snapshot, changes: Mapping[str, bytes | None]) -> None:
         if self._connection is None:
@@ -186,22 +214,16 @@ class MirroredStore:
         return _Snapshot(generation=row[0], values=values), None
 
     def _read_mirror(self) -> tuple[_Snapshot | None, str | None]:
-        try:
-            data = self.mirror_path.read_bytes()
-        except FileNotFoundError:
-            return None, None
-        start = len(_MAGIC) + hashlib.sha256().digest_size
-        body = data[start:]
-        if data[:start] != _MAGIC + hashlib.sha256(body).digest():
-            return None, "damaged (wrong checksum)"
+        body, problem = read_sealed(_MAGIC, self.mirror_path)
+        if body is None:
+            return None, problem
         try:
             return msgspec.msgpack.decode(body, type=_Snapshot), None
         except msgspec.DecodeError as error:
             return None, f"damaged ({error})"
 
     def _write_mirror(self, snapshot: _Snapshot) -> None:
-        body = msgspec.msgpack.encode(snapshot)
-        write_durable(self.mirror_path, _MAGIC + hashlib.sha256(body).digest() + body, mode=_MODE)
+        write_durable(self.mirror_path, seal(_MAGIC, msgspec.msgpack.encode(snapshot)), mode=_MODE)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

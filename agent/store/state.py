@@ -32,6 +32,11 @@ class StateStore:
         """What opening had to repair, in words."""
         return self._store.restored
 
+    @property
+    def problem(self) -> str | None:
+        """What could not be repaired yet because the disk refuses, in words."""
+        return self._store.problem
+
     async def get(self, key: str) -> bytes | None:
         return self._store.get(key)
 

@@ -47,6 +47,11 @@ class TrustDatabase:
         """What opening had to repair, in words."""
         return self._store.restored
 
+    @property
+    def problem(self) -> str | None:
+        """What could not be repaired yet because the disk refuses, in words."""
+        return self._store.problem
+
     def initialise(self, root: bytes, minimum: Iterable[Mark] = ()) -> None:
         """Put the root of trust and the marks of enrolment in.
 

@@ -14,10 +14,13 @@ from agent.config import AgentConfig, DeviceConfig
 from agent.protocol.telemetry import Event, Health, TelemetryAck
 from agent.protocol.verification import VerifyResult
 from agent.service.device import Device, Parts
+from agent.service.memory import Memory
 from agent.service.receipts import ReceiptWriter
 from agent.store.artifacts import ArtifactStore
 from agent.store.database import Database
 from agent.store.events import EventLog
+from agent.store.keeper import DatabaseKeeper
+from agent.store.last_good import LastGood
 from agent.store.ledger import Ledger
 from agent.store.outbox import Outbox
 from agent.store.state import StateStore
@@ -30,6 +33,9 @@ from agent.transport.settings import LinkSettings
 
 
 class Trust:
+    damaged: str | None = None
+    problem: str | None = None
+
     async def load(self) -> TrustState:
         raise AssertionError("no desired state arrives here")
 

@@ -1,0 +1,73 @@
+"""What a device remembers is kept usable while it runs, and what can't be read now stops nobody."""
+
+import logging
+import sqlite3
+from collections.abc import Callable
+
+from agent.protocol import telemetry
+from agent.protocol.drift import DriftWindow
+from agent.protocol.state import OutboxReport
+from agent.service.memory import Memory
+from agent.service.ports import Recorder
+from agent.store.errors import StoreError
+from agent.store.outbox import Outbox
+from agent.store.windows import WindowLog
+
+log = logging.getLogger(__name__)
+
+UNKNOWN = OutboxReport(epoch="", recorded=0, acknowledged=0, pending=0, dropped={}, quarantined=0)
+"""Of a database that could not be read since the start."""
+
+
+class Upkeep:
+    """Looks after one device's memory."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        outbox: Outbox,
+        windows: WindowLog,
+        recorder: Recorder,
+        *,
+        clock: Callable[[], float],
+        changed: Callable[[], None],
+    ) -> None:
+        self._memory = memory
+        self._outbox = outbox
+        self._windows = windows
+        self._recorder = recorder
+        self._clock = clock
+        self._changed = changed
+        self._newest = UNKNOWN
+
+    async def run(self) -> None:
+        """Bring the telemetry database back whenever it is in trouble, until cancelled."""
+        await self._memory.keeper.run(self._back)
+
+    async def outbox_report(self) -> OutboxReport:
+        """The outbox's ledger; where it can't be read, the newest one that could."""
+        try:
+            self._newest = await self._outbox.report()
+        except (StoreError, sqlite3.Error, OSError) as error:
+            log.info("outbox not read", extra={"why": str(error)})
+        return self._newest
+
+    async def known_windows(self) -> list[DriftWindow]:
+        """Newest drift windows from before the start; none where they can't be read."""
+        try:
+            return await self._windows.latest()
+        except (StoreError, sqlite3.Error, OSError) as error:
+            log.warning("drift windows not read", extra={"why": str(error)})
+            return []
+
+    async def _back(self, note: str | None) -> None:
+        text = "the telemetry database can be used again"
+        await self._recorder.record(
+            telemetry.Event(
+                time=self._clock(),
+                severity="warning",
+                kind="telemetry-database",
+                text=text if note is None else f"{text}; {note}",
+            )
+        )
+        self._changed()
