@@ -5,10 +5,14 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-from agent.protocol.state import DesiredState, Reason
+import msgspec
+
+from agent.core.trust_watch import TrustFacts, blocking, clock_words
+from agent.core.trusted_time import trusted_time
+from agent.protocol.state import DesiredState, ModelRelease, Reason, RoleExpiry
 from agent.protocol.verification import FetchedMetadata, VerifyRequest, VerifyResult
 from agent.store.errors import StoreError
 from agent.store.trust_db import TrustState
@@ -18,10 +22,13 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 NO_NETWORK = "no-network"
 NOT_STORED = "trust-not-stored"
+EXPIRED = "expired"
+OWN_FAULTS = ("verifier-", NOT_STORED)
+"""What these codes begin with says nothing about the hub."""
 SLOW_RETRY_SECONDS = 60.0
 TRANSIENT = frozenset(
     {
-        "expired",
+        EXPIRED,
         "missing-metadata",
         "verifier-error",
         "verifier-died",
@@ -31,8 +38,9 @@ TRANSIENT = frozenset(
     }
 )
 """Refusals that may be over by themselves: the hub signs anew, a file arrives, the device has room again."""
-BUILD_TIME = 1_795_478_400.0
-"""When this agent was written, Unix seconds: no clock is right that says less (2026-11-24)."""
+CHECK_SECONDS = 3_600.0
+"""How often what was taken is checked again (below 1 KB when nothing is new): a release may be withdrawn, a role expire.
+As often as a hub signs its timestamp anew."""
 
 
 class TrustPort(Protocol):
@@ -45,16 +53,11 @@ Fetch = Callable[[str, int], Awaitable[FetchedMetadata]]
 Verify = Callable[[VerifyRequest, Fetch], Awaitable[VerifyResult]]
 
 
-def trusted_time(system: float, hub: float, *, build: float = BUILD_TIME) -> float:
-    """The latest of what is known: the system's clock, this build, the newest hub-signed time (Unix seconds)."""
-    return max(system, build, hub)
-
-
 class DesiredKeeper:
     """Takes desired states, one at a time, the newest one only; what it verified is kept until a newer one is.
 
-    Without a network the check is tried again soon, and a refusal that may be over by itself is checked again slowly;
-    whatever serves goes on serving.
+    Without a network the check is tried again soon, a refusal that may be over by itself is checked again slowly, and what
+    was taken once an hour; whatever serves goes on serving.
     """
 
     def __init__(
@@ -66,6 +69,8 @@ class DesiredKeeper:
         *,
         changed: Callable[[], None],
         count: Callable[[str], None],
+        installed: Callable[[], Iterable[ModelRelease]] = tuple,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._device = device
         self._trust = trust
@@ -73,6 +78,11 @@ class DesiredKeeper:
         self._fetch = fetch
         self._changed = changed
         self._count = count
+        self._installed = installed
+        self._clock = clock
+        self._hub_time = 0.0
+        self._heard: float | None = None
+        self._expiry: dict[str, RoleExpiry] = {}
         self._newest: str | None = None
         self._arrived = asyncio.Event()
         self._asking = asyncio.Lock()
@@ -98,14 +108,14 @@ class DesiredKeeper:
 
     async def run(self) -> None:
         """Check what arrives, until cancelled."""
-        attempt = 0
+        attempt, renewing = 0, False
         while True:
             await self._arrived.wait()
             self._arrived.clear()
             director = self._newest
             if director is None:
                 continue
-            refusal = await self._check(director)
+            refusal = await self._check(director, renewing=renewing)
             code = None if refusal is None else refusal.code
             if code == NO_NETWORK:
                 wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
@@ -113,29 +123,57 @@ class DesiredKeeper:
             elif code in TRANSIENT:
                 wait, attempt = SLOW_RETRY_SECONDS, 0
             else:
-                attempt = 0
-                continue
+                wait, attempt = CHECK_SECONDS, 0
+            renewing = code is None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):  # not wait_for: before 3.12 it may swallow a cancellation
                     await self._arrived.wait()
+                    renewing = False
             self._arrived.set()
 
-    async def _check(self, director: str) -> Reason | None:
-        """Verify and keep the outcome; a refusal, which is returned, changes nothing but :attr:`refusal`."""
+    def facts(self) -> TrustFacts:
+        """What is known of trust and of the clocks, now."""
+        return TrustFacts(
+            expiry=tuple(self._expiry.values()),
+            withdrawn=() if self.verified is None else self.verified.withdrawn,
+            system=self._clock(),
+            hub=self._hub_time,
+            heard=self._heard,
+        )
+
+    def expired(self, model: str) -> Reason | None:
+        """Why nothing of ``model`` may be installed, although it was verified once: what allowed it has expired since."""
+        if self.verified is None:
+            return None
+        return blocking(msgspec.structs.replace(self.facts(), expiry=self.verified.expiry), model)
+
+    async def _check(self, director: str, *, renewing: bool) -> Reason | None:
+        """Verify and keep the outcome; a refusal, which is returned, changes nothing but :attr:`refusal`.
+
+        Renewing what was taken may find no network, which is nothing to tell: it is said elsewhere that there is none.
+        """
         result = await self._asked(director, self._fetch)
-        if result.refusal is not None and result.refusal.code == NO_NETWORK:
-            self.refusal = result.refusal
+        refusal = result.refusal
+        if refusal is not None and refusal.code == NO_NETWORK:
+            if renewing:
+                return None
+            self.refusal = refusal
             self._changed()
-            return self.refusal
-        if result.refusal is not None:
-            self._refuse(result.refusal)
-            return result.refusal
+            return refusal
+        if refusal is None or not refusal.code.startswith(OWN_FAULTS):
+            self._heard = self._clock()
+        if refusal is not None:
+            if refusal.code == EXPIRED:
+                refusal = Reason(code=EXPIRED, text=refusal.text + clock_words(self.facts()))
+            self._refuse(refusal)
+            return refusal
         self._take_verified(result)
         return None
 
     def _take_verified(self, result: VerifyResult) -> None:
-        self.verified, self.verified_at, self.refusal = result, time.time(), None
-        for refused in result.refused:
+        before = () if self.verified is None else self.verified.refused
+        self.verified, self.verified_at, self.refusal = result, self._clock(), None
+        for refused in result.refused if result.refused != before else ():
             self._count(f"refused-{refused.reason.code}")
         log.info(
             "desired state verified",
@@ -180,13 +218,22 @@ class DesiredKeeper:
                 root=state.root,
                 metadata=state.metadata,
                 marks=state.marks,
-                now=trusted_time(time.time(), state.hub_time),
+                now=trusted_time(self._clock(), state.hub_time),
                 director=director.encode(),
                 bundle=bundle,
+                installed=tuple(self._installed()),
             )
             result = await self._verify(request, fetch)
             await self._trust.apply(result)
+            self._hub_time = max(state.hub_time, result.hub_time or 0.0)
+            self._note(result)
             return result
+
+    def _note(self, result: VerifyResult) -> None:
+        """A check that failed on the way has not seen every role: of those it did not, the last word stands."""
+        if result.refusal is None:
+            self._expiry.clear()
+        self._expiry |= {role.role: role for role in result.expiry}
 
     def _refuse(self, reason: Reason) -> None:
         self.refusal = reason

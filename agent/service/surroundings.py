@@ -7,7 +7,7 @@ from msgspec import Struct, field
 
 from agent.config import AgentConfig
 from agent.core.preconditions import Conditions, Facts, Order
-from agent.service.desired import BUILD_TIME
+from agent.core.trusted_time import BUILD_TIME
 from agent.service.facts import gather
 from agent.service.ports import Recorder
 from agent.service.transfers import Transfers

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from agent.core.trusted_time import BUILD_TIME, trusted_time
 from agent.protocol.state import DesiredState, Reason
 from agent.protocol.verification import FetchedMetadata, Mark, RefusedAssignment, VerifyRequest, VerifyResult
 from agent.service import desired as desired_module
-from agent.service.desired import BUILD_TIME, TRANSIENT, DesiredKeeper, trusted_time
+from agent.service.desired import TRANSIENT, DesiredKeeper
 from agent.store.errors import DamagedError
 from agent.store.trust_db import TrustState
 from tests.unit.service.world import Journal, assigned
