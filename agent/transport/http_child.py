@@ -190,7 +190,10 @@ def _words(response: httpx.Response) -> str:
 
 def _refuse_open_network(url: str) -> None:
     """Without TLS only within this machine: whoever is on the way could keep a device from its update unseen."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise _FailureError("refused", f"{url!r}: {error}") from error
     if parts.scheme == "https":
         return
     host = parts.hostname or ""
