@@ -18,6 +18,7 @@ from agent.protocol.verification import RefusedAssignment, VerifiedAssignment
 
 _NONE: Mapping[str, Collection[int]] = {}
 """Nothing is withdrawn."""
+_NOTHING_EXPIRED: Mapping[str, Reason] = {}
 
 
 HELD_BY_HUB = Reason(code="held-by-hub", text="the hub asks to keep what is running")
@@ -77,12 +78,14 @@ def reconcile(
     *,
     hold: Reason | None,
     withdrawn: Mapping[str, Collection[int]] = _NONE,
+    expired: Mapping[str, Reason] = _NOTHING_EXPIRED,
 ) -> Plan:
     """Plan the way from ``states`` (by model) to the newest verified desired state.
 
     ``assignments`` and ``refused`` are those of one :class:`~agent.protocol.verification.VerifyResult`; ``hold`` is
-    set while a technician holds the device; ``withdrawn``: model → releases that its approvers have taken back. A hold
-    keeps new runs from starting, unless they replace a withdrawn release; a run under way is held where it waits
+    set while a technician holds the device; ``withdrawn``: model → releases that its approvers have taken back;
+    ``expired``: model → why what was verified does not hold any more. A hold keeps new runs from starting, unless they
+    replace a withdrawn release; what has expired does so always. A run under way is held where it waits
     (:mod:`agent.core.preconditions`), and goes on to its end from the probe on.
     """
     wanted: dict[str, list[VerifiedAssignment]] = {}
@@ -94,7 +97,7 @@ def reconcile(
     steps: list[PlannedStep] = []
     for model in sorted({*wanted, *bad, *states}):
         state = states.get(model, ModelState(model=model))
-        held = None if replaces_withdrawn(state, withdrawn.get(model, ())) else hold
+        held = expired.get(model) or (None if replaces_withdrawn(state, withdrawn.get(model, ())) else hold)
         steps += _plan_model(state, wanted.get(model, []), bad.get(model, []), held)
     return Plan(steps=tuple(steps))
 

@@ -34,11 +34,12 @@ from agent.service.models import Models, Wanted
 from agent.service.patching import PatchingDownloader
 from agent.service.receipts import ReceiptWriter
 from agent.service.recorder import TelemetryRecorder
-from agent.service.reporting import deployment_reports, serving_report
+from agent.service.reporting import deployment_reports, installed_releases, serving_report
 from agent.service.sink import RateLimit
 from agent.service.technician import Technician
 from agent.service.telemetry_sync import TelemetrySync
 from agent.service.transfers import Transfers
+from agent.service.trust_watch import TrustWatch
 from agent.service.upkeep import Upkeep
 from agent.store.artifacts import ArtifactStore
 from agent.store.events import EventLog
@@ -123,7 +124,10 @@ class Device:
             _metadata_fetcher(blocks),
             changed=self._reconsider,
             count=self._count,
+            installed=lambda: installed_releases(self._models.states()),
+            clock=parts.clock,
         )
+        self._trust = TrustWatch(self._desired.facts, self._recorder, changed=self._changed.set)
         self._models = Models(
             config,
             parts.state,
@@ -135,7 +139,9 @@ class Device:
             runtimes=parts.runtimes,
             transfers=transfers,
             pinned=lambda: self._bundles.pinned,
-            wanted=lambda: Wanted(verified=self._desired.verified, hold=self._hold.reason),
+            wanted=lambda: Wanted(
+                verified=self._desired.verified, hold=self._hold.reason, expired=self._desired.expired
+            ),
             changed=self._changed.set,
             clock=parts.clock,
             boot=parts.boot,
@@ -229,6 +235,7 @@ class Device:
     def _loops(self) -> list[Coroutine[Any, Any, None]]:
         return [
             self._desired.run(),
+            self._trust.run(),
             self._bundles.run(),
             self._sync.run(self._settled),
             self._keep_models(),
@@ -372,6 +379,7 @@ class Device:
             errors=dict(sorted(self._errors.items())),
             traffic=self._traffic,
             refusal=self._desired.refusal,
+            trust=self._trust.report(),
             problems=self._parts.memory.problems(),
         )
 

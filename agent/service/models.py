@@ -59,6 +59,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
     verified: VerifyResult | None
     """None before the first desired state since the start: then what was begun goes on and nothing new begins."""
     hold: Reason | None
+    expired: Callable[[str], Reason | None] = lambda _model: None
+    """Why nothing of a model may be installed although it was verified once: what allowed it has expired since."""
 
 
 def _withdrawn(verified: VerifyResult) -> dict[str, set[int]]:
@@ -265,6 +267,7 @@ class Models:
             self.states(),
             hold=wanted.hold,
             withdrawn=_withdrawn(verified),
+            expired=self._expired(),
         )
 
     def views(self) -> list[ModelView]:
@@ -306,6 +309,7 @@ class Models:
             {state.model: state},
             hold=wanted.hold,
             withdrawn=_withdrawn(wanted.verified),
+            expired=self._expired(),
         )
         return next((step.event for step in plan.steps if step.event is not None), None)
 
@@ -314,13 +318,17 @@ class Models:
         wanted = self._wanted()
         verified = wanted.verified or VerifyResult()
         urgent = replaces_withdrawn(self._models[name].worker.state, _withdrawn(verified).get(name, ()))
-        hold = None if urgent else wanted.hold
+        hold = wanted.expired(name) or (None if urgent else wanted.hold)
         asked = next(
             (each for each in verified.assignments if each.assignment.deployment == deployment), None
         )
         if hold is None and asked is not None and asked.assignment.hold:
             hold = HELD_BY_HUB
         return Order(hold=hold, urgent=urgent)
+
+    def _expired(self) -> dict[str, Reason]:
+        expired = self._wanted().expired
+        return {name: reason for name in self._models if (reason := expired(name)) is not None}
 
     async def _collect(self) -> None:
         async with self._around.collecting:

@@ -13,6 +13,7 @@ from agent.protocol.drift import DriftWindow
 from agent.protocol.limits import MAX_REPORTED_DEPLOYMENTS
 from agent.protocol.state import (
     DeploymentReport,
+    ModelRelease,
     Phase,
     Reason,
     ServiceVerdict,
@@ -166,6 +167,13 @@ def _slot(release: InstalledRelease | None) -> SlotReport | None:
         deployment=release.deployment,
         standby=None if release.standby is None else release.standby.variant,
     )
+
+
+def installed_releases(states: Mapping[str, ModelState]) -> tuple[ModelRelease, ...]:
+    """What each model serves and could go back to: the verifier says which of these were withdrawn."""
+    slots = [state.slots for state in states.values()]
+    kept = [release for each in slots for release in (each.active, each.previous) if release is not None]
+    return tuple(ModelRelease(model=release.model, release=release.release) for release in kept)
 
 
 def referenced(states: Mapping[str, ModelState]) -> frozenset[str]:
