@@ -94,16 +94,14 @@ def read_prefix(data: bytes) -> int:
         NewerSchemaError: a bundle of a form that this program does not know.
         MalformedMessageError: not a bundle, cut off, or with an oversized index.
     """
+    if data and len(data) < PREFIX_BYTES and (MAGIC.startswith(data) or data.startswith(MAGIC)):
+        raise MalformedMessageError(f"it ends after {len(data)} bytes; {_COPY_AGAIN}")
     if not data.startswith(MAGIC):
         if data.startswith(MAGIC_FAMILY):
             raise NewerSchemaError(
                 "this bundle was made by a newer Edgeward; update Edgeward on this device first"
             )
-        if data and MAGIC.startswith(data):
-            raise MalformedMessageError(f"it ends after {len(data)} bytes; {_COPY_AGAIN}")
         raise MalformedMessageError("this is not an Edgeward bundle")
-    if len(data) < PREFIX_BYTES:
-        raise MalformedMessageError(f"it ends after {len(data)} bytes; {_COPY_AGAIN}")
     length = int.from_bytes(data[len(MAGIC) : PREFIX_BYTES], "big")
     if not 1 <= length <= MAX_ENVELOPE_BYTES:
         raise MalformedMessageError(

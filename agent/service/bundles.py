@@ -51,10 +51,6 @@ class TakenBundle(Struct, frozen=True, kw_only=True):
     ended: tuple[DeploymentReport, ...] = ()
     """Its deployments that have ended, as they ended."""
 
-    @property
-    def finished(self) -> bool:
-        return {each.deployment for each in self.orders} <= {each.deployment for each in self.ended}
-
 
 class RefusedBundle(Struct, frozen=True, kw_only=True):
     bundle: Sha256
@@ -165,16 +161,14 @@ class Bundles:
             ControlError: ``no-bundle``: none was offered; ``busy``: it is being checked or copied.
             IdentityError: the device's key can't be used.
         """
+        await self._note_outcomes()
         report = self.report()
         if report is None:
             raise ControlError("no-bundle", "no bundle has been offered to this device")
         if report.stage not in ("taken", "refused"):
             raise ControlError("busy", "the bundle is being copied; see: edgeward bundle status")
         envelope = await self._write_receipt(report.bundle, report.deployments, report.refusal)
-        taken = self._book.taken
-        return ReceiptResult(
-            envelope=envelope, final=report.stage == "refused" or (taken is not None and taken.finished)
-        )
+        return ReceiptResult(envelope=envelope, final=report.stage == "refused" or not self._open)
 
     # --- For the device -----------------------------------------------------------------------------------------
 
@@ -182,7 +176,7 @@ class Bundles:
     def pinned(self) -> frozenset[str]:
         """Digests that garbage collection must keep: what was brought, until it has served its purpose."""
         taken = self._book.taken
-        return frozenset() if taken is None or taken.finished else frozenset(taken.digests)
+        return frozenset(taken.digests) if taken is not None and self._open else frozenset()
 
     async def load(self) -> None:
         """What was known before the start."""
@@ -192,14 +186,13 @@ class Bundles:
     async def run(self) -> None:
         """Go on with what a bundle ordered before the start, then note each outcome; until cancelled."""
         taken = self._book.taken
-        if taken is not None and taken.director is not None and not taken.finished:
+        if taken is not None and taken.director is not None and self._open:
             refusal = await self._desired.adopt(taken.director)
             if refusal is not None:
                 log.info("the bundle's orders are not followed any more", extra={"why": refusal.text})
         while True:
             await self._note_outcomes()
-            taken = self._book.taken
-            if taken is None or taken.finished:
+            if not self._open:
                 await self._changed.wait()
             await asyncio.sleep(LOOK_SECONDS)
             self._changed.clear()
@@ -315,9 +308,23 @@ class Bundles:
 
     # --- Outcomes -----------------------------------------------------------------------------------------------
 
+    @property
+    def _open(self) -> frozenset[str]:
+        """Deployments of the bundle that may still begin, or go on."""
+        taken, verified, states = self._book.taken, self._desired.verified, self._states()
+        if taken is None:
+            return frozenset()
+        ended = {each.deployment for each in taken.ended}.union(*(state.ended for state in states.values()))
+        running = {state.deployment.deployment for state in states.values() if state.deployment is not None}
+        left = {order.deployment for order in taken.orders} - ended
+        if verified is None:
+            return frozenset(left)
+        wanted = {each.assignment.deployment for each in verified.assignments}
+        return frozenset(left & (wanted | running))
+
     async def _note_outcomes(self) -> None:
         taken = self._book.taken
-        if taken is None or taken.finished:
+        if taken is None:
             return
         ended = self._ended(taken.orders, taken.ended)
         if ended != taken.ended:
