@@ -50,6 +50,7 @@ class TransferSettings(Struct, frozen=True, kw_only=True):
     """How patient a transfer is; times in seconds."""
 
     block_bytes: int = BLOCK_BYTES
+    """The longest block; on a slow link shorter ones are asked for."""
     window: int = 4
     """Requests in flight; with ``block_bytes`` it bounds what one transfer holds in memory and what a cut costs."""
     tries: int = 8
@@ -84,6 +85,8 @@ class Asker:
         self._randomness = randomness
         self._next_id = secrets.randbits(48)
         self._counted = counted
+        self._heard = 0.0
+        """When the newest answer came that somebody waited for, by the loop's clock."""
         self._waiting: dict[int, tuple[asyncio.Future[TransferResponse], str]] = {}
         link.on(Block, self._take)
         link.on(Location, self._take)
@@ -121,8 +124,7 @@ class Asker:
             for attempt in range(self._settings.tries):
                 await self._send(make, what, answer, identities, purpose)
                 patience = self._settings.answer.delay(attempt, self._randomness)
-                done, _ = await asyncio.wait({answer}, timeout=patience)
-                if not done:
+                if not await self._wait(answer, patience):
                     self._link.errors["request-timeout"] += 1
                     continue
                 response = answer.result()
@@ -140,6 +142,18 @@ class Asker:
             self._forget(identities)
             answer.cancel()
         raise NoAnswerError(f"{what}: asked {self._settings.tries} times: {problem}")
+
+    async def _wait(self, answer: asyncio.Future[TransferResponse], patience: float) -> bool:
+        """Whether the answer came. While answers to others come, a slow link is busy, not broken: asking again then would
+        only make it slower."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while not answer.done():
+            rest = max(began, self._heard) + patience - loop.time()
+            if rest <= 0:
+                return False
+            await asyncio.wait({answer}, timeout=rest)
+        return True
 
     async def _send(
         self,
@@ -196,4 +210,5 @@ class Asker:
         if answer is None or answer.done():
             self._link.errors["stale-response"] += 1
             return
+        self._heard = asyncio.get_running_loop().time()
         answer.set_result(response)

@@ -24,10 +24,29 @@ from agent.transport.asking import Asker, Counted, RequestLink, TransferSettings
 from agent.transport.errors import NoAnswerError, NotFoundError, TransferError
 from agent.transport.sources import ByteWriter
 
+QUICK_SECONDS, SLOW_SECONDS = 1.0, 3.0
+SHORTER = 16
+"""How many of the shortest blocks make a longest one."""
 METADATA = "metadata"
 """Purpose in the ledger."""
 _RESTARTS = 3
 """How often a metadata file may change on the hub while it is being fetched."""
+
+
+class _Pace:
+    """How long a block to ask for: as long as the link brings within moments, so that a slow one is not swamped."""
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._shortest = max(1, longest // SHORTER)
+        self.length = max(1, longest // 4)
+
+    def took(self, seconds: float) -> None:
+        """A block's answer came after so long."""
+        if seconds < QUICK_SECONDS:
+            self.length = min(self._longest, self.length * 2)
+        elif seconds > SLOW_SECONDS:
+            self.length = max(self._shortest, self.length // 2)
 
 
 class BlockClient:
@@ -55,6 +74,7 @@ class BlockClient:
         self._settings = settings or TransferSettings()
         self._asker = Asker(link, self._settings, randomness or random.SystemRandom(), counted)
         self._purpose = purpose
+        self._pace = _Pace(self._settings.block_bytes)
 
     @property
     def waiting(self) -> int:
@@ -113,7 +133,7 @@ class BlockClient:
         try:
             while writer.offset < size:
                 while asked < size and len(in_flight) < self._settings.window:
-                    length = min(self._settings.block_bytes, size - asked)
+                    length = min(self._pace.length, size - asked)
                     in_flight.append(asyncio.create_task(self._part(source, digest, asked, length, size)))
                     asked += length
                 await writer.append(await in_flight.popleft())
@@ -123,7 +143,9 @@ class BlockClient:
             await asyncio.gather(*in_flight, return_exceptions=True)
 
     async def _part(self, source: ArtifactSource, what: str, offset: int, length: int, size: int) -> bytes:
+        began = asyncio.get_running_loop().time()
         block = await self._block(source, what, offset, length)
+        self._pace.took(asyncio.get_running_loop().time() - began)
         if block.total != size:
             raise TransferError(f"{what}: the hub's has {block.total} bytes, {size} were signed")
         return block.data

@@ -86,9 +86,7 @@ class BundleSource:
             data = await self._read(offset, min(CHUNK_BYTES, start + file.size - offset))
             await asyncio.to_thread(hasher.update, data)
         if hasher.hexdigest() != digest:
-            raise BundleError(
-                DAMAGED, f"{file.name} in the bundle is damaged: copy the bundle to the stick again"
-            )
+            raise BundleError(DAMAGED, f"{file.name} in it is damaged: copy the bundle to the stick again")
 
     async def download(self, digest: Digest, size: int, writer: ByteWriter) -> None:
         """Append an artifact's bytes to ``writer`` from its offset on.
@@ -134,10 +132,10 @@ class BundleSource:
             data = await asyncio.to_thread(self._read_now, offset, length)
         except OSError as error:
             self.lost.set()
-            raise BundleError(GONE, f"the bundle can't be read any more: {error.strerror}") from error
+            raise gone() from error
         if len(data) < length:
             self.lost.set()
-            raise BundleError(GONE, "the bundle was cut off while it was read")
+            raise gone()
         return data
 
     def _read_now(self, offset: int, length: int) -> bytes:
@@ -151,6 +149,14 @@ class BundleSource:
             if not self._closed:
                 self._closed = True
                 os.close(self._descriptor)
+
+
+def gone() -> BundleError:
+    """The stick was pulled."""
+    return BundleError(
+        GONE,
+        "it can't be read any more; hand the same bundle in again, and the copy goes on where it stopped",
+    )
 
 
 def _open(descriptor: int) -> OpenedBundle:

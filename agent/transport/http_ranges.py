@@ -28,7 +28,7 @@ Locate = Callable[[Digest], Awaitable[Location]]
 class HttpSettings(Struct, frozen=True, kw_only=True):
     """How patient it is; seconds."""
 
-    connect_seconds: float = 10.0
+    connect_seconds: float = 20.0
     read_seconds: float = 30.0
     """Longest silence of the server."""
 

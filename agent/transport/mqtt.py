@@ -11,6 +11,7 @@ import logging
 import random
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
@@ -31,6 +32,7 @@ from agent.transport.errors import LinkDownError, PublishRefusedError
 from agent.transport.inbox import Inbox, T
 from agent.transport.lost import Lost
 from agent.transport.settings import LinkSettings
+from agent.transport.trusted_tls import judge_at
 
 log = logging.getLogger(__name__)
 
@@ -52,15 +54,23 @@ class MqttLink:
         device: device id; also the MQTT client id.
         boot: changes with every start of the agent; carried by presence.
         randomness: for the jitter.
+        clock: by which the broker's certificate is judged, Unix seconds.
     """
 
     def __init__(
-        self, settings: LinkSettings, *, device: str, boot: str, randomness: random.Random | None = None
+        self,
+        settings: LinkSettings,
+        *,
+        device: str,
+        boot: str,
+        randomness: random.Random | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._device = device
         self._boot = boot
         self._randomness = randomness or random.SystemRandom()
+        self._clock = clock
         self._inbox = Inbox(device)
         self._callbacks: list[Callable[[], Awaitable[None]]] = []
         self._connection: _Connection | None = None
@@ -155,7 +165,9 @@ class MqttLink:
         attempt = 0
         clean_start = True
         while True:
-            connection = _Connection(self._settings, self._device, self._boot, self._inbox, self._received)
+            connection = _Connection(
+                self._settings, self._device, self._boot, self._inbox, self._received, self._clock
+            )
             began = loop.time()
             try:
                 await connection.open(clean_start=clean_start)
@@ -207,8 +219,10 @@ class _Connection:
         boot: str,
         inbox: Inbox,
         received: Callable[[str, int], None],
+        clock: Callable[[], float],
     ) -> None:
         self._settings = settings
+        self._clock = clock
         self._inbox = inbox
         self._received = received
         self._loop = asyncio.get_running_loop()
@@ -294,7 +308,7 @@ class _Connection:
         if tls is not None:
             context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(tls.authority))
             context.load_cert_chain(str(tls.certificate), str(tls.key))
-            self._client.tls_set_context(context)
+            self._client.tls_set_context(judge_at(context, self._clock))
         self._client.connect(
             self._settings.host,
             self._settings.port,

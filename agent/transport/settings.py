@@ -31,7 +31,8 @@ class LinkSettings(Struct, frozen=True, kw_only=True):
     """Messages from paho's thread that may wait for the event loop."""
     queue_seconds: float = 5.0
     """How long paho's thread waits for room in it before it gives the connection up."""
-    connect_seconds: float = 10.0
+    connect_seconds: float = 30.0
+    """TCP, TLS, MQTT and the subscriptions take five round trips; more where packets are lost."""
     publish_seconds: float = 30.0
     parallel_publishes: int = 16
     backoff: Backoff = Backoff(minimum=0.5, maximum=60.0)

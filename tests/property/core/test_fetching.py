@@ -108,7 +108,8 @@ def test_wrong_files_are_few_also_where_the_network_comes_and_goes(
 
 @given(st.integers(1, 40))
 def test_a_network_that_is_away_is_waited_for_longer_and_longer_and_never_given_up(rounds: int) -> None:
-    state, pauses = begin(("http", "mqtt"), 2), []
+    state = begin(("http", "mqtt"), 2)
+    pauses: list[int] = []
     while len(pauses) < rounds:
         match next_step(state, 0.0):
             case Use(way):
