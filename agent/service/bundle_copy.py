@@ -17,7 +17,7 @@ from agent.protocol.verification import VerifiedAssignment
 from agent.service.downloads import ArtifactDownloader
 from agent.service.installer import ChooseVariant, read_manifest
 from agent.store.artifacts import ArtifactStore
-from agent.transport.bundle_file import GONE, BundleSource
+from agent.transport.bundle_file import BundleSource, gone
 from agent.transport.errors import BundleError
 
 INCOMPLETE, NO_ROOM = "incomplete-bundle", "no-room"
@@ -129,10 +129,7 @@ class BundleCopier:
         try:
             await asyncio.wait({obtain, lost}, return_when=asyncio.FIRST_COMPLETED)
             if not obtain.done():
-                raise BundleError(
-                    GONE,
-                    "the bundle can't be read any more; offer it again, and the copy goes on where it stopped",
-                )
+                raise gone()
             try:
                 obtain.result()
             except ReleaseError as error:
