@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from agent.config import AgentConfig, ServingConfig, load_config
+from agent.core.trusted_time import trusted_time
 from agent.enrolled import BROKER_FILE, IDENTITY_FOLDER
 from agent.errors import AgentError, ConfigError, NotEnrolledError
 from agent.log import configure
@@ -179,7 +180,12 @@ async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
         config=config,
         version=version("edgeward"),
         boot=boot,
-        link=MqttLink(_link_settings(broker, identity), device=config.device.id, boot=boot),
+        link=MqttLink(
+            _link_settings(broker, identity),
+            device=config.device.id,
+            boot=boot,
+            clock=lambda: trusted_time(time.time(), memory.trust.hub_time),
+        ),
         outbox=Outbox(database, device=config.device.id, maximum_bytes=config.telemetry.outbox_bytes),
         events=EventLog(database),
         ledger=Ledger(database, clock=time.time),

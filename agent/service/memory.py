@@ -104,6 +104,11 @@ class TrustStore:
     def problem(self) -> str | None:
         return None if isinstance(self._database, DamagedError) else self._database.problem
 
+    @property
+    def hub_time(self) -> float:
+        """The newest time that the hub signed; 0: none, or lost."""
+        return 0.0 if isinstance(self._database, DamagedError) else self._database.hub_time
+
     async def load(self) -> TrustState:
         database = self._require()
         return await self._writer.run(database.load)
@@ -129,6 +134,8 @@ class TrustFace(TrustPort, Protocol):
     def damaged(self) -> str | None: ...
     @property
     def problem(self) -> str | None: ...
+    @property
+    def hub_time(self) -> float: ...
 
 
 class Memory(Struct, frozen=True, kw_only=True):

@@ -52,6 +52,11 @@ class TrustDatabase:
         """What could not be repaired yet because the disk refuses, in words."""
         return self._store.problem
 
+    @property
+    def hub_time(self) -> float:
+        """The newest hub-signed time, Unix seconds; 0 before the first. Reads no disk, from any thread."""
+        return self._hub_time()
+
     def initialise(self, root: bytes, minimum: Iterable[Mark] = ()) -> None:
         """Put the root of trust and the marks of enrolment in.
 

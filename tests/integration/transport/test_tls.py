@@ -178,10 +178,6 @@ async def test_a_certificate_of_another_authority_is_not_let_in(
     await failed(link_to(port, tls))
 
 
-# paho leaves the socket of a failed handshake to the garbage collector.
-@pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
-)
 async def test_a_broker_of_another_authority_is_not_talked_to(tmp_path: Path, port: int) -> None:
     reason = await failed(link_to(port, identity(tmp_path, Authority(), "cam-1")))
     assert "CERTIFICATE_VERIFY_FAILED" in reason
