@@ -22,14 +22,16 @@ from agent.protocol.manifest import (
     ArtifactRef,
     Budget,
     GoldenRef,
+    Probation,
     ServiceLevel,
     TensorSpec,
     Variant,
 )
 from agent.protocol.runner import Statistics
-from agent.protocol.state import VariantPolicy
+from agent.protocol.state import ShadowPolicy, VariantPolicy
 from agent.protocol.telemetry import Event
 from agent.service.executor import ModelExecutor
+from agent.service.installer import read_manifest
 from agent.service.surroundings import Surroundings
 from agent.store.artifacts import ArtifactStore
 from agent.supervisor.listeners import ModelListeners
@@ -98,7 +100,7 @@ class Device:
         self.executor = ModelExecutor(self.server, cast(Any, None), around)
 
     def _answered(self, runner: RunnerProcess, statistics: Statistics) -> None:
-        self.executor.serving.answered(runner, statistics)
+        self.executor.answered(runner, statistics)
 
     def _runner_event(self, event: RunnerEvent) -> None:
         self.executor.runner_event(event)
@@ -185,6 +187,37 @@ class Device:
 
 def _variant(name: str, artifact: ArtifactRef, accuracy: float) -> Variant:
     return Variant(name=name, runtime="onnx", precision="fp32", artifact=artifact, accuracy=accuracy)
+
+
+def candidate(
+    device: Device, model: bytes, policy: ShadowPolicy | None = None, probation: Probation | None = None
+) -> InstalledRelease:
+    """Release 2, whose accurate variant is ``model``; its golden vectors hold no negative number."""
+    manifest = read_manifest(device.artifacts.path(device.release.manifest))
+    artifact = device._ref("candidate.onnx", model)
+    variant = replace(manifest.variants[0], artifact=artifact)
+    stored = device._ref(
+        "manifest.json",
+        msgspec.json.encode(
+            replace(
+                manifest,
+                release=2,
+                variants=(variant, *manifest.variants[1:]),
+                probation=probation or manifest.probation,
+            )
+        ),
+    )
+    return replace(
+        device.release,
+        deployment="d2",
+        release=2,
+        variant=ACCURATE,
+        artifact=artifact.sha256,
+        manifest=stored.sha256,
+        files=(stored.sha256, artifact.sha256),
+        standby=None,
+        shadow=policy,
+    )
 
 
 class Clients:

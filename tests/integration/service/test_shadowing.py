@@ -7,19 +7,16 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import msgspec
 import onnx
 import pytest
-from msgspec.structs import replace
 from onnx import TensorProto, helper
 
 from agent.core.commands import ActivateCandidate, ProbeCandidate, ServeActive
 from agent.core.events import Activated, ProbeFailed, ProbePassed
 from agent.core.slots import InstalledRelease
 from agent.protocol.state import ShadowFigures, ShadowPolicy
-from agent.service.installer import read_manifest
 from tests.contract.runner.tiny_models import onnx_bytes, onnx_unary
-from tests.integration.service.committed import ACCURATE, Clients, Device
+from tests.integration.service.committed import Clients, Device, candidate
 
 NO_DEADLINE = 120.0
 
@@ -40,28 +37,6 @@ async def clients(device: Device) -> AsyncIterator[Clients]:
     yield clients
     await clients.stop()
     assert clients.wrong == []
-
-
-def candidate(device: Device, model: bytes, policy: ShadowPolicy | None) -> InstalledRelease:
-    """Release 2, whose accurate variant is ``model``; its golden vectors hold no negative number."""
-    manifest = read_manifest(device.artifacts.path(device.release.manifest))
-    artifact = device._ref("candidate.onnx", model)
-    variant = replace(manifest.variants[0], artifact=artifact)
-    stored = device._ref(
-        "manifest.json",
-        msgspec.json.encode(replace(manifest, release=2, variants=(variant, *manifest.variants[1:]))),
-    )
-    return replace(
-        device.release,
-        deployment="d2",
-        release=2,
-        variant=ACCURATE,
-        artifact=artifact.sha256,
-        manifest=stored.sha256,
-        files=(stored.sha256, artifact.sha256),
-        standby=None,
-        shadow=policy,
-    )
 
 
 def clipped() -> bytes:

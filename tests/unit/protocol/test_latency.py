@@ -2,7 +2,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from agent.protocol.latency import BINS, LONGEST, RELATIVE_ERROR, SHORTEST, LatencyBins, LatencySketch
+from agent.protocol.latency import (
+    BINS,
+    LONGEST,
+    RELATIVE_ERROR,
+    SHORTEST,
+    LatencyBins,
+    LatencySketch,
+    slower_than,
+)
 
 
 def filled(values: list[float]) -> LatencySketch:
@@ -60,3 +68,13 @@ def test_a_bin_that_does_not_exist_or_holds_nothing_is_refused(counts: tuple[tup
     data = msgspec.msgpack.encode(LatencyBins(counts=counts))
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(data, type=LatencyBins)
+
+
+def test_slower_ones_are_counted_within_the_error_and_never_too_many() -> None:
+    values = np.random.default_rng(4).lognormal(-5, 1.0, 5_000).tolist()
+    bins = filled(values).bins()
+    for limit in (0.001, 0.0067, 0.05, 5.0):
+        surely = sum(value > limit * (1 + 2 * RELATIVE_ERROR) for value in values)
+        assert surely <= slower_than(bins, limit) <= sum(value > limit for value in values)
+    assert slower_than(LatencyBins(), 0.1) == 0
+    assert slower_than(filled([0.1, 0.1]).bins(), 0.1) == 0, "the limit itself is kept"
