@@ -21,14 +21,12 @@ from cloud_hub.registry.service import note_published
 from cloud_hub.rollouts import service as rollouts
 from cloud_hub.rollouts.documents import Signing
 from cloud_hub.signing.director import Director
-from cloud_hub.signing.keys import open_key
+from cloud_hub.signing.own_keys import OwnKeys, director_signer, online_signer
+from cloud_hub.signing.publication import complete_root
 from cloud_hub.signing.repository import Repository
 from cloud_hub.signing.store import FolderMetadataStore
 
 log = logging.getLogger(__name__)
-
-ONLINE_KEY = "online"
-DIRECTOR_KEY = "director"
 
 
 class Publisher(Protocol):
@@ -51,13 +49,14 @@ class Hub:
         self.artifacts = ArtifactStore(config.artifacts or paths.artifacts)
         self.metadata = FolderMetadataStore(paths.metadata)
         self.drafts = DraftStore(paths.drafts)
+        keys = OwnKeys(paths.online_keys)
         self.repository = Repository(
             self.metadata,
-            open_key(paths.online_keys, ONLINE_KEY),
+            online_signer(keys, self.metadata),
             now=lambda: datetime.fromtimestamp(now(), UTC),
         )
         self.director_signing = Signing(
-            director=Director(open_key(paths.online_keys, DIRECTOR_KEY)), days=config.trust.director_days
+            director=Director(director_signer(keys, self.metadata)), days=config.trust.director_days
         )
         broker = config.broker
         self.enroller = Enroller(
@@ -101,6 +100,7 @@ class Hub:
 
     def recover(self) -> None:
         """Finish what a crash cut short."""
+        complete_root(self.metadata)
         if self.metadata.get("timestamp.json") is not None:
             now = self.now()
             self.database.write(lambda session: note_published(session, self.repository, self.drafts, now))

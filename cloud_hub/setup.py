@@ -13,8 +13,8 @@ from cloud_hub.config import load_config, parse_config
 from cloud_hub.database import Database
 from cloud_hub.devices.authority import create_authority, write_private
 from cloud_hub.errors import ConflictError
-from cloud_hub.hub import DIRECTOR_KEY, ONLINE_KEY
 from cloud_hub.signing.keys import create_key
+from cloud_hub.signing.own_keys import DIRECTOR_KEY, ONLINE_KEY
 
 ADMIN = "admin"
 

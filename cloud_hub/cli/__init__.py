@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cloud_hub.cli import approving, bundles, local, remote
+from cloud_hub.cli import approving, bundles, ceremonies, local, remote
 from cloud_hub.errors import HubError
 from cloud_hub.signing.errors import SigningError
 
@@ -19,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     local.add_commands(commands)
+    ceremonies.add_commands(commands)
     remote.add_commands(commands)
     approving.add_commands(commands)
     bundles.add_commands(commands)

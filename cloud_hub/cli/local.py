@@ -1,7 +1,6 @@
 """Commands that work on the hub's own folder."""
 
 import argparse
-import hashlib
 import sys
 import time
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 from cloud_hub import logs, setup
 from cloud_hub.access.service import Role
 from cloud_hub.audit.chain import verify
-from cloud_hub.cli.ceremony import hold_ceremony
 from cloud_hub.config import load_config
 from cloud_hub.devices.authority import DeviceAuthority
 from cloud_hub.errors import InputError
@@ -26,7 +24,6 @@ def add_commands(commands: Commands) -> None:
     _add_serve(commands)
     _add_token(commands)
     _add_broker_files(commands)
-    _add_ceremony(commands)
     _add_audit(commands)
 
 
@@ -132,43 +129,6 @@ def _broker_files(arguments: argparse.Namespace) -> None:
     authority.issue_broker_files(arguments.out, arguments.address, arguments.days, time.time())
     print(f"For the broker: {arguments.out}/ca.pem, broker.pem, broker.key")
     print(f"For [broker.tls] in hub.toml: {arguments.out}/ca.pem, hub.pem, hub.key")
-
-
-def _add_ceremony(commands: Commands) -> None:
-    group = commands.add_parser("ceremony", help="what people with offline keys do")
-    actions = group.add_subparsers(required=True, metavar="ACTION")
-    parser = actions.add_parser(
-        "create",
-        help="make the trusted root and the first repository",
-        description="Make offline root keys, approvers' keys and the first repository. For real use, move each key to its "
-        "holder afterwards: none of them belongs on the hub.",
-    )
-    parser.add_argument(
-        "--keys-dir", type=Path, required=True, help="where the new keys go, apart from the hub"
-    )
-    parser.add_argument(
-        "--approver", action="append", required=True, metavar="NAME", help="once for each approver"
-    )
-    parser.add_argument("--model", action="append", required=True, metavar="NAME", help="once for each model")
-    parser.add_argument("--root-keys", type=int, default=3, help="root holders (default: %(default)s)")
-    parser.add_argument(
-        "--threshold", type=int, default=2, help="signatures needed, of root and approvers (default: 2)"
-    )
-    add_config_option(parser)
-    parser.set_defaults(run=_ceremony)
-
-
-def _ceremony(arguments: argparse.Namespace) -> None:
-    _config, paths = load_config(arguments.config)
-    root = hold_ceremony(
-        paths,
-        arguments.keys_dir,
-        approvers=arguments.approver,
-        models=arguments.model,
-        root_keys=arguments.root_keys,
-        threshold=arguments.threshold,
-    )
-    print(f"SHA-256 of root.json: {hashlib.sha256(root).hexdigest()}")
 
 
 def _add_audit(commands: Commands) -> None:

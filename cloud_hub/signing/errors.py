@@ -11,6 +11,7 @@
     │   ├── SignatureRefusedError  not an approver of this model, or not over exactly this draft
     │   └── ThresholdNotMetError   too few approvers have signed
     └── ApprovalError         an approver's client could not sign
+        ├── TrustFolderError       the approver's own folder lacks the root, or is damaged
         ├── HubAnswerError         the hub can't be reached, or says no
         ├── UntrustedBaseError     what the hub publishes does not verify from the trusted root
         └── DraftRefusedError      the draft does something else than add the named release
@@ -51,6 +52,10 @@ class ThresholdNotMetError(DraftError):
 
 class ApprovalError(SigningError):
     """An approver's client could not sign."""
+
+
+class TrustFolderError(ApprovalError):
+    """A person's own trust folder lacks its root, is damaged, or can't be written."""
 
 
 class HubAnswerError(ApprovalError):

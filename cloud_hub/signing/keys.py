@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from securesystemslib.exceptions import KeyMismatchError
+from securesystemslib.exceptions import KeyMismatchError, UnsupportedLibraryError
 from securesystemslib.signer import CryptoSigner, Key, Signer
 
 from agent.protocol.ids import is_name
@@ -33,8 +33,7 @@ def create_key(folder: Path, name: str) -> CryptoSigner:
     signer.public_key.unrecognized_fields[NAME_FIELD] = name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _create(private_path(folder, name), signer.private_bytes, 0o600)
-    public = {"keyid": signer.public_key.keyid, **signer.public_key.to_dict()}
-    _create(public_path(folder, name), json.dumps(public, indent=2).encode() + b"\n", 0o644)
+    save_public_key(public_path(folder, name), signer.public_key)
     return signer
 
 
@@ -46,6 +45,32 @@ def private_path(folder: Path, name: str) -> Path:
 def public_path(folder: Path, name: str) -> Path:
     """Where :func:`create_key` puts the public half."""
     return folder / f"{name}.pub.json"
+
+
+def uri_path(folder: Path, name: str) -> Path:
+    """Where the URI of a key stands that is kept elsewhere."""
+    return folder / f"{name}.uri"
+
+
+def save_public_key(path: Path, key: Key) -> None:
+    """Write a public key file; raises KeyFileError where there is one."""
+    public = {"keyid": key.keyid, **key.to_dict()}
+    _create(path, json.dumps(public, indent=2).encode() + b"\n", 0o644)
+
+
+def named_key(key: Key, name: str) -> Key:
+    """The key with its owner's name in it.
+
+    Raises:
+        KeyFileError: ``name`` breaks the rule of names.
+    """
+    if not is_name(name):
+        raise KeyFileError(
+            f"key name {name!r}: allowed are 1-64 of a-z 0-9 . _ -, no separator at either end"
+        )
+    fields = key.to_dict()
+    fields[NAME_FIELD] = name
+    return Key.from_dict(key.keyid, fields)
 
 
 def load_public_key(path: Path) -> Key:
@@ -80,13 +105,15 @@ def load_signer(uri: str, public: Key) -> Signer:
         raise KeyFileError(f"private key {uri}: no such file") from error
     except KeyMismatchError as error:
         raise KeyFileError(f"private key {uri}: not the private half of {key_name(public)}") from error
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm, UnsupportedLibraryError) as error:
         raise KeyFileError(f"private key {uri}: {error}") from error
 
 
 def open_key(folder: Path, name: str) -> Signer:
-    """Open the pair that :func:`create_key` made; raises like its two halves' loaders."""
-    return load_signer(file_uri(private_path(folder, name)), load_public_key(public_path(folder, name)))
+    """Open ``<name>``: the pair that :func:`create_key` made, or what ``<name>.uri`` says; raises like the loaders."""
+    kept = uri_path(folder, name)
+    uri = kept.read_text().strip() if kept.exists() else file_uri(private_path(folder, name))
+    return load_signer(uri, load_public_key(public_path(folder, name)))
 
 
 def key_name(key: Key) -> str:

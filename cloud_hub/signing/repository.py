@@ -180,35 +180,39 @@ class Repository:
         metadata = self._read_draft(draft)
         if self._model_of(metadata) != model:
             raise DraftError(f"the draft is of {self._model_of(metadata)}, not of {model}")
-        self._check_base(model, metadata.signed)
         if metadata.signed.is_expired(self._now()):
             raise DraftError(f"{model}: the draft expired at {stamp(metadata.signed.expires)}")
-        if not self.threshold_met(draft):
-            raise ThresholdNotMetError(
-                f"{model}: {len(self.signers(draft))} of {self.threshold(model)} approvers have signed"
-            )
-        self.publish_role(model, metadata.signed.version, draft)
+        with self._store.exclusive():  # a ceremony may change base and approvers meanwhile
+            self._check_base(model, metadata.signed)
+            if not self.threshold_met(draft):
+                raise ThresholdNotMetError(
+                    f"{model}: {len(self.signers(draft))} of {self.threshold(model)} approvers have signed"
+                )
+            self.publish_role(model, metadata.signed.version, draft)
 
     def publish_role(self, role: str, version: int, data: bytes) -> None:
         """List ``data`` as version ``version`` of ``role``. It checks nothing: devices do, and refuse what is not signed."""
-        snapshot = self._snapshot()
-        meta = {**snapshot.meta, f"{role}.json": meta_file(version, data)}
-        self._put({f"{version}.{role}.json": data}, snapshot.version + 1, meta)
+        with self._store.exclusive():
+            snapshot = self._snapshot()
+            meta = {**snapshot.meta, f"{role}.json": meta_file(version, data)}
+            self._put({f"{version}.{role}.json": data}, snapshot.version + 1, meta)
 
     def refresh_timestamp(self) -> None:
         """Sign a new timestamp, to be called well within its life of a day, and a snapshot when half its life is over."""
-        snapshot = self._snapshot()
-        if snapshot.expires - self._now() < SNAPSHOT_LIFE / 2:
-            self.sign_anew()
-            return
-        version = self._timestamp().version + 1
-        current = self.published(Snapshot.type)
-        self._store.put_all(sign_timestamp(self._online, version, snapshot.version, current, self._now()))
+        with self._store.exclusive():
+            snapshot = self._snapshot()
+            if snapshot.expires - self._now() < SNAPSHOT_LIFE / 2:
+                self.sign_anew()
+                return
+            version = self._timestamp().version + 1
+            current = self.published(Snapshot.type)
+            self._store.put_all(sign_timestamp(self._online, version, snapshot.version, current, self._now()))
 
     def sign_anew(self) -> None:
         """Sign snapshot and timestamp again, both as new versions: after the online key was rotated in the root."""
-        snapshot = self._snapshot()
-        self._put({}, snapshot.version + 1, snapshot.meta)
+        with self._store.exclusive():
+            snapshot = self._snapshot()
+            self._put({}, snapshot.version + 1, snapshot.meta)
 
     def export(self, models: Iterable[str], life: timedelta) -> OfflineMetadata:
         """Everything that verifies the published releases of ``models``, with a snapshot and a timestamp that live ``life``.
@@ -216,6 +220,10 @@ class Repository:
         These two take the next versions, and the ones after them are published at once: a device that took the export goes on
         online, no two documents share a version, and nobody online is served a timestamp of so long a life.
         """
+        with self._store.exclusive():
+            return self._export(models, life)
+
+    def _export(self, models: Iterable[str], life: timedelta) -> OfflineMetadata:
         now = self._now()
         meta = self._snapshot().meta
         version, timestamp_version = self._snapshot().version + 1, self._timestamp().version + 1

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -41,6 +42,9 @@ class MemoryStore:
 
     def put_all(self, files: Mapping[str, bytes]) -> None:
         self.files.update(files)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 @dataclass

@@ -1,0 +1,70 @@
+"""Private keys on the command line: ``securesystemslib`` URIs, each with its public half."""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from securesystemslib.signer import Key, Signer
+
+from cloud_hub.cli.confirming import add_yes_option
+from cloud_hub.errors import InputError
+from cloud_hub.signing.keys import NAME_FIELD, load_public_key, load_signer, named_key
+
+FILE_SCHEME = "file2:"
+
+
+def add_key_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="URI",
+        help="a private key, as in file2:/home/ada/keys/ada.pem, hsm:…, gcpkms:…, awskms:…, azurekms:…, hv:… or gnupg:…; may be "
+        "repeated",
+    )
+    parser.add_argument(
+        "--public-key",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="public half of a key that is no file, in the order of these keys (of file2: it is the .pub.json beside it)",
+    )
+    add_yes_option(parser)
+
+
+def given_signers(arguments: argparse.Namespace) -> list[Signer]:
+    """Open every ``--key``.
+
+    Raises:
+        InputError: a key that is no file has no ``--public-key``.
+        KeyFileError: one can't be opened.
+    """
+    halves = iter(arguments.public_key)
+    signers = []
+    for uri in arguments.key:
+        path = beside(uri) or next(halves, None)
+        if path is None:
+            raise InputError(f"--public-key FILE is needed for {uri}, which is no file")
+        signers.append(load_signer(uri, load_public_key(path)))
+    return signers
+
+
+def beside(uri: str) -> Path | None:
+    """Where the public half of a key file stands; None: the key is no file."""
+    if not uri.startswith(FILE_SCHEME):
+        return None
+    private = Path(uri.removeprefix(FILE_SCHEME))
+    return private.with_name(f"{private.stem}.pub.json")
+
+
+def read_public_keys(paths: Iterable[Path]) -> list[Key]:
+    """Public key files; a key without a name takes its file's."""
+    keys = []
+    for path in paths:
+        key = load_public_key(path)
+        named = key.unrecognized_fields.get(NAME_FIELD)
+        keys.append(
+            key if named else named_key(key, path.name.removesuffix(".pub.json").removesuffix(".json"))
+        )
+    return keys
