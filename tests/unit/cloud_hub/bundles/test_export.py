@@ -133,18 +133,16 @@ def test_who_asks_for_what_no_rollout_gave_is_told_how_to_get_it(site: Site) -> 
     assert "no faces" in problem(site, devices=["cam-1"], releases={"faces": 1})
 
 
-@pytest.mark.parametrize(
-    ("wish", "words"),
-    [
+def test_wishes_that_make_no_bundle(site: Site) -> None:
+    wishes: list[tuple[dict[str, Any], str]] = [
         ({}, "400 a bundle is for devices or for a rollout: name one of the two"),
         ({"devices": ["cam-1"], "rollout": 1}, "name one of the two"),
         ({"devices": ["nobody"]}, "404 there is no device 'nobody'"),
         ({"rollout": 99}, "404 there is no rollout 99"),
         ({"devices": [f"cam-{number}" for number in range(300)]}, "300 in one bundle, at most 256"),
-    ],
-)
-def test_wishes_that_make_no_bundle(site: Site, wish: dict[str, Any], words: str) -> None:
-    assert words in problem(site, **wish)
+    ]
+    for wish, words in wishes:
+        assert words in problem(site, **wish)
 
 
 def test_only_an_operator_may_export(site: Site) -> None:
