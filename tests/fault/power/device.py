@@ -193,27 +193,60 @@ class Forge:
 
     def run_traced(self, order: Order, *options: str, log: Path, patience: float | None = None) -> int:
         """As :meth:`run`, under strace; with ``patience`` (seconds) a device that is not done by then is killed."""
-        assert STRACE is not None
         pid = self.fork(order)
-        argv = [STRACE, "-f", "-qq", "-y", "-o", str(log), "-p", str(pid), *options]
-        with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as tracer:
-            status = Path(f"/proc/{pid}/status")
-            wait_for(
-                "strace to attach",
-                lambda: tracer.poll() is not None or "TracerPid:\t0" not in status.read_text(),
-                seconds=SECONDS,
-                every=0.001,
-            )
+        with traced(pid, "-o", str(log), *options) as tracer:
             self.let_go(pid)
             if patience is not None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     tracer.wait(patience)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            ended = int(self.hear()["ended"])
-            _, said = tracer.communicate(timeout=SECONDS)
-        assert "strace" not in said, said
-        return ended
+            return int(self.hear()["ended"])
+
+    def run_until(self, order: Order, call: Call, *, log: Path) -> int:
+        """A device that has made ``call`` and stands still there; returns its process id. :meth:`bury` it."""
+        pid = self.fork(order)
+        inject = f"inject={call.name}:signal=STOP:when={call.number}"
+        with traced(pid, "-o", str(log), "-e", f"trace={call.name}", "-e", inject) as tracer:
+            self.let_go(pid)
+            wait_for(
+                f"the device to make {call}",
+                lambda: "stopped by SIGSTOP" in log.read_text(),
+                seconds=SECONDS,
+                every=0.001,
+            )
+            tracer.kill()
+        return pid
+
+    def bury(self, pid: int) -> None:
+        """Kill a device that stands still."""
+        os.kill(pid, signal.SIGKILL)
+        while "ended" not in self.hear():
+            pass
+
+
+@contextlib.contextmanager
+def traced(pid: int, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """strace, attached to a process and its threads."""
+    assert STRACE is not None
+    argv = [STRACE, "-f", "-qq", "-y", "-p", str(pid), *options]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as tracer:
+        status = Path(f"/proc/{pid}/status")
+        wait_for(
+            "strace to attach",
+            lambda: tracer.poll() is not None or "TracerPid:\t0" not in status.read_text(),
+            seconds=SECONDS,
+            every=0.001,
+        )
+        try:
+            yield tracer
+        except BaseException:
+            tracer.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            raise
+        _, said = tracer.communicate(timeout=SECONDS)
+    assert "strace" not in said, said
 
 
 _LINE = re.compile(r"^(\d+) +(\w+)\((.*)")
