@@ -9,6 +9,7 @@ import msgspec
 
 from agent.protocol.evidence import BenchReport
 from agent.protocol.ids import is_name
+from hw_bench.delta.command import add_delta
 from hw_bench.errors import BenchError
 from hw_bench.serving.command import add_commands
 from hw_bench.subject import read_subject
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(run=_run)
     add_commands(commands)
     add_command(commands)
+    add_delta(commands)
     return parser
 
 

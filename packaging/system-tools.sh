@@ -11,6 +11,7 @@ declare -A packages=(
   [losetup]=mount
   [ip]=iproute2
   [linux.uml]=user-mode-linux
+  [zstd]=zstd
 )
 missing=()
 for tool in "${!packages[@]}"; do

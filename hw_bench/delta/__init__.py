@@ -1,0 +1,1 @@
+"""How large patches of real models are, and what applying costs, beside other tools: ``python -m hw_bench delta``."""

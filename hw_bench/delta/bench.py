@@ -1,0 +1,156 @@
+"""Every model, every change, every tool: bytes, seconds and memory."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from hw_bench.delta.changes import CHANGES
+from hw_bench.delta.child import KIB, Applied
+from hw_bench.delta.methods import DETOOLS, DETOOLS_CRLE, MAKERS, OURS, PATCH_FROM, PEERS, ZSTD
+from hw_bench.delta.weights import read_weights
+from hw_bench.errors import MeasurementError
+
+WITHIN = 1.10
+"""Ours may be so much larger than the smallest of the others."""
+MEMORY_BYTES = 4 * 1024 * 1024
+"""What applying ours may take beyond the baseline."""
+
+
+class Tried(Struct, frozen=True, kw_only=True):
+    """One tool on one change."""
+
+    method: str
+    patch_bytes: int
+    make_seconds: float
+    applied: Applied
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One change of one model."""
+
+    model: str
+    change: str
+    file_bytes: int
+    changed_share: float
+    tried: dict[str, Tried]
+
+    @property
+    def ours(self) -> Tried:
+        """What the hub would ship: the smallest of ours."""
+        return min((self.tried[name] for name in OURS), key=lambda each: each.patch_bytes)
+
+    @property
+    def best_peer(self) -> Tried:
+        return min((self.tried[name] for name in PEERS), key=lambda each: each.patch_bytes)
+
+    @property
+    def kept(self) -> bool:
+        small = self.ours.patch_bytes <= WITHIN * self.best_peer.patch_bytes
+        return small and self.ours.applied.beyond_bytes <= MEMORY_BYTES
+
+
+class DeltaReport(Struct, frozen=True, kw_only=True):
+    """All rows, and what they were measured with."""
+
+    machine: str
+    packages: dict[str, str]
+    command: str
+    made: str
+    models: dict[str, str]
+    """Name → package and licence."""
+    rows: tuple[Row, ...]
+    absent: dict[str, str]
+
+
+def measure(
+    models: Iterable[tuple[str, Path]], tell: Callable[[str], None], changes: Iterable[str] = tuple(CHANGES)
+) -> tuple[Row, ...]:
+    """One row for each model and change.
+
+    Raises:
+        MeasurementError: a tool failed, or made another file than it should.
+    """
+    rows: list[Row] = []
+    wanted = tuple(changes)
+    for name, path in models:
+        weights = read_weights(path)
+        for change in wanted:
+            tell(f"{name}: {change} …")
+            changed = CHANGES[change](weights)
+            with tempfile.TemporaryDirectory(prefix="edgeward-delta-") as folder:
+                bench = _Bench(Path(folder), changed.base, changed.target)
+                rows.append(
+                    Row(
+                        model=name,
+                        change=change,
+                        file_bytes=len(changed.target),
+                        changed_share=changed.share,
+                        tried={method: bench.run(method) for method in (*OURS, *PEERS)},
+                    )
+                )
+    return tuple(rows)
+
+
+class _Bench:
+    def __init__(self, folder: Path, base: bytes, target: bytes) -> None:
+        self._base, self._target = base, target
+        self._old, self._patch, self._out = folder / "old", folder / "patch", folder / "out"
+        self._old.write_bytes(base)
+
+    def run(self, method: str) -> Tried:
+        began = time.perf_counter()
+        try:
+            patch = MAKERS[method](self._base, self._target)
+        except (subprocess.CalledProcessError, OSError) as error:
+            raise MeasurementError(f"{method} made no patch: {error}") from error
+        seconds = time.perf_counter() - began
+        self._patch.write_bytes(patch)
+        self._out.unlink(missing_ok=True)
+        applied = self._zstd(method) if method in {ZSTD, PATCH_FROM} else self._child(method)
+        if self._out.read_bytes() != self._target:
+            raise MeasurementError(f"{method}: its patch makes another file")
+        return Tried(method=method, patch_bytes=len(patch), make_seconds=seconds, applied=applied)
+
+    def _child(self, method: str) -> Applied:
+        name = DETOOLS if method == DETOOLS_CRLE else method
+        files = (self._old, self._patch, self._out)
+        child = subprocess.run(
+            [sys.executable, "-m", "hw_bench.delta.child", name, *map(str, files), str(len(self._target))],
+            capture_output=True,
+            check=False,
+        )
+        if child.returncode != 0:
+            problem = child.stderr.decode(errors="replace").strip()[-400:]
+            raise MeasurementError(f"{method}: {problem or f'exit {child.returncode}'}")
+        return msgspec.json.decode(child.stdout, type=Applied)
+
+    def _zstd(self, method: str) -> Applied:
+        """The command itself; its baseline is the command that only says its version."""
+        options = ["--long=27", f"--patch-from={self._old}"] if method == PATCH_FROM else []
+        baseline, _ = _peak(["zstd", "--version"])
+        command = ["zstd", "-d", "-q", "-f", "-T1", *options, str(self._patch), "-o", str(self._out)]
+        peak, seconds = _peak(command)
+        return Applied(seconds=seconds, beyond_bytes=max(0, peak - baseline))
+
+
+def _peak(command: list[str]) -> tuple[int, float]:
+    """Peak resident bytes of a command, and its seconds."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.stderr is not None  # noqa: S101 - it was asked for
+    with process.stderr:
+        if process.returncode != 0:
+            raise MeasurementError(
+                f"{command[0]}: {process.stderr.read().decode(errors='replace').strip()[-400:]}"
+            )
+    return usage.ru_maxrss * KIB, seconds

