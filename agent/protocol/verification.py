@@ -50,6 +50,8 @@ class FetchedMetadata(Struct, frozen=True, kw_only=True, tag="fetched"):
     data: bytes | None
     error: str | None = None
     """Set when it could not be asked (no network, timeout)."""
+    fault: str | None = None
+    """Set when it answered, and not with what was asked for: more than is allowed, other bytes again and again."""
 
 
 class ReleaseFile(Struct, frozen=True, kw_only=True):

@@ -51,7 +51,7 @@ from agent.supervisor.cgroup import Cgroup
 from agent.supervisor.errors import AddressError
 from agent.transport.backoff import Backoff
 from agent.transport.blocks import BlockClient
-from agent.transport.errors import TransferError, TransportError
+from agent.transport.errors import BusyError, NoAnswerError, TransferError, TransportError
 from agent.transport.http_ranges import HttpRanges
 from agent.transport.mqtt import MqttLink
 
@@ -146,6 +146,8 @@ class Device:
             clock=parts.clock,
             boot=parts.boot,
             cgroup=parts.cgroup,
+            downloader=self._downloader,
+            last_good=parts.memory.last_good,
         )
         self._upkeep = Upkeep(
             parts.memory, parts.outbox, parts.windows, self._recorder, clock=parts.clock, changed=self._changed.set
@@ -458,7 +460,9 @@ def _metadata_fetcher(blocks: BlockClient) -> Callable[[str, int], Awaitable[Fet
     async def fetch(name: str, maximum_bytes: int) -> FetchedMetadata:
         try:
             return FetchedMetadata(data=await blocks.fetch_metadata(name, maximum_bytes))
-        except TransferError as error:
+        except (NoAnswerError, BusyError) as error:
             return FetchedMetadata(data=None, error=str(error))
+        except TransferError as error:
+            return FetchedMetadata(data=None, fault=str(error))
 
     return fetch

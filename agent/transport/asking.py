@@ -15,6 +15,7 @@ from agent.protocol.topics import Channel
 from agent.protocol.transfer import Block, Location, TransferProblem, TransferRequest, TransferResponse
 from agent.transport.backoff import Backoff
 from agent.transport.errors import (
+    BusyError,
     LinkDownError,
     NoAnswerError,
     NoLocationError,
@@ -114,34 +115,37 @@ class Asker:
             purpose: what the bytes are counted for.
 
         Raises:
-            NoAnswerError: no link, or no answer that fits.
-            NotFoundError, NoLocationError, TransferError: what the hub's problem report says.
+            NoAnswerError: no link, or no answer.
+            NotFoundError, NoLocationError, BusyError, TransferError: what the hub says, or that it answers and never fits:
+                a fault of the hub, which a caller counts.
         """
         answer: asyncio.Future[TransferResponse] = asyncio.get_running_loop().create_future()
         identities: list[int] = []
         problem = "no answer"
+        fault: type[TransferError] = NoAnswerError
         try:
             for attempt in range(self._settings.tries):
                 await self._send(make, what, answer, identities, purpose)
                 patience = self._settings.answer.delay(attempt, self._randomness)
                 if not await self._wait(answer, patience):
                     self._link.errors["request-timeout"] += 1
+                    fault = NoAnswerError
                     continue
                 response = answer.result()
                 if isinstance(response, TransferProblem):
-                    problem = await self._judge(response, what, patience)
+                    problem, fault = await self._judge(response, what, patience), BusyError
                 else:
                     wrong = fits(response)
                     if wrong is None:
                         return response
                     self._link.errors["wrong-block"] += 1
-                    problem = wrong
+                    problem, fault = wrong, TransferError
                 self._forget(identities)
                 answer = asyncio.get_running_loop().create_future()
         finally:
             self._forget(identities)
             answer.cancel()
-        raise NoAnswerError(f"{what}: asked {self._settings.tries} times: {problem}")
+        raise fault(f"{what}: asked {self._settings.tries} times: {problem}")
 
     async def _wait(self, answer: asyncio.Future[TransferResponse], patience: float) -> bool:
         """Whether the answer came. While answers to others come, a slow link is busy, not broken: asking again then would

@@ -33,7 +33,7 @@ class ParentFetcher(FetcherInterface):
             DownloadHTTPError: 404, the hub has no such file.
             DownloadLengthMismatchError: it is longer than ``max_length`` bytes.
             UnreachableError: the hub could not be asked.
-            RefusedError: the name is not one that the hub can have.
+            RefusedError: the name is not one that the hub can have, or the hub answers something else.
         """
         name = url.removeprefix(BASE_URL)
         if not _NAME.fullmatch(name):
@@ -41,6 +41,8 @@ class ParentFetcher(FetcherInterface):
         answer = self._ask_parent(name, max_length)
         if answer.error is not None:
             raise UnreachableError(f"{name}: {answer.error}")
+        if answer.fault is not None:
+            raise RefusedError(MALFORMED, f"{name}: {answer.fault}")
         if answer.data is None:
             raise DownloadHTTPError(f"the hub has no {name}", NOT_FOUND)
         if len(answer.data) > max_length:

@@ -712,7 +712,7 @@ SAMPLES: tuple[Sample, ...] = (
     ),
     _hex(
         "to-verifier-fetched-metadata",
-        verification.FetchedMetadata(data=b"{}", error="timed out"),
+        verification.FetchedMetadata(data=b"{}", error="timed out", fault="3 MiB, at most 2 MiB are allowed"),
         verification.ToVerifier,
     ),
     _hex(
