@@ -8,7 +8,14 @@ from markupsafe import Markup
 from msgspec import Struct
 
 from agent.protocol.drift import DriftReference, SignalCounts, Verdict
-from agent.protocol.state import DeploymentReport, Measurement, ReportedState, ServingReport
+from agent.protocol.progress import fetching, size
+from agent.protocol.state import (
+    DeploymentReport,
+    Measurement,
+    ReportedState,
+    ServingReport,
+    TransferProgress,
+)
 from cloud_hub.approvals.service import SignatureView
 from cloud_hub.audit.chain import AuditEntry
 from cloud_hub.dashboard.charts import comparison
@@ -32,6 +39,15 @@ class RolloutCard(Struct, frozen=True, kw_only=True):
     total: int
 
 
+class UnderWay(Struct, frozen=True, kw_only=True):
+    """An update whose bytes are on their way."""
+
+    name: str
+    text: str
+    done: int
+    total: int
+
+
 class DeviceRow(Struct, frozen=True, kw_only=True):
     view: DeviceView
     serving: tuple[ServingReport, ...]
@@ -43,6 +59,10 @@ class DeviceRow(Struct, frozen=True, kw_only=True):
     drift_tone: str
     waiting: tuple[DeploymentReport, ...]
     """Deployments that could go on but do not, with what they wait for."""
+    under_way: tuple[UnderWay, ...]
+    data: str
+    """This month's bytes, both ways; "" where the device has not told."""
+    data_for: str
 
 
 class VariantRow(Struct, frozen=True, kw_only=True):
@@ -159,6 +179,7 @@ def _rollout(view: RolloutView) -> RolloutCard:
 def _device(view: DeviceView, facts: FleetFacts) -> DeviceRow:
     reported = view.reported
     level = _drift_level(reported)
+    data, data_for = _spent(reported)
     return DeviceRow(
         view=view,
         serving=reported.serving if reported else (),
@@ -169,7 +190,42 @@ def _device(view: DeviceView, facts: FleetFacts) -> DeviceRow:
         drift=level,
         drift_tone=TONES.get(level, "quiet"),
         waiting=tuple(each for each in reported.deployments if each.waiting_for) if reported else (),
+        under_way=_under_way(view),
+        data=data,
+        data_for=data_for,
     )
+
+
+def _under_way(view: DeviceView) -> tuple[UnderWay, ...]:
+    """Updates whose bytes are on their way; how fast, of a device that is there alone."""
+    reported = view.reported
+    return tuple(
+        UnderWay(
+            name=f"{each.model} {each.release}",
+            text=fetching(each.progress if view.online else _stopped(each.progress)),
+            done=each.progress.done_bytes,
+            total=max(1, each.progress.total_bytes),
+        )
+        for each in (reported.deployments if reported else ())
+        if each.progress is not None
+    )
+
+
+def _stopped(progress: TransferProgress) -> TransferProgress:
+    return TransferProgress(done_bytes=progress.done_bytes, total_bytes=progress.total_bytes)
+
+
+def _spent(reported: ReportedState | None) -> tuple[str, str]:
+    """This month's bytes both ways, and what for; as the device counts them."""
+    traffic = reported.traffic if reported else ()
+    if not traffic:
+        return "", ""
+    whole = sum(each.bytes_in + each.bytes_out for each in traffic)
+    parts = sorted(traffic, key=lambda each: -(each.bytes_in + each.bytes_out))
+    words = ", ".join(
+        f"{each.purpose} {size(each.bytes_in)} in, {size(each.bytes_out)} out" for each in parts
+    )
+    return size(whole), f"{traffic[0].month}: {words}"
 
 
 def _variants(view: DeviceView) -> list[VariantRow]:

@@ -1,4 +1,4 @@
-"""A real hub process with its broker and its listener for devices, both behind proxies that count; devices as processes."""
+"""Mosquitto and a real hub process with its listener for devices, both behind proxies that count; devices as processes."""
 
 import json
 import random
@@ -19,6 +19,7 @@ from cloud_hub.config import load_config
 from cloud_hub.downloads.locations import LocationKey
 from cloud_hub.registry.artifacts import ArtifactStore
 from tests.integration.cloud_hub.conftest import HubProcess, free_port
+from tests.integration.transport.conftest import MOSQUITTO, Broker
 from tests.support.byte_proxy import ByteProxy
 from tests.unit.cloud_hub.hub_world import APPROVERS, People
 
@@ -32,16 +33,18 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.listener, self.broker_port, port = free_port(), free_port(), free_port()
-        self.http, self.mqtt = ByteProxy(self.listener), ByteProxy(self.broker_port)
+        self.broker = Broker("mosquitto" if MOSQUITTO else "rumqttd", folder)
+        self.listener, port = free_port(), free_port()
+        self.http, self.mqtt = ByteProxy(self.listener), ByteProxy(self.broker.port)
         home = folder / "hub"
         setup.create_hub(
-            home, host="127.0.0.1", port=port, broker_port=self.broker_port, open_dashboard=False
+            home, host="127.0.0.1", port=port, broker_port=self.broker.port, open_dashboard=False
         )
         toml = home / "hub.toml"
         text = toml.read_text().replace(
             '# url = "https://hub.example:8443"', f'url = "https://127.0.0.1:{self.http.port}"'
         )
+        text = text.replace("embedded = true", "embedded = false")
         text = text.replace('# host = "0.0.0.0"', 'host = "127.0.0.1"')
         toml.write_text(text.replace("# port = 8443", f"port = {self.listener}"))
         _config, self.paths = load_config(toml)
@@ -124,9 +127,11 @@ class DeviceProcess:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = World(tmp_path_factory.mktemp("downloads"))
+    made.broker.start()
     with made.http, made.mqtt:
         made.hub.start()
         with httpx.Client(base_url=made.hub.url, timeout=30) as client:
             People(client, made.tokens, made.folder / "keys").enrol(DEVICE)
         yield made
         made.hub.stop()
+    made.broker.kill()
