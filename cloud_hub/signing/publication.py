@@ -13,6 +13,9 @@ from cloud_hub.signing.online import meta_file, sign_snapshot, sign_timestamp
 from cloud_hub.signing.store import MetadataStore
 from cloud_hub.signing.trust_set import TrustSet, parse
 
+HONEST_VERSIONS = 2**31
+"""No hub signs so often in its life; a thief of the online key may have, to outrun every honest version."""
+
 FindSigner = Callable[[Collection[str]], Signer | None]
 
 
@@ -129,10 +132,15 @@ def _next_listing(
         for role, text in ceremony.file.new.items()
         if role != Root.type
     }
+    meta = {**snapshot.meta, **changed}
     timestamp = read(_stored(store, "timestamp.json"), Timestamp, "timestamp.json").signed
-    return _listing(
-        snapshot.version + 1, timestamp.version + 1, {**snapshot.meta, **changed}, online, old, now
-    )
+    if max(snapshot.version, timestamp.version) > HONEST_VERSIONS and _rotates_online(ceremony):
+        return _listing(1, 1, meta, online, None, now)  # marks bind key sets: new keys may count anew
+    return _listing(snapshot.version + 1, timestamp.version + 1, meta, online, old, now)
+
+
+def _rotates_online(ceremony: Ceremony) -> bool:
+    return ceremony.before is not None and ceremony.before.online.keys.keys() != ceremony.after.online.keys.keys()
 
 
 def _listing(
