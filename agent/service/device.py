@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from agent.config import AgentConfig
 from agent.core.judgement import Choice, choose_variant
+from agent.core.trusted_time import trusted_time
 from agent.protocol import telemetry
 from agent.protocol.codec import encode_json
 from agent.protocol.ids import Digest
@@ -430,7 +431,12 @@ def _downloader(parts: Parts, blocks: BlockClient, transfers: Transfers) -> Arti
     def counted(digest: Digest, bytes_in: int, bytes_out: int) -> None:
         parts.ledger.add(transfers.flow(digest).purpose, bytes_in=bytes_in, bytes_out=bytes_out)
 
-    http = HttpRanges(blocks.locate, parts.authority, counted=counted)
+    http = HttpRanges(
+        blocks.locate,
+        parts.authority,
+        counted=counted,
+        clock=lambda: trusted_time(parts.clock(), parts.memory.trust.hub_time),
+    )
     return ArtifactDownloader(
         {"mqtt": blocks, "http": http},
         parts.artifacts,

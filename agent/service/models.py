@@ -21,13 +21,15 @@ from agent.protocol.verification import VerifyResult
 from agent.service.executor import ModelExecutor
 from agent.service.facts import conditions_of
 from agent.service.installer import Installer
-from agent.service.ports import StatePort
+from agent.service.mending import Mender
+from agent.service.ports import Downloader, StatePort
 from agent.service.recorder import TelemetryRecorder
 from agent.service.reporting import ModelView, referenced
 from agent.service.surroundings import Surroundings
 from agent.service.transfers import Transfers
 from agent.service.worker import ModelWorker, load_state
 from agent.store.artifacts import ArtifactStore
+from agent.store.last_good import LastGood
 from agent.supervisor.cgroup import Cgroup
 from agent.supervisor.device_address import DeviceAddress
 from agent.supervisor.errors import AddressError
@@ -99,7 +101,10 @@ class Models:
         clock: Callable[[], float],
         boot: str,
         cgroup: Cgroup | None = None,
+        downloader: Downloader | None = None,
+        last_good: LastGood | None = None,
     ) -> None:
+        """``downloader`` and ``last_good``: for what the disk loses; None: it is not brought back."""
         self._config = config
         self._cgroup = cgroup
         self._room = Room()
@@ -125,7 +130,21 @@ class Models:
             clock=clock,
             conditions=conditions_of(config),
             order=self._order,
+            mender=None
+            if downloader is None or last_good is None
+            else Mender(
+                artifacts,
+                downloader,
+                last_good,
+                state=lambda name: self.states().get(name),
+                assignments=lambda: self._verified.assignments,
+                withdrawn=lambda name: _withdrawn(self._verified).get(name, ()),
+            ),
         )
+
+    @property
+    def _verified(self) -> VerifyResult:
+        return self._wanted().verified or VerifyResult()
 
     async def add(self, names: Iterable[str], supervise: Supervise) -> None:
         """Open the sockets of each new model and start its worker.

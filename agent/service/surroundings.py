@@ -9,6 +9,7 @@ from agent.config import AgentConfig
 from agent.core.preconditions import Conditions, Facts, Order
 from agent.core.trusted_time import BUILD_TIME
 from agent.service.facts import gather
+from agent.service.mending import Mender
 from agent.service.ports import Recorder
 from agent.service.transfers import Transfers
 from agent.store.artifacts import ArtifactStore
@@ -33,6 +34,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     """What the device's owner asks for before an update is downloaded, and before it is installed."""
     order: Callable[[str, str], Order] = lambda _model, _deployment: Order()
     """What is asked of a model's deployment now."""
+    mender: Mender | None = None
+    """None: a release whose files are damaged waits for better times."""
 
     def facts(self) -> Facts:
         """How the device stands, as far as :attr:`conditions` ask; not on the event loop."""
