@@ -26,6 +26,7 @@ from agent.orphan import die_with_parent
 from agent.protocol.codec import HEADER_BYTES, decode_msgpack, frame
 from agent.transport.content_range import ContentRange, parse_content_range
 from agent.transport.http_wire import PIECE_BYTES, Ended, Failed, FailureKind, FromChild, Order, Piece
+from agent.transport.trusted_tls import judge_at
 
 EXTRA_MEMORY_BYTES = 128 * 1024 * 1024
 _PR_SET_DUMPABLE = 4
@@ -91,7 +92,7 @@ def _fetch(order: Order, say: Callable[[FromChild], None], count: _Count) -> str
             headers["If-Range"] = order.etag
     timeout = httpx.Timeout(order.read_seconds, connect=order.connect_seconds)
     with (
-        httpx.Client(http2=True, verify=_tls(order.authority), timeout=timeout) as client,
+        httpx.Client(http2=True, verify=_tls(order), timeout=timeout) as client,
         client.stream("GET", order.url, headers=headers) as response,
     ):
         count.head(response)
@@ -205,12 +206,12 @@ def _refuse_open_network(url: str) -> None:
         raise _FailureError("refused", f"{url.partition('?')[0]!r}: expected https:// (http:// on loopback)")
 
 
-def _tls(authority: str | None) -> ssl.SSLContext:
+def _tls(order: Order) -> ssl.SSLContext:
     """The system's authorities, for an object store, and the hub's own."""
     context = ssl.create_default_context()
-    if authority is not None:
-        context.load_verify_locations(cafile=authority)
-    return context
+    if order.authority is not None:
+        context.load_verify_locations(cafile=order.authority)
+    return judge_at(context, lambda: order.now)
 
 
 def _broken(error: httpx.RemoteProtocolError, count: _Count) -> FailureKind:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -48,6 +49,7 @@ class HttpRanges:
         settings: patience.
         counted: told the bytes received and sent for a digest.
         command: starts the child.
+        clock: by which the server's certificate is judged, Unix seconds.
     """
 
     way: Way = "http"
@@ -60,12 +62,14 @@ class HttpRanges:
         *,
         counted: Callable[[Digest, int, int], None] = lambda _digest, _received, _sent: None,
         command: Sequence[str] = COMMAND,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._locate = locate
         self._authority = authority
         self._settings = settings or HttpSettings()
         self._counted = counted
         self._command = tuple(command)
+        self._clock = clock
         self._locations: dict[Digest, Location] = {}
         self.version: str | None = None
         """Of the newest answer: ``HTTP/2`` or ``HTTP/1.1``."""
@@ -111,6 +115,7 @@ class HttpRanges:
             authority=None if self._authority is None else str(self._authority),
             connect_seconds=self._settings.connect_seconds,
             read_seconds=self._settings.read_seconds,
+            now=self._clock(),
         )
         try:
             child = await asyncio.create_subprocess_exec(

@@ -24,6 +24,8 @@ class Order(Struct, frozen=True, kw_only=True):
     connect_seconds: float
     read_seconds: float
     """Longest silence."""
+    now: float
+    """Trusted time, Unix seconds: the server's certificate is judged by it."""
 
 
 class Piece(Struct, frozen=True, tag="piece"):

@@ -21,7 +21,14 @@ PART = "HTTP/1.1 206 Partial Content\r\n"
 
 def order(url: str, *, offset: int = 0, size: int = len(DATA), etag: str | None = ETAG) -> Order:
     return Order(
-        url=url, etag=etag, offset=offset, size=size, authority=None, connect_seconds=2.0, read_seconds=2.0
+        url=url,
+        etag=etag,
+        offset=offset,
+        size=size,
+        authority=None,
+        connect_seconds=2.0,
+        read_seconds=2.0,
+        now=0.0,
     )
 
 
