@@ -124,12 +124,10 @@ class TfliteWeights:
 
     def _repacked(self, data: bytes, description: str | None = None) -> bytes:
         """Written as a converter does it, from its object form."""
-        import flatbuffers  # noqa: PLC0415
-
         model = self._schema.ModelT.InitFromObj(self._schema.Model.GetRootAsModel(data, 0))
         if description is not None:
             model.description = description
-        builder = flatbuffers.Builder(len(data))
+        builder = self._schema.flatbuffers.Builder(len(data))
         builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
 
