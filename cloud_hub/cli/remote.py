@@ -189,7 +189,8 @@ def _print_rollout(rollout: dict[str, Any]) -> None:
     )
     for device in state["devices"]:
         outcome = device["outcome"] or ("assigned" if device["assigned"] else "waits for its stage")
-        print(f"  {device['device']}: {outcome}" + (f" ({device['reason']})" if device["reason"] else ""))
+        why = device["reason"] or rollout["waiting"].get(device["device"])
+        print(f"  {device['device']}: {outcome}" + (f" ({why})" if why else ""))
 
 
 def _add_devices(commands: Commands) -> None:

@@ -207,7 +207,7 @@ def _report_findings(state: ReportedState) -> list[tuple[Severity, str, str]]:
             )
         elif report.waiting_for is not None:
             text = f"{report.model} {report.release} waits: {report.waiting_for.text}"
-            found.append(("warning", text, "A technician can end a hold with: edgeward resume"))
+            found.append(_waiting(report.waiting_for.code, text, report.model))
     found += [
         (
             "error",
@@ -228,6 +228,32 @@ def _report_findings(state: ReportedState) -> list[tuple[Severity, str, str]]:
             ("warning", f"{lost} telemetry records were dropped: {kinds}.", "Give it network or space.")
         )
     return found
+
+
+_WAYS_ON: dict[str, tuple[Severity, str]] = {
+    "held-on-device": ("warning", "A technician on the device ends the hold: edgeward resume"),
+    "held-by-hub": ("info", "It was asked for here; a new assignment lets it go on."),
+    "needs-operator": ("warning", "Somebody at the device accepts it: edgeward accept {model}"),
+    "outside-window": (
+        "info",
+        "Nothing. To install it at once, on the device: edgeward accept {model} --now",
+    ),
+    "clock-not-set": ("warning", "Look at the device's clock: it keeps maintenance windows by it."),
+    "metered-network": (
+        "info",
+        "It goes on by a cheaper network. To fetch it all the same, on the device: edgeward accept {model} --now",
+    ),
+    "low-battery": ("warning", "Have it charged."),
+    "too-hot": ("warning", "Look at the device: heat, a fan, other work on its processor."),
+    "low-disk": ("warning", "Make room on the device, where Edgeward keeps its state."),
+    "on-probation": ("info", "Nothing; it ends by what the device sees."),
+}
+
+
+def _waiting(code: str, text: str, model: str) -> tuple[Severity, str, str]:
+    """What to do about a device that waits."""
+    severity, to_do = _WAYS_ON.get(code, ("info", "It goes on by itself, or says why not."))
+    return severity, text, to_do.format(model=model)
 
 
 def _level_findings(serving: ServingReport) -> list[tuple[Severity, str, str]]:

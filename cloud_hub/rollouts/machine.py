@@ -5,7 +5,7 @@ and changes nothing. A rollout ends in COMPLETED, ABORTED or ROLLED_BACK; until 
 for a person.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Literal
 
@@ -27,6 +27,8 @@ class Status(StrEnum):
 
 
 ENDED = frozenset({Status.COMPLETED, Status.ABORTED, Status.ROLLED_BACK})
+
+NOBODY_WAITS: Mapping[str, str] = {}
 
 Outcome = Literal["committed", "failed"]
 
@@ -74,6 +76,8 @@ class Tick(Struct, frozen=True, kw_only=True):
     """Time passed."""
 
     now: float
+    waits: dict[str, str] = {}
+    """Device → what it says that it waits for; needed once a stage has taken too long."""
 
 
 class DeviceReported(Struct, frozen=True, kw_only=True):
@@ -172,7 +176,7 @@ def step(state: RolloutState, event: Event) -> Step:
 
 
 def _tick(state: RolloutState, event: Tick) -> Step:
-    return _advance(state, event.now)
+    return _advance(state, event.now, event.waits)
 
 
 def _reported(state: RolloutState, event: DeviceReported) -> Step:
@@ -199,7 +203,7 @@ def _restored(state: RolloutState, event: DeviceRestored) -> Step:
 
 
 def _tick_back(state: RolloutState, event: Tick) -> Step:
-    return _finish_rollback(state, event.now)
+    return _finish_rollback(state, event.now, event.waits)
 
 
 def _pause(state: RolloutState, event: Pause) -> Step:
@@ -259,7 +263,16 @@ def _with_outcome(state: RolloutState, event: DeviceReported) -> RolloutState:
     return replace(state, devices=devices)
 
 
-def _advance(state: RolloutState, now: float) -> Step:
+def is_overdue(state: RolloutState, now: float) -> bool:
+    """Whether the stage, or the way back, has taken longer than it may."""
+    return now - state.stage_started >= state.stage_timeout_seconds
+
+
+def _names(devices: list[str], waits: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} (waits: {waits[name]})" if name in waits else name for name in devices)
+
+
+def _advance(state: RolloutState, now: float, waits: Mapping[str, str] = NOBODY_WAITS) -> Step:
     """Pause on failures or silence, else finish the stage when all its devices have answered."""
     failures = state.failures
     if len(failures) > max(state.allowed_failures, state.accepted_failures):
@@ -269,8 +282,8 @@ def _advance(state: RolloutState, now: float) -> Step:
             why = f"{len(failures)} devices failed; {why}"
         return replace(state, status=Status.PAUSED, reason=f"paused by itself: {why}"), ()
     waiting = [device.device for device in state.in_stage(state.stage) if device.outcome is None]
-    if waiting and now - state.stage_started >= state.stage_timeout_seconds:
-        names = ", ".join(waiting)
+    if waiting and is_overdue(state, now):
+        names = _names(waiting, waits)
         text = f"paused by itself: no outcome from {names} within {state.stage_timeout_seconds:g} s"
         return replace(state, status=Status.PAUSED, reason=text), ()
     if waiting:
@@ -289,7 +302,7 @@ def _assign(state: RolloutState, stage: int, now: float) -> Step:
     return moved, (AssignDevices(devices=names),)
 
 
-def _finish_rollback(state: RolloutState, now: float) -> Step:
+def _finish_rollback(state: RolloutState, now: float, waits: Mapping[str, str] = NOBODY_WAITS) -> Step:
     waiting = [device.device for device in state.devices if device.assigned and device.restored is None]
     failed = [device for device in state.devices if device.restored == "failed"]
     if not waiting and not failed:
@@ -297,8 +310,8 @@ def _finish_rollback(state: RolloutState, now: float) -> Step:
     if not waiting:
         why = "; ".join(f"{device.device}: {device.reason or 'failed'}" for device in failed)
         return replace(state, status=Status.ROLLED_BACK, reason=f"rolled back, but not everywhere: {why}"), ()
-    if now - state.stage_started >= state.stage_timeout_seconds:
-        text = f"rolling back, but still no answer from {', '.join(waiting)}"
+    if is_overdue(state, now):
+        text = f"rolling back, but still no answer from {_names(waiting, waits)}"
         return replace(state, reason=text), ()
     return state, ()
 

@@ -37,6 +37,9 @@ REFUSAL_GRACE_SECONDS = 5.0
 """A refusal of a whole desired state counts for a rollout when it was reported this long after the assignment:
 an earlier one speaks about the document before."""
 
+WAITING_SHOWN = 100
+ENDED = frozenset(status.value for status in machine.ENDED)
+
 _OUTCOMES: dict[Phase, machine.Outcome] = {
     Phase.COMMITTED: "committed",
     Phase.REFUSED: "failed",
@@ -82,6 +85,8 @@ class RolloutView(Struct, frozen=True, kw_only=True):
     previous: dict[str, int | None]
     """Device → release it goes back to."""
     shadow: ShadowPolicy | None = None
+    waiting: dict[str, str] = {}
+    """Device → what it says that it waits for; of the first ones of an open rollout that have no outcome."""
 
 
 def start(
@@ -286,11 +291,30 @@ def tick(session: Session, *, signing: Signing, now: float) -> tuple[str, ...]:
     changed: list[str] = []
     moving = [Status.RUNNING.value, Status.ROLLING_BACK.value]
     for row in session.scalars(select(Rollout).where(Rollout.status.in_(moving))).all():
-        for event in (*_refusals(session, row, now), machine.Tick(now=now)):
+        waits = waiting_devices(session, row) if machine.is_overdue(_state(row), now) else {}
+        for event in (*_refusals(session, row, now), machine.Tick(now=now, waits=waits)):
             if (Status(row.status), type(event)) in machine.TRANSITIONS:
                 changed += _apply(session, row, event, signing, now)
     changed += renew_documents(session, signing, now)
     return tuple(dict.fromkeys(changed))
+
+
+def waiting_devices(session: Session, row: Rollout) -> dict[str, str]:
+    """Devices of the rollout that say what they wait for, with that: a window, an operator, probation, … (the first ones)."""
+    under_way = [
+        each.device
+        for each in _state(row).devices
+        if each.assigned and (each.outcome or each.restored) is None
+    ]
+    found: dict[str, str] = {}
+    for name in under_way[:WAITING_SHOWN]:
+        device, member = session.get(Device, name), session.get(RolloutDevice, (row.id, name))
+        if device is None or member is None or device.reported is None:
+            continue
+        for report in msgspec.json.decode(device.reported, type=ReportedState).deployments:
+            if report.deployment in {member.deployment, member.restore} and report.waiting_for is not None:
+                found[name] = report.waiting_for.text
+    return found
 
 
 def _refusals(session: Session, row: Rollout, now: float) -> list[machine.Event]:
@@ -403,6 +427,7 @@ def view(session: Session, row: Rollout) -> RolloutView:
         state=_state(row),
         previous={member.device: member.previous for member in members},
         shadow=shadow_from(row.shadow),
+        waiting=waiting_devices(session, row) if row.status not in ENDED else {},
     )
 
 

@@ -33,7 +33,7 @@ from tests.unit.cloud_hub.hub_world import People
 PEOPLE = {"anna": Role.AUTHOR, "olga": Role.OPERATOR, "victor": Role.VIEWER, "alice": Role.APPROVER}
 PROBATION_REQUESTS = 5
 SLOW_MS = 10.0
-"""Least time of one inference of release 2: its probe can be caught, and its budget of 250 ms is far away."""
+"""Least time of one inference of release 2: its probe can be caught, and its budget is far away, also on a box with much else to do."""
 
 
 @dataclass
@@ -194,7 +194,7 @@ def lasting_processes(fleet: Fleet) -> set[tuple[str, int]]:
 
 def _package(folder: Path, release: int) -> Path:
     named = ("--release", str(release), "--hardware-class", HARDWARE_CLASS, "--author", "anna")
-    budget = ("--p99-ms", "250", "--memory-mib", "400")
+    budget = ("--p99-ms", "5000", "--memory-mib", "400")
     probation = ("--probation-requests", str(PROBATION_REQUESTS), "--probation-seconds", "0")
     python("models", "package", str(folder), *named, *budget, *probation)
     return folder
