@@ -6,10 +6,12 @@ from msgspec import Struct
 
 from agent.protocol.control import StatusResult
 from agent.protocol.progress import fetching
-from agent.protocol.state import DeploymentReport, Phase, ServingReport
+from agent.protocol.state import DeploymentReport, Phase, ServingReport, TrustReport
 
 FAILURE_RATE = 0.01
 """From this share of failed requests on, someone has to act."""
+
+_CLOCK = "compare the clock with your own (date -u), and set it where it is wrong (timedatectl)"
 
 Severity = Literal["problem", "notice"]
 
@@ -47,6 +49,7 @@ def findings(status: StatusResult) -> tuple[Finding, ...]:
                 "what served before goes on; tell whoever runs the hub",
             )
         )
+    found += _trust(state.trust)
     found += _link(status)
     found += _telemetry(status)
     return tuple(sorted(found, key=lambda finding: finding.severity != "problem"))
@@ -159,12 +162,25 @@ def _way_on(deployment: DeploymentReport) -> str:
     return _WAYS_ON.get(code, "see edgeward plan").format(model=deployment.model)
 
 
+def _trust(trust: TrustReport | None) -> list[Finding]:
+    if trust is None:
+        return []
+    hub = "tell whoever runs the hub"
+    return [
+        _notice(warning.text, _CLOCK if warning.code == "clock-behind" else hub)
+        if warning.code in {"role-expires", "clock-behind"}
+        else _problem(warning.text, f"{_CLOCK}; else {hub}" if warning.code == "clock-ahead" else hub)
+        for warning in trust.warnings
+    ]
+
+
 def _link(status: StatusResult) -> list[Finding]:
     found = []
     if not status.connected:
+        why = "" if status.link_problem is None else f" ({status.link_problem})"
         found.append(
             _problem(
-                f"no connection to the hub; {status.state.outbox.pending} telemetry records wait on the device",
+                f"no connection to the hub{why}; {status.state.outbox.pending} telemetry records wait on the device",
                 "models go on serving; check the network, then: edgeward sync",
             )
         )

@@ -61,6 +61,8 @@ class StatusResult(Struct, frozen=True, kw_only=True, tag="status"):
     state: ReportedState
     connected: bool
     """To the broker, now."""
+    link_problem: str | None = None
+    """Why the newest connection failed or ended, while there is none."""
     hold: Reason | None = None
     """Why a technician holds the device, where one does."""
     desired_at: UnixTime | None = None
@@ -196,6 +198,7 @@ ControlErrorCode = Literal[
     "nothing-to-roll-back",
     "nothing-to-accept",
     "no-bundle",
+    "not-a-bundle",
     "busy",
     "refused",
     "internal",

@@ -178,6 +178,7 @@ class Device:
             parts.ledger,
             report=self._report,
             connected=lambda: parts.link.is_connected,
+            link_problem=lambda: parts.link.last_problem,
             sync=self._sync_now,
         )
         self._control = ControlServer(config.control_socket, technician, self._count)

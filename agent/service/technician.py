@@ -44,6 +44,7 @@ class Technician:
         *,
         report: Callable[[], Awaitable[ReportedState]],
         connected: Callable[[], bool],
+        link_problem: Callable[[], str | None],
         sync: Callable[[], None],
     ) -> None:
         self._models = models
@@ -55,12 +56,14 @@ class Technician:
         self._ledger = ledger
         self._report = report
         self._connected = connected
+        self._link_problem = link_problem
         self._sync = sync
 
     async def status(self) -> StatusResult:
         return StatusResult(
             state=await self._report(),
             connected=self._connected(),
+            link_problem=None if self._connected() else self._link_problem(),
             hold=self._hold.reason,
             desired_at=self._desired.verified_at,
         )

@@ -59,6 +59,7 @@ class Surroundings:
             cast(Bundles, self),
             cast(Ledger, self),
             report=self.report,
+            link_problem=lambda: "connection lost",
             connected=lambda: self.connected,
             sync=self.sync,
         )
