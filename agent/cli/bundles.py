@@ -44,6 +44,7 @@ NEXT_STEPS = {
     "damaged-bundle": COPY_AGAIN,
     "not-a-bundle": COPY_AGAIN,
 }
+NOT_BEGUN = "has not begun; see: edgeward plan"
 ADVICE = "see the agent's log: journalctl -u edgeward-agent"
 
 
@@ -68,7 +69,10 @@ def run(arguments: argparse.Namespace) -> ControlResult | None:
 
 def _install(arguments: argparse.Namespace) -> BundleResult:
     with _opened(arguments.file) as descriptor:
-        ask(arguments.socket, ControlRequest(method="bundle-install"), descriptor)
+        try:
+            ask(arguments.socket, ControlRequest(method="bundle-install"), descriptor)
+        except BundleRefusedError as error:
+            raise BundleRefusedError(f"{arguments.file}: {error}", COPY_AGAIN) from error
     try:
         report = _follow(arguments)
     finally:
@@ -103,11 +107,13 @@ def _follow(arguments: argparse.Namespace) -> BundleReport:
             return report
         if report.stage == "taken" and taken_at is None:
             taken_at = time.monotonic()
+        waited = 0.0 if taken_at is None else time.monotonic() - taken_at
         for line in _lines(report):
+            if line.endswith(NOT_BEGUN) and waited < BEGIN_SECONDS:
+                continue  # it is about to
             if line not in said and not arguments.json:
                 _say(line)
             said.add(line)
-        waited = 0.0 if taken_at is None else time.monotonic() - taken_at
         if taken_at is not None and _settled(report, to_the_end=arguments.wait, waited=waited):
             return report
         time.sleep(LOOK_SECONDS)
@@ -170,24 +176,27 @@ def _lines(report: BundleReport) -> list[str]:
     if report.stage == "checking":
         return ["checking its signatures"]
     if report.stage == "copying":
-        tenths = 10 * report.done_bytes // max(1, report.total_bytes)
+        if not report.total_bytes:
+            return []
+        tenths = 10 * report.done_bytes // report.total_bytes
         return [f"copying {_size(report.total_bytes)}: {10 * tenths} %"]
     if report.stage == "refused":
         return []
     known = {each.deployment: each for each in report.deployments}
-    lines = [f"copied {_size(report.total_bytes)}: the stick may be removed"]
+    what = f"copied {_size(report.total_bytes)}" if report.total_bytes else "nothing had to be copied"
+    lines = [f"{what}: the stick may be removed"]
     for order in report.orders:
         deployment = known.get(order.deployment)
-        state = "has not begun; see: edgeward plan" if deployment is None else _state(deployment)
+        state = NOT_BEGUN if deployment is None else _state(deployment)
         lines.append(f"{order.model} {order.release}: {state}")
     return lines
 
 
 def _state(report: DeploymentReport) -> str:
     text = report.phase.value.replace("-", " ")
-    if report.phase is Phase.PROBATION:
-        text = "serves, on probation"
     why = report.waiting_for or report.reason
+    if report.phase is Phase.PROBATION:
+        return f"serves; {'on probation' if why is None else why.text}"
     waits = "waits: " if report.waiting_for is not None else ""
     return text if why is None else f"{text}, {waits}{why.text}"
 
@@ -230,7 +239,7 @@ def _show(arguments: argparse.Namespace) -> None:
         raise BundleRefusedError(f"{arguments.file}: damaged: {', '.join(damaged)}", COPY_AGAIN)
     if not arguments.json:
         _say(
-            "every byte is there; the device checks the signatures (without one: edgeward-hub bundle verify)"
+            "every byte is there; the signatures are checked when it is installed, or by: edgeward-hub bundle verify"
         )
 
 

@@ -6,6 +6,7 @@ import socket
 from agent.cli.errors import (
     AgentNotRunningError,
     BadAnswerError,
+    BundleRefusedError,
     CliError,
     NotAllowedError,
     UnknownModelError,
@@ -104,6 +105,8 @@ _NEXT_STEPS = {
 
 
 def _refusal(problem: ControlProblem) -> CliError:
+    if problem.code == "not-a-bundle":
+        return BundleRefusedError(problem.text)
     if problem.code == "unknown-model":
         return UnknownModelError(problem.text, "list the models: edgeward models")
     return CliError(problem.text, _NEXT_STEPS.get(problem.code))

@@ -119,13 +119,13 @@ class Bundles:
         """Take over an open bundle and begin; what becomes of it, :meth:`report` tells.
 
         Raises:
-            ControlError: ``refused``: it is no bundle, or not a whole one; ``busy``: another one is at work.
+            ControlError: ``not-a-bundle``: it is none, or not a whole one; ``busy``: another one is at work.
         """
         try:
             source = await BundleSource.open(descriptor)
         except BundleError as error:
             self._count("bundle-refused")
-            raise ControlError("refused", str(error)) from error
+            raise ControlError("not-a-bundle", str(error)) from error
         if self._work is not None:
             await source.close()
             raise ControlError("busy", "another bundle is being copied; see: edgeward bundle status")

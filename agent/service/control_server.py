@@ -85,7 +85,7 @@ class ControlHandler(Protocol):
     async def sync(self) -> Done: ...
 
     async def bundle_install(self, descriptor: int) -> BundleResult:
-        """Take over an open file and begin; ``refused`` or ``busy`` where that can't be."""
+        """Take over an open file and begin; ``not-a-bundle`` or ``busy`` where that can't be."""
 
     async def bundle_status(self) -> BundleResult: ...
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 else:
     Commands = object
 
+_PHASES = {"rolled-back": "rolled back", "probation": "serves, on probation"}
 MEBIBYTE = 1024 * 1024
 _FILENAME = re.compile(r'filename="([A-Za-z0-9][A-Za-z0-9._-]{0,127})"')
 
@@ -168,4 +169,6 @@ def _print_receipt(path: Path, receipt: dict[str, Any]) -> None:
         print(f"  the bundle was refused: {receipt['refusal']['text']} ({receipt['refusal']['code']})")
     for report in receipt["deployments"]:
         why = f": {report['reason']['text']}" if report["reason"] else ""
-        print(f"  {report['model']} {report['release']}: {report['phase'].replace('-', ' ')}{why}")
+        print(
+            f"  {report['model']} {report['release']}: {_PHASES.get(report['phase'], report['phase'])}{why}"
+        )

@@ -48,7 +48,7 @@ def test_a_stick_installs_and_a_receipt_tells_the_hub_once(office: Office) -> No
 
     said = technician(agent, "install", str(stick), "--receipt", str(receipts))
     assert "the stick may be removed" in said
-    assert "serves, on probation" in said
+    assert "serves; on probation" in said
     stick.unlink()
     assert answered(agent) is not None
     (receipt,) = receipts.iterdir()
