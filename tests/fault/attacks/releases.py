@@ -30,7 +30,7 @@ BALLAST_BYTES = 200 * 1024
 """Constants that a model carries along: its file takes several blocks to fetch."""
 
 
-def content(model: str, release: int) -> dict[str, bytes]:
+def content(model: str, release: int, *, ballast: int = BALLAST_BYTES) -> dict[str, bytes]:
     """File name → bytes of a whole release, the manifest last."""
     x = np.arange(32, dtype=np.float32).reshape(8, 4)
     tensor = Tensor(name="x", datatype="FP32", shape=(8, 4), data=x.tobytes())
@@ -48,7 +48,7 @@ def content(model: str, release: int) -> dict[str, bytes]:
         schema=1, dataset_sha256="0" * 64, rows=100, signals=(signal,), policy=DriftPolicy()
     )
     files = {
-        MODEL_FILE: times(release, of=model),
+        MODEL_FILE: times(release, of=model, ballast=ballast),
         "golden.msgpack": msgspec.msgpack.encode(
             GoldenVectors(inputs=(tensor,), expected={VARIANT: (answer,)})
         ),
@@ -92,16 +92,16 @@ def manifest(model: str, release: int, files: dict[str, bytes]) -> Manifest:
     )
 
 
-def times(release: int, *, of: str = "digits") -> bytes:
+def times(release: int, *, of: str = "digits", ballast: int = BALLAST_BYTES) -> bytes:
     """``y = release · x``, an ONNX file; its ballast differs from release to release and from model to model."""
-    ballast = np.random.default_rng((release, *of.encode())).bytes(BALLAST_BYTES)
+    weight = np.random.default_rng((release, *of.encode())).bytes(ballast)
     return onnx_bytes(
         [helper.make_node("Mul", ["x", "k"], ["y"])],
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 4])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 4])],
         [
             numpy_helper.from_array(np.array(release, np.float32), "k"),
-            numpy_helper.from_array(np.frombuffer(ballast, np.uint8), "ballast"),
+            numpy_helper.from_array(np.frombuffer(weight, np.uint8), "ballast"),
         ],
     )
 
