@@ -1,11 +1,16 @@
 """Patches are compared for real, on the digits models: every tool makes and applies, and what comes out is compared."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
+from agent.delta.make import make_patch
+from agent.protocol.patches import PatchMethod
 from hw_bench.__main__ import main
 from hw_bench.delta.bench import MEMORY_BYTES, DeltaReport, Row, Tried
 from hw_bench.delta.changes import CHANGES, LAST_SHARE
@@ -15,6 +20,7 @@ from hw_bench.delta.packages import MODELS, install, path_of
 from hw_bench.delta.table import markdown
 from hw_bench.delta.weights import NOTE, read_weights
 from hw_bench.errors import AbsentError, SubjectError
+from tests.unit.delta.patches import floats
 
 
 @pytest.fixture(params=["onnx", "tflite"])
@@ -68,6 +74,23 @@ def test_the_command_compares_every_tool(student_folder: Path, tmp_path: Path) -
     assert text.endswith("after\n")
     assert "old" not in text
     assert f"| {model.name} | last layer |" in text
+
+
+def test_a_large_patch_is_applied_in_a_few_chunks_of_memory(tmp_path: Path) -> None:
+    base = floats(1_200_000).tobytes()
+    noise = np.random.default_rng(7).normal(1, 0.05, 1_200_000)
+    target = (np.frombuffer(base, np.float32) * noise).astype(np.float32).tobytes()
+    old, patch, out = tmp_path / "old", tmp_path / "patch", tmp_path / "out"
+    old.write_bytes(base)
+    for method in PatchMethod:
+        patch.write_bytes(make_patch(base, target, method))
+        files = (str(old), str(patch), str(out))
+        command = [sys.executable, "-m", "hw_bench.delta.child", method, *files, str(len(target))]
+        applied = msgspec.json.decode(
+            subprocess.run(command, capture_output=True, check=True).stdout, type=Applied
+        )
+        assert out.read_bytes() == target
+        assert 0 < applied.beyond_bytes <= MEMORY_BYTES < 0.9 * len(target), method
 
 
 def test_what_cant_be_measured_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
