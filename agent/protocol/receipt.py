@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from agent.protocol.ids import Name, Sha256, UnixTime
-from agent.protocol.limits import MAX_REPORTED_DEPLOYMENTS
 from agent.protocol.state import DeploymentReport, Reason
 
 MAX_RECEIPT_BYTES = 256 * 1024
 """The payload."""
+MAX_RECEIPT_DEPLOYMENTS = 128
 MAX_RECEIPT_ENVELOPE_BYTES = 384 * 1024
 RECEIPT_SUFFIX = ".receipt"
 
@@ -29,7 +29,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
     """Of the bundle's signed index, which names every other byte of it by its hash."""
     certificate: Annotated[str, Meta(max_length=8192)]
     """The device's, PEM: by it the hub knows the key that has signed."""
-    deployments: Annotated[tuple[DeploymentReport, ...], Meta(max_length=MAX_REPORTED_DEPLOYMENTS)]
+    deployments: Annotated[tuple[DeploymentReport, ...], Meta(max_length=MAX_RECEIPT_DEPLOYMENTS)]
     """Each deployment that the bundle orders, as the device has seen it; none where it was refused."""
     refusal: Reason | None = None
     """Why the bundle as a whole was not taken, if it was not."""

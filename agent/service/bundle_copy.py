@@ -17,9 +17,11 @@ from agent.protocol.verification import VerifiedAssignment
 from agent.service.downloads import ArtifactDownloader
 from agent.service.installer import ChooseVariant, read_manifest
 from agent.store.artifacts import ArtifactStore
-from agent.transport.bundle_file import BundleSource, gone
+from agent.transport.bundle_file import DAMAGED, BundleSource, gone
 from agent.transport.errors import BundleError
 
+LOOK_SECONDS = 1.0
+LOOKS = 10
 INCOMPLETE, NO_ROOM = "incomplete-bundle", "no-room"
 
 
@@ -127,17 +129,30 @@ class BundleCopier:
         obtain = asyncio.ensure_future(self._downloader.obtain(Digest(digest), size, progress))
         lost = asyncio.ensure_future(source.lost.wait())
         try:
-            await asyncio.wait({obtain, lost}, return_when=asyncio.FIRST_COMPLETED)
-            if not obtain.done():
-                raise gone()
+            waits = 0
+            while not obtain.done():
+                await asyncio.wait({obtain, lost}, return_when=asyncio.FIRST_COMPLETED, timeout=LOOK_SECONDS)
+                if lost.done() and not obtain.done():
+                    raise gone()
+                waiting = self._downloader.transfers.waiting([digest])
+                waits = 0 if waiting is None else waits + 1
+                if waiting is not None and waits > LOOKS:
+                    raise _unreliable(waiting.text)
             try:
                 obtain.result()
             except ReleaseError as error:
-                raise BundleError(error.reason.code, error.reason.text) from error
+                if error.reason.code == NO_ROOM:
+                    raise BundleError(NO_ROOM, error.reason.text) from error
+                raise _unreliable(error.reason.text) from error
         finally:
             for task in (obtain, lost):
                 task.cancel()
             await asyncio.gather(obtain, lost, return_exceptions=True)
+
+
+def _unreliable(text: str) -> BundleError:
+    """It was whole when it was checked, and does not come over: a stick that reads otherwise every time."""
+    return BundleError(DAMAGED, f"the stick can't be relied on: {text}")
 
 
 def _brought(source: BundleSource, assignment: VerifiedAssignment) -> Iterable[ArtifactRef]:

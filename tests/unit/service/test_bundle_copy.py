@@ -10,15 +10,18 @@ import pytest
 
 from agent.core.judgement import Choice, choose_variant
 from agent.protocol.bundle import open_bundle
-from agent.protocol.ids import release_path
+from agent.protocol.ids import Digest, release_path
 from agent.protocol.manifest import Manifest
 from agent.protocol.state import Assignment, Reason, VariantPolicy
 from agent.protocol.verification import ReleaseFile, VerifiedAssignment
+from agent.service import bundle_copy
 from agent.service.bundle_copy import BundleCopier, Copy, Copying
 from agent.service.downloads import ArtifactDownloader, TransferPolicy
 from agent.store.artifacts import ArtifactStore
+from agent.transport import bundle_file
 from agent.transport.bundle_file import BundleSource
 from agent.transport.errors import BundleError, NoAnswerError
+from agent.transport.sources import ByteWriter
 from tests.support.bundles import bundle_of, index_of
 from tests.unit.cloud_hub.sample_release import release_files
 
@@ -33,6 +36,15 @@ def choose(manifest: Manifest, _assignment: VerifiedAssignment, tried: tuple[str
         policy=VariantPolicy.SMALLEST,
         tried=tried,
     )
+
+
+class Away:
+    """A network that does not answer."""
+
+    way = "mqtt"
+
+    async def download(self, *_: object) -> None:
+        raise NoAnswerError("no link for 10 s")
 
 
 class World:
@@ -190,22 +202,80 @@ async def test_a_variant_that_was_refused_here_is_not_what_must_fit(tmp_path: Pa
 async def test_a_transfer_that_waits_for_the_network_goes_on_with_the_bundle(world: World) -> None:
     """A deployment that is being fetched when the bundle comes."""
 
-    class Away:
-        way = "mqtt"
-
-        async def download(self, *_: object) -> None:
-            raise NoAnswerError("no link for 10 s")
-
     downloader = ArtifactDownloader({"mqtt": Away()}, world.store)  # type: ignore[dict-item]  # a source that is away
     copier = BundleCopier(downloader, world.store, choose)
     signed = next(file for file in world.assignment.files if file.filename == "onnx-int8.onnx")
     waiting = asyncio.create_task(downloader.obtain(signed.sha256, signed.size, lambda _: None))  # type: ignore[arg-type]  # a digest
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(20):
+        while (why := downloader.transfers.waiting([signed.sha256])) is None:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+    assert why.text == "waits for a network or a bundle: mqtt: no link for 10 s"
     source = await world.open()
     async with asyncio.timeout(20):
         await copier.copy(source, [Copy(assignment=world.assignment, tried=())], world.copying)
         assert (await waiting).read_bytes() == world.release["onnx-int8.onnx"]
     await source.close()
+
+
+@pytest.mark.parametrize("tries", [1, 6])
+async def test_a_stick_that_reads_otherwise_every_time_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, tries: int
+) -> None:
+    """While the network is away: else the bytes would be waited for."""
+    monkeypatch.setattr(bundle_copy, "LOOK_SECONDS", 0.05)
+    downloader = ArtifactDownloader({"mqtt": Away()}, world.store, TransferPolicy(tries=tries))  # type: ignore[dict-item]  # a source that is away
+    copier = BundleCopier(downloader, world.store, choose)
+    source = await world.open()
+
+    async def fine(_digest: str) -> None:
+        """As it was when it was checked."""
+
+    monkeypatch.setattr(source, "check", fine)
+    world.change("golden.msgpack", lambda data: bytes(len(data)))
+    with pytest.raises(BundleError, match="can't be relied on"):
+        async with asyncio.timeout(20):
+            await copier.copy(source, [Copy(assignment=world.assignment, tried=())], world.copying)
+    await source.close()
+
+
+async def test_a_copy_that_was_cut_goes_on_where_it_stopped(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_file, "CHUNK_BYTES", 10_000)
+    source = await world.open()
+    read, served = source._read, 0
+
+    async def slow(offset: int, length: int) -> bytes:
+        nonlocal served
+        served += 1
+        if served > 15:  # in the middle of the first variant
+            await asyncio.Event().wait()
+        return await read(offset, length)
+
+    monkeypatch.setattr(source, "_read", slow)
+    cut = asyncio.create_task(world.copy(source))
+    async with asyncio.timeout(20):
+        while served <= 15:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+    cut.cancel()
+    await asyncio.gather(cut, return_exceptions=True)
+    (partial,) = (world.folder / "artifacts" / "partial").iterdir()
+    here = partial.stat().st_size
+    assert here > 0
+
+    again = await world.open()
+    offsets: list[int] = []
+    download = again.download
+
+    async def watched(digest: Digest, size: int, writer: ByteWriter) -> None:
+        if digest == partial.name:
+            offsets.append(writer.offset)
+        await download(digest, size, writer)
+
+    monkeypatch.setattr(again, "download", watched)
+    await world.copy(again)
+    assert offsets == [here]
+    assert len(world.here()) == 5
 
 
 def open_files() -> int:
