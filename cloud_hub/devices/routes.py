@@ -50,7 +50,12 @@ class EnrolmentController(Controller):
         root, versions, now = hub.root(), hub.repository.versions(), hub.now()
         return hub.database.write(
             lambda session: service.enrol(
-                session, data, hub.enroller, root=root, minimum_versions=versions, now=now
+                session,
+                data,
+                hub.enroller,
+                root=root,
+                minimum_versions=_with_directors(session, data.device, versions),
+                now=now,
             )
         )
 
@@ -72,6 +77,12 @@ class DeviceController(Controller):
         """One device: reported and desired state, and its telemetry as the hub counts it."""
         caller.require(Role.VIEWER)
         return hub.database.read(lambda session: _detail(session, device))
+
+
+def _with_directors(session: Session, device: str, versions: dict[str, int]) -> dict[str, int]:
+    """A device that enrols again has forgotten which documents of its own it saw."""
+    document = session.get(DesiredDocument, device)
+    return versions if document is None else {**versions, f"director:{device}": document.version}
 
 
 def _detail(session: Session, name: str) -> DeviceDetail:

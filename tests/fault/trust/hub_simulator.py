@@ -14,7 +14,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from agent.protocol.codec import FrameDecoder, decode_msgpack, frame
 from agent.protocol.limits import MAX_FRAME_BYTES
-from agent.protocol.state import Assignment, ShadowPolicy
+from agent.protocol.state import Assignment, ModelRelease, ShadowPolicy
 from agent.protocol.verification import (
     FetchedMetadata,
     FetchMetadata,
@@ -199,6 +199,7 @@ class Device:
     metadata: dict[str, bytes] = field(default_factory=dict)
     marks: tuple[Mark, ...] = ()
     hub_time: float | None = None
+    installed: tuple[ModelRelease, ...] = ()
 
     def check(
         self, hub: HubSimulator, director: bytes | None = None, *, now: datetime | None = None
@@ -211,6 +212,7 @@ class Device:
             marks=self.marks,
             now=(now or hub.now).timestamp(),
             director=director,
+            installed=self.installed,
         )
         result = run_verifier(request, hub.answer)
         self.metadata = {**self.metadata, **result.metadata}
