@@ -195,11 +195,6 @@ class Paths(Struct, frozen=True, kw_only=True):
         return self.data / "metadata"
 
     @property
-    def drafts(self) -> Path:
-        """One open draft a model: ``<model>.json``."""
-        return self.data / "drafts"
-
-    @property
     def online_keys(self) -> Path:
         return self.data / "keys" / "online"
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
+from sqlalchemy.orm import Session
+
 from agent.protocol.enrolment import BrokerAddress
-from cloud_hub.approvals.drafts import DraftStore
+from cloud_hub.approvals.service import Drafting, settle
 from cloud_hub.bridge.counters import BridgeCounters
 from cloud_hub.config import HubConfig, Paths
 from cloud_hub.database import Database
@@ -17,7 +19,6 @@ from cloud_hub.downloads.locations import LocationKey
 from cloud_hub.downloads.service import Downloads
 from cloud_hub.errors import ConflictError
 from cloud_hub.registry.artifacts import ArtifactStore
-from cloud_hub.registry.service import note_published
 from cloud_hub.rollouts import service as rollouts
 from cloud_hub.rollouts.documents import Signing
 from cloud_hub.signing.director import Director
@@ -48,7 +49,6 @@ class Hub:
         self.database = Database(paths.database)
         self.artifacts = ArtifactStore(config.artifacts or paths.artifacts)
         self.metadata = FolderMetadataStore(paths.metadata)
-        self.drafts = DraftStore(paths.drafts)
         keys = OwnKeys(paths.online_keys)
         self.repository = Repository(
             self.metadata,
@@ -57,6 +57,9 @@ class Hub:
         )
         self.director_signing = Signing(
             director=Director(director_signer(keys, self.metadata)), days=config.trust.director_days
+        )
+        self.drafting = Drafting(
+            repository=self.repository, days=config.trust.draft_days, signing=self.director_signing
         )
         broker = config.broker
         self.enroller = Enroller(
@@ -90,20 +93,21 @@ class Hub:
                 self.publisher.publish_desired(device)
 
     def tick(self) -> None:
-        """Rollouts move on, documents are renewed."""
+        """Rollouts move on, documents are renewed, drafts whose base is gone are made anew."""
         now = self.now()
-        self.publish(
-            self.database.write(
-                lambda session: rollouts.tick(session, signing=self.director_signing, now=now)
-            )
-        )
+
+        def work(session: Session) -> tuple[str, ...]:
+            settle(session, self.drafting, now)
+            return rollouts.tick(session, signing=self.director_signing, now=now)
+
+        self.publish(self.database.write(work))
 
     def recover(self) -> None:
         """Finish what a crash cut short."""
         complete_root(self.metadata)
         if self.metadata.get("timestamp.json") is not None:
             now = self.now()
-            self.database.write(lambda session: note_published(session, self.repository, self.drafts, now))
+            self.database.write(lambda session: settle(session, self.drafting, now))
 
     def refresh_timestamp(self) -> None:
         """Sign a new timestamp, once there is a repository; on the writer thread, as every publication."""

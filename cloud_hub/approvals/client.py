@@ -1,6 +1,7 @@
 """The approver's client. It trusts the hub with nothing: it verifies, fetches, hashes and compares for itself.
 
-The approver's folder holds ``root.json``, handed over by the ceremony, and ``metadata/``, what was verified before.
+The approver's folder (:mod:`cloud_hub.signing.trust_folder`) holds ``root.json``, handed over by the ceremony, and what was
+verified before.
 """
 
 from collections.abc import Callable
@@ -9,27 +10,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-from securesystemslib.signer import Key
-from tuf.api.exceptions import DownloadError, RepositoryError
+from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Targets
-from tuf.ngclient import Updater, UpdaterConfig
 
 from agent.protocol.errors import ProtocolError
-from agent.protocol.ids import is_name, release_path
-from agent.protocol.limits import MAX_METADATA_BYTES
+from agent.protocol.ids import is_name
 from agent.protocol.manifest import Manifest, decode_manifest
 from cloud_hub.approvals.difference import AddedPatch, Difference, check_manifest, compare, describe
 from cloud_hub.approvals.patch_check import check_patches
-from cloud_hub.approvals.remote_hub import TIMEOUT_SECONDS, HttpFetcher, Receipt, RemoteHub
-from cloud_hub.signing.errors import ApprovalError, DraftRefusedError, HubAnswerError, UntrustedBaseError
-from cloud_hub.signing.keys import key_name, load_public_key, load_signer
+from cloud_hub.approvals.remote_hub import TIMEOUT_SECONDS, Receipt, RemoteHub
+from cloud_hub.approvals.removal import Removal, compare_removal, describe_removal
+from cloud_hub.approvals.verified_base import verified_base
+from cloud_hub.signing.errors import ApprovalError, DraftRefusedError
+from cloud_hub.signing.keys import load_public_key, load_signer
 
 
 @dataclass(frozen=True)
 class ApprovalOutcome:
     """What came of it."""
 
-    difference: Difference
+    difference: Difference | Removal
     text: str
     """The difference as it was shown."""
     receipt: Receipt | None
@@ -44,8 +44,9 @@ def approve(
     key_uri: str,
     public_key_path: Path,
     model: str,
-    release: int,
+    release: int | None,
     confirm: Callable[[str], bool],
+    withdraw: bool = False,
     transport: httpx.BaseTransport | None = None,
 ) -> ApprovalOutcome:
     """Check the open draft of ``model``, show what it changes, and sign exactly that if ``confirm`` says so.
@@ -56,12 +57,14 @@ def approve(
         trust_dir: the approver's own folder with the trusted ``root.json``.
         key_uri: ``securesystemslib`` URI of the approver's private key, opened only after the person has confirmed.
         public_key_path: its public half.
+        release: the one that the draft is to add, or to take out; None: the draft is to renew the role and no more.
         confirm: gets the difference in plain words.
+        withdraw: the draft is to take ``release`` out; it is opened where none is.
         transport: another way to the hub than the network, for an application in the same process.
 
     Raises:
         UntrustedBaseError: what the hub publishes does not verify from the trusted root.
-        DraftRefusedError: the draft does anything else than add the named release, or bytes don't match it.
+        DraftRefusedError: the draft does anything else than what is asked for here, or bytes don't match it.
         HubAnswerError: the hub can't be reached, or says no.
         KeyFileError: the key can't be read.
         ApprovalError: the key is not one of the model's approvers, or ``root.json`` is missing.
@@ -78,11 +81,11 @@ def approve(
         follow_redirects=False,
     ) as http:
         hub = RemoteHub(http)
-        base = verified_base(http, trust_dir, public, model, release)
+        base = verified_base(http, trust_dir, public, model)
+        if release is None or withdraw:
+            hub.propose_removal(model, release)
         draft = _read_draft(hub.draft(model))
-        difference = compare(base, draft.signed, model=model, release=release, now=datetime.now(UTC))
-        manifest, patches = _check_artifacts(hub, difference, base)
-        text = describe(difference, manifest, patches)
+        difference, text = _difference(hub, base, draft.signed, model, release, withdraw=withdraw)
         if not confirm(text):
             return ApprovalOutcome(difference, text, None)
         signature = load_signer(key_uri, public).sign(draft.signed_bytes)
@@ -90,47 +93,16 @@ def approve(
         return ApprovalOutcome(difference, text, receipt)
 
 
-def verified_base(http: httpx.Client, trust_dir: Path, public: Key, model: str, release: int) -> Targets:
-    """The model's published role, verified from the approver's own root; the approver must be one of its keys.
-
-    Raises:
-        UntrustedBaseError: it does not verify.
-        HubAnswerError: the hub can't be asked.
-        ApprovalError: ``root.json`` is missing, or the key is not one of the model's approvers.
-    """
-    metadata = trust_dir / "metadata"
-    metadata.mkdir(parents=True, exist_ok=True)
-    try:
-        root = (trust_dir / "root.json").read_bytes()
-    except OSError as error:
-        raise ApprovalError(
-            f"{trust_dir / 'root.json'}: {error.strerror}; the ceremony hands it over"
-        ) from error
-    try:
-        updater = Updater(
-            str(metadata), "/v1/metadata/", fetcher=HttpFetcher(http), config=_config(), bootstrap=root
-        )
-        updater.refresh()
-        updater.get_targetinfo(release_path(model, release, "manifest.json"))
-    except DownloadError as error:
-        raise HubAnswerError(f"the published metadata can't be fetched: {error}") from error
-    except RepositoryError as error:
-        raise UntrustedBaseError(f"what the hub publishes does not verify: {error}") from error
-    trusted = updater._trusted_set  # noqa: SLF001 - no public way to a delegated role; the version is pinned
-    delegations = trusted.targets.delegations
-    delegated = delegations.roles.get(model) if delegations and delegations.roles else None
-    if delegated is None or not trusted.contains(model, Targets.type):
-        raise ApprovalError(f"the repository has no model {model!r}")
-    if public.keyid not in delegated.keyids:
-        raise ApprovalError(f"{key_name(public)} is not one of the approvers of {model}")
-    base = trusted[model]
-    if not isinstance(base, Targets):
-        raise UntrustedBaseError(f"{model} is {base.type} metadata, not targets")
-    return base
-
-
-def _config() -> UpdaterConfig:
-    return UpdaterConfig(snapshot_max_length=MAX_METADATA_BYTES, targets_max_length=MAX_METADATA_BYTES)
+def _difference(
+    hub: RemoteHub, base: Targets, draft: Targets, model: str, release: int | None, *, withdraw: bool
+) -> tuple[Difference | Removal, str]:
+    now = datetime.now(UTC)
+    if release is None or withdraw:
+        removal = compare_removal(base, draft, model=model, release=release, now=now)
+        return removal, describe_removal(removal)
+    difference = compare(base, draft, model=model, release=release, now=now)
+    manifest, patches = _check_artifacts(hub, difference, base)
+    return difference, describe(difference, manifest, patches)
 
 
 def _read_draft(data: bytes) -> Metadata[Targets]:

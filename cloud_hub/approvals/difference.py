@@ -61,18 +61,18 @@ def compare(base: Targets, draft: Targets, *, model: str, release: int, now: dat
     Raises:
         DraftRefusedError: it does anything else than add files of that release: the text says what.
     """
-    _check_frame(base, draft, model, now)
+    check_frame(base, draft, model, now)
     removed = sorted(base.targets.keys() - draft.targets.keys())
-    _none(removed, "removes what is published")
-    _none(_changed(base.targets, draft.targets), "changes what is published")
+    require_none(removed, "removes what is published")
+    require_none(changed(base.targets, draft.targets), "changes what is published")
     prefix = release_path(model, release, "")
-    _none(
+    require_none(
         sorted(path for path in base.targets if path.startswith(prefix)),
         f"adds to release {release}, which is published already:",
     )
     added = {path: draft.targets[path] for path in draft.targets.keys() - base.targets.keys()}
     strangers = sorted(path for path in added if not _belongs(path, prefix))
-    _none(strangers, f"adds what is no file of {model} release {release}:")
+    require_none(strangers, f"adds what is no file of {model} release {release}:")
     files = {file.filename: file for file in (_added(path, added[path], prefix) for path in sorted(added))}
     manifest = files.pop(MANIFEST_FILENAME, None)
     if manifest is None:
@@ -100,11 +100,11 @@ def check_manifest(difference: Difference, manifest: Manifest, base: Targets) ->
     targets = {file.filename: file for file in named}
     others = [file for file in difference.files if file not in named]
     patches = {file: _as_patch(file, targets, base) for file in others}
-    _none(
+    require_none(
         _names(file for file, patch in patches.items() if patch is None),
         "adds what the manifest does not name so:",
     )
-    _none(_names(named - set(difference.files)), "lacks what the manifest names:")
+    require_none(_names(named - set(difference.files)), "lacks what the manifest names:")
     return tuple(patch for patch in patches.values() if patch is not None)
 
 
@@ -179,7 +179,8 @@ def _budget(hardware_class: str, budget: Budget) -> str:
     )
 
 
-def _check_frame(base: Targets, draft: Targets, model: str, now: datetime) -> None:
+def check_frame(base: Targets, draft: Targets, model: str, now: datetime) -> None:
+    """Check everything of a draft but its targets; raises DraftRefusedError."""
     if draft.version != base.version + 1:
         raise DraftRefusedError(
             f"the draft is version {draft.version}; the published one is {base.version}, so it must be {base.version + 1}"
@@ -197,7 +198,8 @@ def _check_frame(base: Targets, draft: Targets, model: str, now: datetime) -> No
         )
 
 
-def _changed(base: dict[str, TargetFile], draft: dict[str, TargetFile]) -> list[str]:
+def changed(base: dict[str, TargetFile], draft: dict[str, TargetFile]) -> list[str]:
+    """Paths that are in both and not the same."""
     return sorted(path for path in base.keys() & draft.keys() if base[path] != draft[path])
 
 
@@ -222,6 +224,7 @@ def _names(files: Iterable[AddedFile]) -> list[str]:
     return sorted(file.filename for file in files)
 
 
-def _none(paths: list[str], what: str) -> None:
+def require_none(paths: list[str], what: str) -> None:
+    """Raises DraftRefusedError: the draft does ``what`` to ``paths``."""
     if paths:
         raise DraftRefusedError(f"the draft {what} {', '.join(map(repr, paths))}")

@@ -66,18 +66,30 @@ class RemoteHub:
             HubAnswerError: the hub can't be asked, or says no.
         """
         body = {"keyid": keyid, "sig": signature, "version": version}
+        answer = self._post(f"/v1/models/{model}/draft/signatures", body, "the signature")
         try:
-            response = self._client.post(f"/v1/models/{model}/draft/signatures", json=body)
-        except httpx.HTTPError as error:
-            raise HubAnswerError(f"the signature could not be sent: {error}") from error
-        if not response.is_success:
-            raise HubAnswerError(
-                f"the hub refused the signature: {_problem(response.status_code, response.content)}"
-            )
-        try:
-            return msgspec.json.decode(response.content, type=Receipt)
+            return msgspec.json.decode(answer, type=Receipt)
         except msgspec.DecodeError as error:
             raise HubAnswerError(f"the hub's receipt can't be read: {error}") from error
+
+    def propose_removal(self, model: str, release: int | None) -> None:
+        """Have the hub open a draft that takes a release out (None: that renews the role), if it is not open already.
+
+        Raises:
+            HubAnswerError: the hub can't be asked, or says no.
+        """
+        self._post(f"/v1/models/{model}/draft", {"withdraw": release}, "the wish")
+
+    def _post(self, path: str, body: object, what: str) -> bytes:
+        try:
+            response = self._client.post(path, json=body)
+        except httpx.HTTPError as error:
+            raise HubAnswerError(f"{what} could not be sent: {error}") from error
+        if not response.is_success:
+            raise HubAnswerError(
+                f"the hub refused {what}: {_problem(response.status_code, response.content)}"
+            )
+        return response.content
 
     def _read(self, path: str, limit: int) -> bytes:
         data = bytearray()

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud_hub.approvals.client import approve
+from cloud_hub.cli.confirming import add_yes_option, confirmed
 from cloud_hub.cli.http import add_hub_options, read_token
+from cloud_hub.cli.signers import beside
 from cloud_hub.errors import InputError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
 else:
     Commands = object
-
-FILE_SCHEME = "file2:"
 
 
 def add_commands(commands: Commands) -> None:
@@ -24,7 +24,15 @@ def add_commands(commands: Commands) -> None:
         "adds, show the difference, and sign exactly that. The hub is trusted with nothing.",
     )
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("release", type=int, metavar="RELEASE")
+    parser.add_argument("release", type=int, nargs="?", metavar="RELEASE")
+    parser.add_argument(
+        "--withdraw", action="store_true", help="sign that this published RELEASE is taken back"
+    )
+    parser.add_argument(
+        "--renew",
+        action="store_true",
+        help="sign what is approved for longer; names no RELEASE and changes none",
+    )
     add_hub_options(parser)
     parser.add_argument(
         "--trust", type=Path, required=True, metavar="DIR", help="your folder with the trusted root.json"
@@ -41,22 +49,17 @@ def add_commands(commands: Commands) -> None:
         metavar="FILE",
         help="its public half (default for file2: the .pub.json beside it)",
     )
-    parser.add_argument(
-        "--yes", action="store_true", help="sign without asking (the difference is still shown)"
-    )
+    add_yes_option(parser)
     parser.set_defaults(run=_approve)
 
 
 def _approve(arguments: argparse.Namespace) -> int:
+    if (arguments.release is None) != arguments.renew or (arguments.renew and arguments.withdraw):
+        raise InputError("name the RELEASE to approve or to --withdraw; --renew takes none")
+
     def confirm(text: str) -> bool:
         print(text)
-        if arguments.yes:
-            return True
-        try:
-            answer = input("Sign this? [y/N] ")
-        except EOFError:  # nobody is there to answer
-            return False
-        return answer.strip().lower() in {"y", "yes"}
+        return confirmed(arguments)
 
     outcome = approve(
         hub_url=arguments.hub,
@@ -66,6 +69,7 @@ def _approve(arguments: argparse.Namespace) -> int:
         public_key_path=_public_key(arguments),
         model=arguments.model,
         release=arguments.release,
+        withdraw=arguments.withdraw,
         confirm=confirm,
     )
     if outcome.receipt is None:
@@ -82,9 +86,7 @@ def _approve(arguments: argparse.Namespace) -> int:
 
 
 def _public_key(arguments: argparse.Namespace) -> Path:
-    if arguments.public_key is not None:
-        return Path(arguments.public_key)
-    if not arguments.key.startswith(FILE_SCHEME):
+    path = arguments.public_key or beside(arguments.key)
+    if path is None:
         raise InputError("--public-key FILE is needed for a key that is no file")
-    private = Path(arguments.key.removeprefix(FILE_SCHEME))
-    return private.with_name(f"{private.stem}.pub.json")
+    return Path(path)

@@ -7,7 +7,7 @@ from cloud_hub.database import Base
 
 
 class Release(Base):
-    """One release of a model: ``draft`` → ``submitted`` → ``published``; before that it may be ``withdrawn``."""
+    """One release of a model: ``draft`` → ``submitted`` → ``published`` → ``withdrawn``, or withdrawn before that."""
 
     __tablename__ = "releases"
 

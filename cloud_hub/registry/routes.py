@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from agent.protocol.manifest import Manifest
 from cloud_hub.access.guard import CallerPart, HubPart
 from cloud_hub.access.service import Role
-from cloud_hub.approvals.service import SignatureView, signatures
+from cloud_hub.approvals.drafts import DraftKind
+from cloud_hub.approvals.service import SignatureView, propose, signatures
 from cloud_hub.errors import InputError, NotFoundError
 from cloud_hub.hub import Hub
 from cloud_hub.registry import service
@@ -92,7 +93,6 @@ class ReleaseController(Controller):
                 release,
                 artifacts=hub.artifacts,
                 repository=hub.repository,
-                drafts=hub.drafts,
                 draft_days=hub.config.trust.draft_days,
                 model_signing=hub.config.model_signing,
                 patches=patches,
@@ -105,12 +105,18 @@ class ReleaseController(Controller):
     def withdraw(
         self, model: FromPath[str], release: ReleaseNumber, hub: HubPart, caller: CallerPart
     ) -> ReleaseView:
-        """Take back a release that is not published yet."""
-        caller.require(Role.AUTHOR)
+        """Take back a release that is not published yet; of a published one, ask the approvers to sign its removal."""
+        caller.require(Role.AUTHOR, Role.OPERATOR, Role.APPROVER)
         now = hub.now()
-        return hub.database.write(
-            lambda session: service.withdraw(session, model, release, hub.drafts, caller, now)
-        )
+
+        def work(session: Session) -> ReleaseView:
+            row = service.get_release(session, model, release)
+            if row.state != service.ReleaseState.PUBLISHED:
+                return service.withdraw(session, row, caller, now)
+            propose(session, hub.drafting, model, DraftKind.WITHDRAWAL, release, caller, now)
+            return service.view(row)
+
+        return hub.database.write(work)
 
     @get("/", sync_to_thread=True)
     def list_releases(self, hub: HubPart, caller: CallerPart) -> list[ReleaseView]:

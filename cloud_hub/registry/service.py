@@ -13,7 +13,7 @@ from agent.protocol.ids import MANIFEST_FILENAME, Digest, UnixTime, is_name, rel
 from agent.protocol.limits import MAX_MANIFEST_BYTES
 from agent.protocol.manifest import Manifest, decode_manifest
 from cloud_hub.access.service import Caller, Role
-from cloud_hub.approvals.drafts import DraftStore
+from cloud_hub.approvals.drafts import DraftKind, close_draft, get_draft, open_draft, require_none_open
 from cloud_hub.audit.service import record
 from cloud_hub.config import ModelSigningSettings
 from cloud_hub.errors import ConflictError, EvidenceError, ForbiddenError, InputError, NotFoundError
@@ -26,7 +26,7 @@ from cloud_hub.signing.repository import Repository
 
 
 class ReleaseState(StrEnum):
-    """draft → submitted → published; what is not yet published may be withdrawn.
+    """draft → submitted → published → withdrawn; what is not yet published may be withdrawn too.
 
     Withdrawing a *published* release removes its targets from the role, which needs the approvers' signatures.
     """
@@ -111,7 +111,6 @@ def submit(
     *,
     artifacts: ArtifactStore,
     repository: Repository,
-    drafts: DraftStore,
     draft_days: int,
     model_signing: ModelSigningSettings,
     patches: Sequence[MadePatch],
@@ -127,11 +126,7 @@ def submit(
     """
     row = get_release(session, model, release)
     _own_draft(row, caller)
-    waiting = _waiting(session, model)
-    if waiting is not None:
-        raise ConflictError(
-            f"{model} {waiting.release} waits for approval; one draft of a model is open at a time"
-        )
+    require_none_open(session, model)
     files = {
         file.filename: StoredArtifact(sha256=Digest(file.sha256), size=file.size)
         for file in release_files(session, model, release)
@@ -142,10 +137,18 @@ def submit(
     targets = {release_path(model, release, name): (file.size, file.sha256) for name, file in files.items()}
     expires = datetime.fromtimestamp(now, UTC) + timedelta(days=draft_days)
     draft = repository.make_draft(model, targets, expires)
-    drafts.put(model, draft)
     row.state, row.submitted = ReleaseState.SUBMITTED.value, now
     row.role_version = repository.versions()[model] + 1
-    session.flush()
+    open_draft(
+        session,
+        model=model,
+        kind=DraftKind.RELEASE,
+        release=release,
+        document=draft,
+        role_version=row.role_version,
+        by=caller.name,
+        now=now,
+    )
     record(
         session,
         now=now,
@@ -216,36 +219,23 @@ def _check(model: str, release: int, files: dict[str, StoredArtifact], artifacts
     check_release(manifest, files, read)
 
 
-def withdraw(
-    session: Session, model: str, release: int, drafts: DraftStore, caller: Caller, now: float
-) -> ReleaseView:
+def withdraw(session: Session, row: Release, caller: Caller, now: float) -> ReleaseView:
     """Take back a release that is not published.
 
     Raises:
-        ConflictError: it is published (that needs the approvers), or withdrawn already.
+        ConflictError: it is withdrawn already.
+        ForbiddenError: it is another author's.
     """
-    row = get_release(session, model, release)
+    name = f"{row.model} {row.release}"
     if row.state not in (ReleaseState.DRAFT, ReleaseState.SUBMITTED):
-        raise ConflictError(
-            f"{model} {release} is {row.state}; a published release leaves only by a role that approvers signed "
-            "without it. To take it from devices, roll back its rollout"
-        )
+        raise ConflictError(f"{name} is {row.state}")
     if caller.role is not Role.ADMIN and caller.name != row.author:
-        raise ForbiddenError(f"{model} {release} is {row.author}'s; only its author or an admin withdraws it")
+        raise ForbiddenError(f"{name} is {row.author}'s; only its author or an admin withdraws it")
     if row.state == ReleaseState.SUBMITTED:
-        drafts.remove(model)
+        close_draft(session, get_draft(session, row.model))
     row.state = ReleaseState.WITHDRAWN.value
-    record(session, now=now, actor=caller.name, action="withdraw", subject=f"{model} {release}")
+    record(session, now=now, actor=caller.name, action="withdraw", subject=name)
     return view(row)
-
-
-def note_published(session: Session, repository: Repository, drafts: DraftStore, now: float) -> None:
-    """Finish publications that a crash cut short: the metadata is out, the row does not say so yet."""
-    for row in session.scalars(select(Release).where(Release.state == ReleaseState.SUBMITTED.value)):
-        if release_path(row.model, row.release, MANIFEST_FILENAME) in repository.targets(row.model):
-            row.state, row.published = ReleaseState.PUBLISHED.value, now
-            drafts.remove(row.model)
-            record(session, now=now, actor="hub", action="publish", subject=f"{row.model} {row.release}")
 
 
 def _own_draft(row: Release, caller: Caller) -> None:
@@ -255,20 +245,6 @@ def _own_draft(row: Release, caller: Caller) -> None:
         )
     if caller.role is not Role.ADMIN and caller.name != row.author:
         raise ForbiddenError(f"{row.model} {row.release} is a draft of {row.author}")
-
-
-def _waiting(session: Session, model: str) -> Release | None:
-    return session.scalar(
-        select(Release).where(Release.model == model, Release.state == ReleaseState.SUBMITTED.value)
-    )
-
-
-def submitted_release(session: Session, model: str) -> Release:
-    """The release of ``model`` that waits for approval; raises NotFoundError."""
-    row = _waiting(session, model)
-    if row is None:
-        raise NotFoundError(f"model {model}: no release waits for approval")
-    return row
 
 
 def get_release(session: Session, model: str, release: int) -> Release:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from msgspec import Struct
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from agent.protocol.codec import decode_json, encode_json
@@ -73,6 +73,7 @@ def sign_document(session: Session, device: str, signing: Signing, now: float) -
     document.version += 1
     document.signed, document.expires = now, now + signing.days * SECONDS_A_DAY
     expires = datetime.fromtimestamp(document.expires, UTC)
+    document.keyid = signing.director.keyid
     document.document = signing.director.sign(
         device, document.version, assignments, expires, issued=datetime.fromtimestamp(now, UTC)
     )
@@ -105,9 +106,12 @@ def devices_with_documents(session: Session) -> list[str]:
 
 
 def renew_documents(session: Session, signing: Signing, now: float) -> tuple[str, ...]:
-    """Sign again what has lived half of its life; the devices whose document changed."""
+    """Sign again what has lived half of its life, or is signed with a director's key that is gone; whose document changed."""
     soon = now + signing.days * SECONDS_A_DAY / 2
-    names = list(session.scalars(select(DesiredDocument.device).where(DesiredDocument.expires < soon)))
+    if session.scalar(select(DesiredDocument.device).limit(1)) is None:
+        return ()  # before the first ceremony there is no key to ask for
+    old = or_(DesiredDocument.expires < soon, DesiredDocument.keyid != signing.director.keyid)
+    names = list(session.scalars(select(DesiredDocument.device).where(old)))
     for name in names:
         sign_document(session, name, signing, now)
     return tuple(names)

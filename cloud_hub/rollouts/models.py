@@ -62,5 +62,7 @@ class DesiredDocument(Base):
     device: Mapped[str] = mapped_column(ForeignKey("devices.id"), primary_key=True)
     version: Mapped[int]
     document: Mapped[str]
+    keyid: Mapped[str]
+    """Of the director's key that signed it."""
     signed: Mapped[float]
     expires: Mapped[float]

@@ -31,11 +31,11 @@ from cloud_hub.rollouts.documents import (
     unassign,
 )
 from cloud_hub.rollouts.machine import AssignDevices, Command, RolloutState, Status
-from cloud_hub.rollouts.models import DesiredAssignment, Rollout, RolloutDevice
+from cloud_hub.rollouts.models import DesiredAssignment, DesiredDocument, Rollout, RolloutDevice
 
 REFUSAL_GRACE_SECONDS = 5.0
-"""A refusal of a whole desired state counts for a rollout when it was reported this long after the assignment:
-an earlier one speaks about the document before."""
+"""A refusal of a whole desired state counts for a rollout when it was reported this long after the newest document was
+signed: an earlier one speaks about the document before."""
 
 WAITING_SHOWN = 100
 ENDED = frozenset(status.value for status in machine.ENDED)
@@ -204,6 +204,19 @@ def steer(
     return row, changed
 
 
+def stop_rollouts(
+    session: Session, model: str, release: int, *, why: str, signing: Signing, now: float
+) -> None:
+    """Abort every rollout of a release that is under way: its approvers have taken it back."""
+    rows = session.scalars(select(Rollout).where(Rollout.model == model, Rollout.release == release)).all()
+    for row in rows:
+        if (Status(row.status), machine.Abort) in machine.TRANSITIONS:
+            _apply(session, row, machine.Abort(now=now, by=f"the hub: {why}"), signing, now)
+            record(
+                session, now=now, actor="hub", action="rollout-abort", subject=f"rollout {row.id}", reason=why
+            )
+
+
 def _settle_first_timers(session: Session, row: Rollout, signing: Signing, now: float) -> None:
     """A device that had no release before is simply assigned none: there is nothing to wait for."""
     query = select(RolloutDevice).where(RolloutDevice.rollout == row.id, RolloutDevice.previous.is_(None))
@@ -288,14 +301,13 @@ def _note_commits(session: Session, device: str, reports: Iterable[DeploymentRep
 
 def tick(session: Session, *, signing: Signing, now: float) -> tuple[str, ...]:
     """Time passed: timeouts, refusals of whole documents, documents that grow old."""
-    changed: list[str] = []
+    changed = list(renew_documents(session, signing, now))  # first: a document of a key that is gone is refused rightly
     moving = [Status.RUNNING.value, Status.ROLLING_BACK.value]
     for row in session.scalars(select(Rollout).where(Rollout.status.in_(moving))).all():
         waits = waiting_devices(session, row) if machine.is_overdue(_state(row), now) else {}
         for event in (*_refusals(session, row, now), machine.Tick(now=now, waits=waits)):
             if (Status(row.status), type(event)) in machine.TRANSITIONS:
                 changed += _apply(session, row, event, signing, now)
-    changed += renew_documents(session, signing, now)
     return tuple(dict.fromkeys(changed))
 
 
@@ -325,7 +337,9 @@ def _refusals(session: Session, row: Rollout, now: float) -> list[machine.Event]
         device, member = session.get(Device, name), session.get(RolloutDevice, (row.id, name))
         if device is None or member is None or device.reported is None or device.reported_at is None:
             continue
-        if device.reported_at < member.assigned + REFUSAL_GRACE_SECONDS:
+        document = session.get(DesiredDocument, name)
+        signed = member.assigned if document is None else max(member.assigned, document.signed)
+        if device.reported_at < signed + REFUSAL_GRACE_SECONDS:
             continue
         refusal = msgspec.json.decode(device.reported, type=ReportedState).refusal
         if refusal is not None and refusal.code != "no-network":

@@ -26,6 +26,11 @@ class Director:
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
 
+    @property
+    def keyid(self) -> str:
+        """Of the key that signs now."""
+        return self._signer.public_key.keyid
+
     def sign(
         self,
         device: str,

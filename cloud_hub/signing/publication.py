@@ -140,7 +140,10 @@ def _next_listing(
 
 
 def _rotates_online(ceremony: Ceremony) -> bool:
-    return ceremony.before is not None and ceremony.before.online.keys.keys() != ceremony.after.online.keys.keys()
+    return (
+        ceremony.before is not None
+        and ceremony.before.online.keys.keys() != ceremony.after.online.keys.keys()
+    )
 
 
 def _listing(

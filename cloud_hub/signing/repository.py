@@ -18,6 +18,7 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
+from agent.protocol.ids import release_path
 from cloud_hub.signing.documents import (
     DIRECTOR,
     MODEL_FIELD,
@@ -124,12 +125,6 @@ class Repository:
             DraftError: a path is taken, or not this model's, or the role would live too long.
         """
         base = self._role(model)
-        now = self._now()
-        expires = now + ROLE_LIFE if expires is None else expires
-        if not now < expires <= now + ROLE_LIFE:
-            raise DraftError(
-                f"{model}: expires {stamp(expires)}; allowed is within {ROLE_LIFE.days} days from now"
-            )
         patterns = self._delegation(model).paths or []
         for path in targets:
             if path in base.targets:
@@ -139,10 +134,34 @@ class Repository:
         added = {
             path: TargetFile(length, {"sha256": digest}, path) for path, (length, digest) in targets.items()
         }
+        return self._next(model, {**base.targets, **added}, expires)
+
+    def make_withdrawal(self, model: str, release: int, expires: datetime | None = None) -> bytes:
+        """The unsigned next version of the model's role, without one of its releases.
+
+        Args:
+            expires: as of :meth:`make_draft`.
+
+        Raises:
+            DraftError: the release is not published, or the role would live too long.
+        """
+        base, prefix = self._role(model), release_path(model, release, "")
+        kept = {path: target for path, target in base.targets.items() if not path.startswith(prefix)}
+        if len(kept) == len(base.targets):
+            raise DraftError(f"{model} {release} is not published, so it can't be withdrawn")
+        return self._next(model, kept, expires)
+
+    def _next(self, model: str, targets: dict[str, TargetFile], expires: datetime | None) -> bytes:
+        now = self._now()
+        expires = now + ROLE_LIFE if expires is None else expires
+        if not now < expires <= now + ROLE_LIFE:
+            raise DraftError(
+                f"{model}: expires {stamp(expires)}; allowed is within {ROLE_LIFE.days} days from now"
+            )
         draft = Targets(
-            version=base.version + 1,
+            version=self._version(model) + 1,
             expires=expires,
-            targets={**base.targets, **added},
+            targets=targets,
             unrecognized_fields={MODEL_FIELD: model},
         )
         return Metadata(draft).to_bytes()

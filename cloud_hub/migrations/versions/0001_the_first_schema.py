@@ -24,7 +24,8 @@ def upgrade() -> None:
     sa.Column('model', sa.String(), nullable=False),
     sa.Column('role_version', sa.Integer(), nullable=False),
     sa.Column('keyid', sa.String(), nullable=False),
-    sa.Column('release', sa.Integer(), nullable=False),
+    sa.Column('kind', sa.String(), nullable=False),
+    sa.Column('release', sa.Integer(), nullable=True),
     sa.Column('approver', sa.String(), nullable=False),
     sa.Column('sent_by', sa.String(), nullable=False),
     sa.Column('at', sa.Double(), nullable=False),
@@ -102,6 +103,16 @@ def upgrade() -> None:
     sa.Column('used_by', sa.String(), nullable=True),
     sa.PrimaryKeyConstraint('sha256')
     )
+    op.create_table('open_drafts',
+    sa.Column('model', sa.String(), nullable=False),
+    sa.Column('kind', sa.String(), nullable=False),
+    sa.Column('release', sa.Integer(), nullable=True),
+    sa.Column('document', sa.LargeBinary(), nullable=False),
+    sa.Column('role_version', sa.Integer(), nullable=False),
+    sa.Column('opened', sa.Double(), nullable=False),
+    sa.Column('opened_by', sa.String(), nullable=False),
+    sa.PrimaryKeyConstraint('model')
+    )
     op.create_table('releases',
     sa.Column('model', sa.String(), nullable=False),
     sa.Column('release', sa.Integer(), nullable=False),
@@ -151,6 +162,7 @@ def upgrade() -> None:
     sa.Column('device', sa.String(), nullable=False),
     sa.Column('version', sa.Integer(), nullable=False),
     sa.Column('document', sa.String(), nullable=False),
+    sa.Column('keyid', sa.String(), nullable=False),
     sa.Column('signed', sa.Double(), nullable=False),
     sa.Column('expires', sa.Double(), nullable=False),
     sa.ForeignKeyConstraint(['device'], ['devices.id'], ),
@@ -187,6 +199,7 @@ def downgrade() -> None:
     op.drop_table('telemetry')
     op.drop_table('rollouts')
     op.drop_table('releases')
+    op.drop_table('open_drafts')
     op.drop_table('enrolment_tokens')
     with op.batch_alter_table('drift_windows', schema=None) as batch_op:
         batch_op.drop_index('drift_windows_by_model')

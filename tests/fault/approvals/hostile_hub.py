@@ -84,7 +84,13 @@ class HostileHub(HubSimulator):
         self.tamper(change)
 
     def approve_as(
-        self, name: str, release: int = 1, *, confirm: bool = True, key: str | None = None
+        self,
+        name: str,
+        release: int | None = 1,
+        *,
+        confirm: bool = True,
+        key: str | None = None,
+        withdraw: bool = False,
     ) -> ApprovalOutcome:
         """Run the approver's client, with ``key`` as the private key instead of the approver's own."""
 
@@ -101,6 +107,7 @@ class HostileHub(HubSimulator):
             model="digits",
             release=release,
             confirm=answer,
+            withdraw=withdraw,
             transport=httpx.MockTransport(self.respond),
         )
 
@@ -111,11 +118,22 @@ class HostileHub(HubSimulator):
                 return found(self.store.get(name))
             case ["v1", "artifacts", sha256]:
                 return found(self.artifacts.get(sha256))
+            case ["v1", "models", "digits", "draft"] if request.method == "POST":
+                return self._propose(msgspec.json.decode(request.content, type=dict[str, int | None]))
             case ["v1", "models", "digits", "draft"]:
                 return found(self.open_draft)
             case ["v1", "models", "digits", "draft", "signatures"]:
                 return self._take(msgspec.json.decode(request.content, type=dict[str, str | int]))
         return found(None)
+
+    def _propose(self, body: dict[str, int | None]) -> httpx.Response:
+        """Open a withdrawal or a renewal, unless a test has put a draft in its place already."""
+        release = body["withdraw"]
+        if self.open_draft is None and release is not None:
+            self.open_draft = self.repository.make_withdrawal("digits", release)
+        elif self.open_draft is None:
+            self.open_draft = self.repository.make_draft("digits", {})
+        return httpx.Response(201, json={})
 
     def _take(self, body: dict[str, str | int]) -> httpx.Response:
         assert self.open_draft is not None
