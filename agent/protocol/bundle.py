@@ -13,6 +13,7 @@ decided by the same metadata and the same checks as online.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Literal
 
@@ -124,7 +125,8 @@ def read_index(envelope: bytes) -> BundleIndex:
     return index
 
 
-class OpenedBundle(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class OpenedBundle:
     """A bundle whose outer form holds: its index can be read, and the file has the size that follows from it."""
 
     index: BundleIndex
