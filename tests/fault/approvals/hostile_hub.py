@@ -61,6 +61,10 @@ class HostileHub(HubSimulator):
             targets[f"models/digits/{release}/{name}"] = (len(data), sha256)
         self.open_draft = self.repository.make_draft("digits", targets)
 
+    def list_first_version_again(self) -> None:
+        """Show the model's role as it was at first, correctly signed online: only who remembers can tell."""
+        self.repository.publish_role("digits", 1, self.store.files["1.digits.json"])
+
     def tamper(self, change: Callable[[Targets], None]) -> None:
         """Change the open draft, as only the hub can."""
         assert self.open_draft is not None

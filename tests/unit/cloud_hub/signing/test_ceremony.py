@@ -73,7 +73,10 @@ def change(name: str, value: Callable[[Parts], object]) -> Callable[[Parts], Non
     [
         (change("offline", lambda parts: parts["offline"][:1]), "root holders: 1 given, a threshold of 2"),
         (change("root_threshold", lambda _: 0), "threshold of 0"),
-        (change("approvers", lambda parts: dict(list(parts["approvers"].items())[:1])), "approvers of digits: 1 given"),
+        (
+            change("approvers", lambda parts: dict(list(parts["approvers"].items())[:1])),
+            "approvers of digits: 1 given",
+        ),
         (
             change("approver_signers", lambda parts: parts["approver_signers"][:1]),
             "too few signers: digits: 1 more of ben, cyd",
@@ -82,7 +85,10 @@ def change(name: str, value: Callable[[Parts], object]) -> Callable[[Parts], Non
             change("approver_signers", lambda parts: parts["approver_signers"][:1] * 2),
             "too few signers: digits: 1 more of ben, cyd",
         ),
-        (change("approver_signers", lambda parts: parts["offline"][:2]), "too few signers: digits: 2 more of ada, ben, cyd"),
+        (
+            change("approver_signers", lambda parts: parts["offline"][:2]),
+            "too few signers: digits: 2 more of ada, ben, cyd",
+        ),
         (change("online", lambda parts: parts["offline"][0]), "one key serves twice"),
         (change("director", lambda parts: parts["online"].public_key), "one key serves twice"),
         (change("models", lambda _: ["director"]), "model 'director'"),
