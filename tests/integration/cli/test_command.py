@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pwd
 import socket
 import stat
 import sys
@@ -31,6 +32,7 @@ from agent.protocol.state import (
     DeploymentReport,
     OutboxReport,
     Phase,
+    Reason,
     ReportedState,
     ServingReport,
     TransferProgress,
@@ -224,6 +226,35 @@ async def test_options_reach_the_agent_and_json_is_the_typed_result(path: Path, 
     assert device.told == ["lens is cleaned", ("digits", 7)]
 
 
+async def test_an_acceptance_carries_the_user_that_the_kernel_names(path: Path, device: Device) -> None:
+    assert (await run(path, "accept", "digits", "--now"))[0] == 0
+    assert (await run(path, "accept", "--all"))[0] == 0
+    who = f"{pwd.getpwuid(os.geteuid()).pw_name} (uid {os.geteuid()})"
+    assert device.told == [("digits", True, who), (None, False, who)]
+    await exchange(path, b'{"method":"accept","model":"digits"}\n')
+    assert device.told[-1] == ("digits", False, who), "whatever a client says of itself"
+
+
+async def test_an_update_that_waits_says_for_what_and_what_can_be_done(path: Path, device: Device) -> None:
+    waits = (
+        "the maintenance window Sat 02:00-04:00 Europe/Berlin opens in 3 h 12 min (Sat 2026-11-28 02:00 CET)"
+    )
+    deployment = DeploymentReport(
+        deployment="r7.camera-1",
+        model="digits",
+        release=2,
+        phase=Phase.READY,
+        since=1.7e9,
+        waiting_for=Reason(code="outside-window", text=waits),
+    )
+    device.answer = replace(device.answer, state=replace(STATE, deployments=(deployment,)))
+    code, out, _ = await run(path, "status")
+    assert code == 0, "a device that keeps its owner's hours is fine"
+    said = " ".join(out.split())
+    assert f"digits release 2 waits: {waits}" in said
+    assert "to install it at once: edgeward accept digits --now" in said
+
+
 async def test_words_from_outside_can_not_steer_the_terminal(path: Path) -> None:
     _, out, _ = await run(path, "events")
     assert "refused" in out
@@ -238,6 +269,7 @@ async def test_words_from_outside_can_not_steer_the_terminal(path: Path) -> None
         (("resume",), 1, "not held"),
         (("sync",), 1, "journalctl -u edgeward-agent"),
         (("dance",), 2, "usage: edgeward"),
+        (("accept",), 2, "one of the arguments MODEL --all is required"),
         (("events", "--limit", "0"), 2, "usage: edgeward"),
     ],
 )

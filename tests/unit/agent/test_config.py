@@ -1,9 +1,11 @@
 """Every wrong setting is refused with its full name, its value and what is allowed."""
 
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 
+from agent import config as config_module
 from agent.config import AgentConfig, load_config, parse_config
 from agent.errors import ConfigError
 
@@ -81,3 +83,43 @@ def test_a_file_that_cant_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'a = "\xff"')
     with pytest.raises(ConfigError, match=r"latin\.toml: can't be read"):
         load_config(tmp_path / "latin.toml")
+
+
+WINDOW = '[updates]\nwindows = ["Sat 02:00-04:00"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[updates]\nwindows = ["sat 2-4"]\n', ["updates.windows = ['sat 2-4']", "Sat,Sun 22:00-04:00"]),
+        (
+            '[updates]\nwindows = ["Sat 02:00-02:00"]\n',
+            ["updates.windows = 'Sat 02:00-02:00'", "for whole days write 00:00-24:00"],
+        ),
+        (f'{WINDOW}timezone = "Berlin"\n', ["updates.timezone = 'Berlin'", "'Europe/Berlin'"]),
+        (
+            f'{WINDOW}timezone = "../etc/passwd"\n',
+            ["updates.timezone = '../etc/passwd'", "no such time zone"],
+        ),
+        ('[updates]\ndownloads = "in-windows"\n', ["updates.downloads", "set updates.windows"]),
+        ('[updates]\napproval = "maria"\n', ["updates.approval = 'maria'", '"automatic", "operator"']),
+        ("[updates]\nminimum_battery_percent = 101\n", ["minimum_battery_percent = 101", "≤ 100"]),
+    ],
+)
+def test_what_an_owner_can_get_wrong_about_updates(text: str, said: list[str]) -> None:
+    refusal = refusal_of(DEVICE + text)
+    for words in said:
+        assert words in refusal
+
+
+def test_a_device_without_time_zone_data_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: object) -> set[str]:
+        return set()
+
+    def unknown(name: str) -> ZoneInfo:
+        raise ZoneInfoNotFoundError(name)
+
+    monkeypatch.setattr(config_module, "ZoneInfo", unknown)
+    monkeypatch.setattr(config_module, "available_timezones", nothing)
+    assert "no time zone data; install tzdata" in refusal_of(f'{DEVICE}{WINDOW}timezone = "Europe/Berlin"\n')
+    parse_config(DEVICE + WINDOW, source="agent.toml")  # UTC needs none
