@@ -16,7 +16,6 @@ from agent.core.judgement import Choice, choose_variant
 from agent.core.trusted_time import trusted_time
 from agent.protocol import telemetry
 from agent.protocol.codec import encode_json
-from agent.protocol.ids import Digest
 from agent.protocol.ledger import Traffic
 from agent.protocol.manifest import Manifest
 from agent.protocol.state import Command, DesiredState, Reason, ReportedState
@@ -27,7 +26,6 @@ from agent.service.bundle_copy import BundleCopier
 from agent.service.bundles import Bundles
 from agent.service.control_server import ControlServer
 from agent.service.desired import DesiredKeeper, TrustPort, Verify
-from agent.service.downloads import ArtifactDownloader, TransferPolicy
 from agent.service.hold import Hold, load_hold
 from agent.service.installer import Installer
 from agent.service.memory import Memory, RescuedState
@@ -36,12 +34,11 @@ from agent.service.patching import PatchingDownloader
 from agent.service.receipts import ReceiptWriter
 from agent.service.recorder import TelemetryRecorder
 from agent.service.reporting import deployment_reports, installed_releases, serving_report
-from agent.service.sink import RateLimit
 from agent.service.technician import Technician
 from agent.service.telemetry_sync import TelemetrySync
-from agent.service.transfers import Transfers
 from agent.service.trust_watch import TrustWatch
 from agent.service.upkeep import Upkeep
+from agent.service.ways import open_ways
 from agent.store.artifacts import ArtifactStore
 from agent.store.events import EventLog
 from agent.store.ledger import FLUSH_SECONDS, Ledger
@@ -50,10 +47,8 @@ from agent.store.state import StateStore
 from agent.store.windows import WindowLog
 from agent.supervisor.cgroup import Cgroup
 from agent.supervisor.errors import AddressError
-from agent.transport.backoff import Backoff
 from agent.transport.blocks import BlockClient
 from agent.transport.errors import BusyError, NoAnswerError, TransferError, TransportError
-from agent.transport.http_ranges import HttpRanges
 from agent.transport.mqtt import MqttLink
 
 log = logging.getLogger(__name__)
@@ -110,19 +105,22 @@ class Device:
         self._sequence = 0
         self._errors: Counter[str] = parts.link.errors
         self._traffic: tuple[Traffic, ...] = ()
-        transfers = Transfers()
-        blocks = BlockClient(
-            parts.link, counted=self._spent, purpose=lambda digest: transfers.flow(digest).purpose
+        ways = open_ways(
+            config.transfer,
+            parts.link,
+            parts.artifacts,
+            parts.ledger,
+            authority=parts.authority,
+            now=lambda: trusted_time(parts.clock(), parts.memory.trust.hub_time),
         )
-        parts.link.counted = self._spent
-        self._downloader = _downloader(parts, blocks, transfers)
+        self._downloader = ways.downloader
         self._recorder = TelemetryRecorder(parts.outbox, parts.events, self._count)
         self._hold = Hold(hold, parts.state, self._recorder, clock=parts.clock, changed=self._reconsider)
         self._desired = DesiredKeeper(
             config.device.id,
             parts.trust,
             parts.verify,
-            _metadata_fetcher(blocks),
+            _metadata_fetcher(ways.blocks),
             changed=self._reconsider,
             count=self._count,
             installed=lambda: installed_releases(self._models.states()),
@@ -138,7 +136,7 @@ class Device:
             ),
             self._recorder,
             runtimes=parts.runtimes,
-            transfers=transfers,
+            transfers=ways.transfers,
             pinned=lambda: self._bundles.pinned,
             wanted=lambda: Wanted(
                 verified=self._desired.verified, hold=self._hold.reason, expired=self._desired.expired
@@ -151,7 +149,12 @@ class Device:
             last_good=parts.memory.last_good,
         )
         self._upkeep = Upkeep(
-            parts.memory, parts.outbox, parts.windows, self._recorder, clock=parts.clock, changed=self._changed.set
+            parts.memory,
+            parts.outbox,
+            parts.windows,
+            self._recorder,
+            clock=parts.clock,
+            changed=self._changed.set,
         )
         self._sync = TelemetrySync(parts.outbox, parts.link, interval=config.telemetry.send_seconds)
         self._bundles = Bundles(
@@ -404,9 +407,6 @@ class Device:
             )
         )
 
-    def _spent(self, purpose: str, bytes_in: int, bytes_out: int) -> None:
-        self._parts.ledger.add(purpose, bytes_in=bytes_in, bytes_out=bytes_out)
-
     def _count(self, kind: str) -> None:
         self._errors[kind] += 1
 
@@ -423,36 +423,6 @@ class Device:
         if isinstance(choice, Reason) or self._parts.config.serving.keep_standby:
             return choice
         return replace(choice, standby=None)
-
-
-def _downloader(parts: Parts, blocks: BlockClient, transfers: Transfers) -> ArtifactDownloader:
-    config = parts.config.transfer
-    rate = config.limit_bytes_per_second
-
-    def counted(digest: Digest, bytes_in: int, bytes_out: int) -> None:
-        parts.ledger.add(transfers.flow(digest).purpose, bytes_in=bytes_in, bytes_out=bytes_out)
-
-    http = HttpRanges(
-        blocks.locate,
-        parts.authority,
-        counted=counted,
-        clock=lambda: trusted_time(parts.clock(), parts.memory.trust.hub_time),
-    )
-    return ArtifactDownloader(
-        {"mqtt": blocks, "http": http},
-        parts.artifacts,
-        TransferPolicy(
-            order=config.order,
-            small_bytes=config.small_bytes,
-            minimum_bytes_per_second=config.minimum_bytes_per_second,
-            stuck_seconds=config.stuck_seconds,
-            tries=config.tries,
-            backoff=Backoff(minimum=config.backoff_seconds, maximum=config.longest_backoff_seconds),
-        ),
-        transfers=transfers,
-        prepare=http.prepare,
-        limit=None if rate is None else RateLimit(rate),
-    )
 
 
 def _models_of(verified: VerifyResult) -> set[str]:

@@ -148,8 +148,11 @@ class Asker:
         raise fault(f"{what}: asked {self._settings.tries} times: {problem}")
 
     async def _wait(self, answer: asyncio.Future[TransferResponse], patience: float) -> bool:
-        """Whether the answer came. While answers to others come, a slow link is busy, not broken: asking again then would
-        only make it slower."""
+        """Whether the answer came.
+
+        While answers to others come, a slow link is busy, not broken: asking again then would
+        only make it slower.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not answer.done():
