@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from msgspec import Struct
-from sqlalchemy import select
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from agent.protocol.codec import decode_json
@@ -94,6 +94,14 @@ def receipts(session: Session, device: str | None = None) -> list[ReceiptView]:
     if device is not None:
         query = query.where(BundleReceipt.device == device)
     return [_view(row) for row in session.scalars(query)]
+
+
+def newest(session: Session) -> dict[str, ReceiptView]:
+    """Device → its newest receipt."""
+    keys = (BundleReceipt.device, BundleReceipt.time)
+    last = select(BundleReceipt.device, func.max(BundleReceipt.time)).group_by(BundleReceipt.device)
+    query = select(BundleReceipt).where(tuple_(*keys).in_(last))
+    return {row.device: _view(row) for row in session.scalars(query)}
 
 
 def _check(device: Device, receipt: Receipt, envelope: Envelope) -> None:

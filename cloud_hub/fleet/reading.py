@@ -2,6 +2,7 @@
 
 from sqlalchemy.orm import Session
 
+from cloud_hub.bundles.receipts import newest
 from cloud_hub.devices import service as devices
 from cloud_hub.fleet.service import FleetFacts
 from cloud_hub.hub import Hub
@@ -25,5 +26,6 @@ def read_facts(session: Session, hub: Hub) -> FleetFacts:
         drift=fleet_drift(session, hub.artifacts, now - hub.config.telemetry.drift_hours * SECONDS_AN_HOUR),
         counts=counts(session),
         bridge=hub.counters.report(connected=publisher is not None and publisher.connected),
+        receipts=newest(session),
         has_root=hub.metadata.get("root.json") is not None,
     )

@@ -1,6 +1,7 @@
 """What is wrong with the fleet, in plain words, with what to do; pure over what was read."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Literal
 
 from msgspec import Struct
@@ -9,6 +10,7 @@ from agent.protocol.ids import UnixTime
 from agent.protocol.state import DeploymentReport, Phase, ReportedState, ServingReport
 from agent.protocol.telemetry import TelemetryCounts
 from cloud_hub.bridge.counters import BridgeReport
+from cloud_hub.bundles.receipts import ReceiptView
 from cloud_hub.devices.service import DeviceView
 from cloud_hub.registry.service import ReleaseState, ReleaseView
 from cloud_hub.rollouts.machine import ENDED, Status
@@ -57,6 +59,8 @@ class FleetFacts(Struct, frozen=True, kw_only=True):
     rollouts: Sequence[RolloutView]
     drift: Sequence[ReleaseDrift]
     counts: dict[str, tuple[TelemetryCounts, ...]]
+    receipts: dict[str, ReceiptView]
+    """Device → its newest receipt of a bundle."""
     bridge: BridgeReport
     has_root: bool
 
@@ -86,7 +90,7 @@ def _findings(facts: FleetFacts) -> list[Finding]:
     for rollout in facts.rollouts:
         found += _rollout_findings(rollout)
     for device in facts.devices:
-        found += _device_findings(device, facts.now)
+        found += _device_findings(device, facts.receipts.get(device.id), facts.now)
     for drift in facts.drift:
         found += _drift_findings(drift)
     for release in facts.releases:
@@ -158,13 +162,15 @@ def _rollout_findings(rollout: RolloutView) -> list[Finding]:
     return []
 
 
-def _device_findings(device: DeviceView, now: float) -> list[Finding]:
+def _device_findings(device: DeviceView, receipt: ReceiptView | None, now: float) -> list[Finding]:
     found: list[Finding] = []
 
     def add(severity: Severity, what: str, to_do: str) -> None:
         found.append(Finding(severity=severity, where=device.id, what=what, to_do=to_do))
 
-    if device.reported is None:
+    if receipt is not None and receipt.imported > (device.reported_at or 0) and not device.online:
+        add(*_receipt_finding(receipt))
+    elif device.reported is None:
         add(
             "warning",
             "Enrolled, but it has never reported.",
@@ -183,6 +189,28 @@ def _device_findings(device: DeviceView, now: float) -> list[Finding]:
         for severity, what, to_do in _report_findings(device.reported):
             add(severity, what, to_do)
     return found
+
+
+def _receipt_finding(receipt: ReceiptView) -> tuple[Severity, str, str]:
+    """The newest that is known of a device that no network reaches."""
+    day = f"{datetime.fromtimestamp(receipt.time, UTC):%Y-%m-%d}"
+    if receipt.refusal is not None:
+        return (
+            "error",
+            f"By its receipt of {day} it refused a bundle: {receipt.refusal.text} ({receipt.refusal.code}).",
+            "It serves what it had. Export a new bundle and bring it there.",
+        )
+    reports = receipt.deployments
+    said = ", ".join(f"{each.model} {each.release} {each.phase.value.replace('-', ' ')}" for each in reports)
+    failed = [each for each in reports if each.phase in (Phase.REFUSED, Phase.ROLLED_BACK)]
+    if failed:
+        why = failed[0].reason.text if failed[0].reason else "no reason given"
+        return ("error", f"By its receipt of {day}: {said}: {why}", _what_to_do(failed[0]))
+    return (
+        "info",
+        f"No network reaches it; by its receipt of {day}: {said}.",
+        "Nothing, if that is so; the next bundle and its receipt tell more.",
+    )
 
 
 def _report_findings(state: ReportedState) -> list[tuple[Severity, str, str]]:

@@ -111,6 +111,32 @@ def test_a_receipt_signed_before_the_device_was_enrolled_again_is_written_again(
     assert site.bring(site.receipt("cam-1", outcome(site, "cam-1"))).is_success
 
 
+def test_the_fleets_page_says_what_is_known_of_a_device_that_no_network_reaches(site: Site) -> None:
+    def said(device: str) -> tuple[str, str]:
+        findings = site.people.ok("viewer", "GET", "/v1/fleet")["findings"]
+        (found,) = (each for each in findings if each["where"] == device)
+        return found["severity"], found["what"]
+
+    site.rollout()
+    assert said("cam-1")[1] == "Enrolled, but it has never reported."
+    site.bring(site.receipt("cam-1", outcome(site, "cam-1"), time=86_400.0))
+    assert said("cam-1") == (
+        "info",
+        "No network reaches it; by its receipt of 1970-01-02: digits 1 committed.",
+    )
+    why = Reason(code="golden-mismatch", text="an output differs")
+    site.bring(site.receipt("cam-2", outcome(site, "cam-2", Phase.ROLLED_BACK, reason=why)))
+    assert said("cam-2") == (
+        "error",
+        "By its receipt of 1970-01-01: digits 1 rolled back: an output differs",
+    )
+    refusal = Reason(code="expired", text="the bundle expired")
+    site.bring(site.receipt("cam-2", refusal=refusal, time=2.0))
+    assert (
+        said("cam-2")[1] == "By its receipt of 1970-01-01 it refused a bundle: the bundle expired (expired)."
+    )
+
+
 def test_only_an_operator_imports(site: Site) -> None:
     site.rollout()
     assert site.bring(site.receipt("cam-1"), who="viewer").status_code == 403
