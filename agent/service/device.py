@@ -29,7 +29,7 @@ from agent.service.desired import DesiredKeeper, TrustPort, Verify
 from agent.service.hold import Hold, load_hold
 from agent.service.installer import Installer
 from agent.service.memory import Memory, RescuedState
-from agent.service.models import Models, Wanted
+from agent.service.models import Models
 from agent.service.patching import PatchingDownloader
 from agent.service.receipts import ReceiptWriter
 from agent.service.recorder import TelemetryRecorder
@@ -38,6 +38,7 @@ from agent.service.technician import Technician
 from agent.service.telemetry_sync import TelemetrySync
 from agent.service.trust_watch import TrustWatch
 from agent.service.upkeep import Upkeep
+from agent.service.wanted import Wanted
 from agent.service.ways import open_ways
 from agent.store.artifacts import ArtifactStore
 from agent.store.events import EventLog

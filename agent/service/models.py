@@ -10,14 +10,12 @@ from msgspec import Struct
 from agent.config import AgentConfig, host_and_port
 from agent.core.events import Accepted, Event
 from agent.core.model_state import ModelState
-from agent.core.preconditions import Order
-from agent.core.reconcile import HELD_BY_HUB, Plan, reconcile, replaces_withdrawn
+from agent.core.reconcile import Plan
 from agent.core.update_machine import TRANSITIONS
 from agent.protocol import telemetry
 from agent.protocol.drift import DriftWindow
 from agent.protocol.runner import Statistics, WindowClosed
 from agent.protocol.state import Acceptance, Phase, Reason
-from agent.protocol.verification import VerifyResult
 from agent.service.executor import ModelExecutor
 from agent.service.facts import conditions_of
 from agent.service.installer import Installer
@@ -27,6 +25,7 @@ from agent.service.recorder import TelemetryRecorder
 from agent.service.reporting import ModelView, referenced
 from agent.service.surroundings import Surroundings
 from agent.service.transfers import Transfers
+from agent.service.wanted import Wanted
 from agent.service.worker import ModelWorker, load_state
 from agent.store.artifacts import ArtifactStore
 from agent.store.last_good import LastGood
@@ -53,24 +52,6 @@ ACCEPTABLE = frozenset(phase for phase, event in TRANSITIONS if event is Accepte
 
 Supervise = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Starts a worker's task and watches it."""
-
-
-class Wanted(Struct, frozen=True, kw_only=True):
-    """What decisions are made against."""
-
-    verified: VerifyResult | None
-    """None before the first desired state since the start: then what was begun goes on and nothing new begins."""
-    hold: Reason | None
-    expired: Callable[[str], Reason | None] = lambda _model: None
-    """Why nothing of a model may be installed although it was verified once: what allowed it has expired since."""
-
-
-def _withdrawn(verified: VerifyResult) -> dict[str, set[int]]:
-    """Model → releases that are installed here and that its approvers have taken back."""
-    found: dict[str, set[int]] = {}
-    for each in verified.withdrawn:
-        found.setdefault(each.model, set()).add(each.release)
-    return found
 
 
 class _Model(Struct, kw_only=True):
@@ -129,7 +110,7 @@ class Models:
             changed=changed,
             clock=clock,
             conditions=conditions_of(config),
-            order=self._order,
+            order=lambda name, deployment: self._wanted().order(self._models[name].worker.state, deployment),
             mender=None
             if downloader is None or last_good is None
             else Mender(
@@ -137,14 +118,10 @@ class Models:
                 downloader,
                 last_good,
                 state=lambda name: self.states().get(name),
-                assignments=lambda: self._verified.assignments,
-                withdrawn=lambda name: _withdrawn(self._verified).get(name, ()),
+                assignments=lambda: self._wanted().assignments,
+                withdrawn=lambda name: self._wanted().withdrawn.get(name, ()),
             ),
         )
-
-    @property
-    def _verified(self) -> VerifyResult:
-        return self._wanted().verified or VerifyResult()
 
     async def add(self, names: Iterable[str], supervise: Supervise) -> None:
         """Open the sockets of each new model and start its worker.
@@ -225,7 +202,7 @@ class Models:
             executor,
             boot=self._boot,
             clock=self._clock,
-            decide=self._decide,
+            decide=lambda state: self._wanted().next_event(state),
             changed=lambda: self._moved(name),
         )
         phase = worker.state.phase
@@ -278,16 +255,12 @@ class Models:
 
     def plan(self) -> Plan:
         """What is meant to happen to every model, and why."""
-        wanted = self._wanted()
-        verified = wanted.verified or VerifyResult()
-        return reconcile(
-            verified.assignments,
-            verified.refused,
-            self.states(),
-            hold=wanted.hold,
-            withdrawn=_withdrawn(verified),
-            expired=self._expired(),
-        )
+        waiting = {
+            name: model.executor.waiting
+            for name, model in self._models.items()
+            if model.executor.waiting is not None
+        }
+        return self._wanted().plan(self.states(), waiting)
 
     def views(self) -> list[ModelView]:
         """Every model as it stands now, by name."""
@@ -317,37 +290,6 @@ class Models:
         if self._address is not None:
             await self._address.close()
         await asyncio.gather(*(model.server.stop() for model in self._models.values()))
-
-    def _decide(self, state: ModelState) -> Event | None:
-        wanted = self._wanted()
-        if wanted.verified is None:
-            return None
-        plan = reconcile(
-            [each for each in wanted.verified.assignments if each.model == state.model],
-            [each for each in wanted.verified.refused if each.model == state.model],
-            {state.model: state},
-            hold=wanted.hold,
-            withdrawn=_withdrawn(wanted.verified),
-            expired=self._expired(),
-        )
-        return next((step.event for step in plan.steps if step.event is not None), None)
-
-    def _order(self, name: str, deployment: str) -> Order:
-        """What is asked of a deployment under way; a technician's hold does not keep a withdrawn release."""
-        wanted = self._wanted()
-        verified = wanted.verified or VerifyResult()
-        urgent = replaces_withdrawn(self._models[name].worker.state, _withdrawn(verified).get(name, ()))
-        hold = wanted.expired(name) or (None if urgent else wanted.hold)
-        asked = next(
-            (each for each in verified.assignments if each.assignment.deployment == deployment), None
-        )
-        if hold is None and asked is not None and asked.assignment.hold:
-            hold = HELD_BY_HUB
-        return Order(hold=hold, urgent=urgent)
-
-    def _expired(self) -> dict[str, Reason]:
-        expired = self._wanted().expired
-        return {name: reason for name in self._models if (reason := expired(name)) is not None}
 
     async def _collect(self) -> None:
         async with self._around.collecting:

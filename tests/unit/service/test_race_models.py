@@ -17,8 +17,9 @@ from agent.core.slots import InstalledRelease, Slots
 from agent.protocol.state import Assignment, Phase, VariantPolicy
 from agent.protocol.telemetry import Body
 from agent.protocol.verification import ReleaseFile, VerifiedAssignment, VerifyResult
-from agent.service.models import Models, Wanted
+from agent.service.models import Models
 from agent.service.recorder import TelemetryRecorder
+from agent.service.wanted import Wanted
 from agent.service.worker import state_key
 from agent.store.artifacts import ArtifactStore
 from agent.supervisor.errors import AddressError
