@@ -1,5 +1,6 @@
 """One check from beginning to end: a request and a way to fetch in, a result out."""
 
+import os
 import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from agent.trust.marks import MarkBook
 from agent.trust.releases import check_order, delegation, lists
 from agent.trust.repository import TrustedRepository
 
+_MEMORY = "/dev/shm"  # noqa: S108 - mkdtemp's own name and mode 0700 below it
+
 
 @dataclass
 class _Findings:
@@ -44,7 +47,7 @@ def verify(request: VerifyRequest, fetch: Fetch) -> VerifyResult:
     Nothing that a hub can send makes this raise: what is wrong comes back as a reason.
     """
     marks = MarkBook(request.marks)
-    with tempfile.TemporaryDirectory(prefix="edgeward-verifier-") as folder:
+    with tempfile.TemporaryDirectory(prefix="edgeward-verifier-", dir=_memory_folder()) as folder:
         try:
             repository = TrustedRepository(
                 folder=Path(folder),
@@ -57,6 +60,11 @@ def verify(request: VerifyRequest, fetch: Fetch) -> VerifyResult:
         except TrustError as error:
             return VerifyResult(refusal=error.reason, marks=request.marks)
         return _check(request, repository, marks)
+
+
+def _memory_folder() -> str | None:
+    """Files that live as long as one check belong into memory: flash wears out, and an hourly check would write it."""
+    return _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else None
 
 
 def _check(request: VerifyRequest, repository: TrustedRepository, marks: MarkBook) -> VerifyResult:

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             asyncio.run(_work(options, trust))
     except (TrustError, TransportError, RepositoryError, StoreError, LookupError, OSError) as error:
-        print(f"{options.command}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{options.command}: {error}\n")
         return 1
     finally:
         show_metadata(trust, options.metadata_dir)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from queue import Empty
+from typing import Self
 
 import httpx
 from tuf.api.metadata import TargetFile
@@ -71,7 +72,7 @@ class Bridge:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
 
-    def __enter__(self) -> "Bridge":
+    def __enter__(self) -> Self:
         self._link.start()
         # A request before the subscription would wait for the device's patience.
         self._link.incoming.get(timeout=SECONDS)

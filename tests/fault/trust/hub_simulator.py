@@ -232,7 +232,7 @@ def run_verifier(
         with subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as child:
             theirs.close()
             try:
-                result = _converse(ours, request, answer)
+                result = converse(ours, request, answer)
                 _, errors = child.communicate(timeout=30)
             finally:
                 if child.poll() is None:
@@ -241,7 +241,7 @@ def run_verifier(
     return result
 
 
-def _converse(
+def converse(
     ours: socket.socket, request: VerifyRequest, answer: Callable[[FetchMetadata], FetchedMetadata | bytes]
 ) -> VerifyResult:
     ours.sendall(frame(request))
