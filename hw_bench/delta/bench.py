@@ -5,18 +5,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from hw_bench.delta.changes import CHANGES
+from hw_bench.delta.changes import CHANGES, Changed
 from hw_bench.delta.child import KIB, Applied
 from hw_bench.delta.methods import DETOOLS, DETOOLS_CRLE, MAKERS, OURS, PATCH_FROM, PEERS, ZSTD
 from hw_bench.delta.weights import read_weights
 from hw_bench.errors import MeasurementError
 
+NEXT_VERSION = "next version"
+ALL_CHANGES = (*CHANGES, NEXT_VERSION)
 WITHIN = 1.10
 """Ours may be so much larger than the smallest of the others."""
 MEMORY_BYTES = 4 * 1024 * 1024
@@ -69,33 +71,54 @@ class DeltaReport(Struct, frozen=True, kw_only=True):
     absent: dict[str, str]
 
 
+class Subject(Struct, frozen=True, kw_only=True):
+    """A model to measure."""
+
+    name: str
+    path: Path
+    earlier: Path | None = None
+    """What it followed in the field."""
+
+
 def measure(
-    models: Iterable[tuple[str, Path]], tell: Callable[[str], None], changes: Iterable[str] = tuple(CHANGES)
+    subjects: Iterable[Subject], tell: Callable[[str], None], changes: Iterable[str] = ALL_CHANGES
 ) -> tuple[Row, ...]:
     """One row for each model and change.
 
     Raises:
         MeasurementError: a tool failed, or made another file than it should.
     """
-    rows: list[Row] = []
     wanted = tuple(changes)
-    for name, path in models:
-        weights = read_weights(path)
-        for change in wanted:
-            tell(f"{name}: {change} …")
-            changed = CHANGES[change](weights)
-            with tempfile.TemporaryDirectory(prefix="edgeward-delta-") as folder:
-                bench = _Bench(Path(folder), changed.base, changed.target)
-                rows.append(
-                    Row(
-                        model=name,
-                        change=change,
-                        file_bytes=len(changed.target),
-                        changed_share=changed.share,
-                        tried={method: bench.run(method) for method in (*OURS, *PEERS)},
-                    )
-                )
-    return tuple(rows)
+    return tuple(
+        _row(subject.name, change, changed, tell)
+        for subject in subjects
+        for change, changed in _changed(subject, wanted)
+    )
+
+
+def _changed(subject: Subject, changes: tuple[str, ...]) -> Iterator[tuple[str, Changed]]:
+    weights = read_weights(subject.path)
+    for change in changes:
+        if change != NEXT_VERSION:
+            yield change, CHANGES[change](weights)
+        elif subject.earlier is not None:
+            yield (
+                change,
+                Changed(base=subject.earlier.read_bytes(), target=subject.path.read_bytes(), share=1.0),
+            )
+
+
+def _row(model: str, change: str, changed: Changed, tell: Callable[[str], None]) -> Row:
+    tell(f"{model}: {change} …")
+    with tempfile.TemporaryDirectory(prefix="edgeward-delta-") as folder:
+        bench = _Bench(Path(folder), changed.base, changed.target)
+        return Row(
+            model=model,
+            change=change,
+            file_bytes=len(changed.target),
+            changed_share=changed.share,
+            tried={method: bench.run(method) for method in (*OURS, *PEERS)},
+        )
 
 
 class _Bench:

@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from rich.console import Console
@@ -15,6 +16,9 @@ from rich.console import Console
 from hw_bench.delta import packages
 from hw_bench.errors import AbsentError, SubjectError
 from hw_bench.machine import machine
+
+if TYPE_CHECKING:
+    from hw_bench.delta.bench import Subject
 
 BEGIN = "<!-- delta bench: begin -->"
 END = "<!-- delta bench: end -->"
@@ -64,15 +68,14 @@ def run_fetch(options: argparse.Namespace) -> None:
 
 def run_delta(options: argparse.Namespace) -> None:
     """Measure, show and write."""
-    from hw_bench.delta.bench import DeltaReport, measure  # noqa: PLC0415 - brings NumPy
-    from hw_bench.delta.changes import CHANGES  # noqa: PLC0415
+    from hw_bench.delta.bench import ALL_CHANGES, DeltaReport, measure  # noqa: PLC0415 - brings NumPy
     from hw_bench.delta.table import markdown  # noqa: PLC0415
 
     if options.markdown is not None:
         _page(options.markdown, "")  # refused before minutes of measuring, not after
-    unknown = sorted(set(options.change or ()) - set(CHANGES))
+    unknown = sorted(set(options.change or ()) - set(ALL_CHANGES))
     if unknown:
-        raise SubjectError(f"--change {unknown[0]}: allowed are {', '.join(CHANGES)}")
+        raise SubjectError(f"--change {unknown[0]}: allowed are {', '.join(ALL_CHANGES)}")
     chosen, origins, absent = _chosen(options)
     report = DeltaReport(
         machine=machine(),
@@ -80,7 +83,7 @@ def run_delta(options: argparse.Namespace) -> None:
         command=shlex.join(["python", "-m", "hw_bench", *sys.argv[1:]]),
         made=datetime.now(UTC).strftime("%Y-%m-%d"),
         models=origins,
-        rows=measure(chosen, _tell, options.change or tuple(CHANGES)),
+        rows=measure(chosen, _tell, options.change or ALL_CHANGES),
         absent=absent,
     )
     text = markdown(report)
@@ -91,20 +94,23 @@ def run_delta(options: argparse.Namespace) -> None:
         options.markdown.write_text(_page(options.markdown, text), encoding="utf-8")
 
 
-def _chosen(options: argparse.Namespace) -> tuple[list[tuple[str, Path]], dict[str, str], dict[str, str]]:
+def _chosen(options: argparse.Namespace) -> "tuple[list[Subject], dict[str, str], dict[str, str]]":
+    from hw_bench.delta.bench import Subject  # noqa: PLC0415
+
     if options.model:
-        return [(path.name, path) for path in options.model], {}, {}
+        return [Subject(name=path.name, path=path) for path in options.model], {}, {}
     chosen, origins, absent = [], {}, {}
     for model in packages.MODELS:
         try:
-            chosen.append((model.name, packages.path_of(options.models, model)))
+            earlier = None if model.earlier is None else packages.path_of(options.models, model.earlier)
+            path = packages.path_of(options.models, model)
         except AbsentError as error:
             absent[model.name] = str(error)
-        else:
-            made = ", made int8 here by ONNX Runtime (dynamic)" if model.quantise else ""
-            origins[model.name] = (
-                f"`{Path(model.member).name}` of {model.requirement} ({model.licence}){made}"
-            )
+            continue
+        chosen.append(Subject(name=model.name, path=path, earlier=earlier))
+        made = ", made int8 here by ONNX Runtime (dynamic)" if model.quantise else ""
+        followed = "" if model.before is None else f"; the next version after {model.before}"
+        origins[model.name] = f"`{path.name}` of {model.requirement} ({model.licence}){made}{followed}"
     return chosen, origins, absent
 
 

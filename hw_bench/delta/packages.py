@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from hw_bench.errors import AbsentError, MeasurementError
@@ -25,6 +26,17 @@ class PackagedModel(Struct, frozen=True, kw_only=True):
     """Its path in the wheel."""
     quantise: bool = False
     """Made int8 here (ONNX Runtime, dynamic, weights only)."""
+    before: str | None = None
+    """An earlier version of the package, whose model this one followed in the field."""
+
+    @property
+    def earlier(self) -> "PackagedModel | None":
+        """The model of the earlier version."""
+        return (
+            None
+            if self.before is None
+            else msgspec.structs.replace(self, requirement=self.before, before=None)
+        )
 
 
 _MAGIKA = "magika/models/standard_v3_3/model.onnx"
@@ -32,6 +44,7 @@ MODELS = (
     PackagedModel(
         name="okay_nabu, TFLite int8",
         requirement="pymicro-wakeword==2.5.0",
+        before="pymicro-wakeword==2.0.0",
         licence="Apache-2.0",
         member="pymicro_wakeword/models/okay_nabu.tflite",
     ),
@@ -45,6 +58,7 @@ MODELS = (
     PackagedModel(
         name="silero-vad, ONNX fp32",
         requirement="silero-vad==6.2.3",
+        before="silero-vad==6.0.0",
         licence="MIT",
         member="silero_vad/data/silero_vad_16k_op15.onnx",
     ),
@@ -86,7 +100,8 @@ def install(folder: Path, tell: Callable[[str], None]) -> None:
     Raises:
         MeasurementError: pip failed; the text carries its last words.
     """
-    for model in MODELS:
+    earlier = (model.earlier for model in MODELS)
+    for model in (*MODELS, *(each for each in earlier if each is not None)):
         path = _path(folder, model)
         if path.exists():
             tell(f"{model.name}: there")
