@@ -141,3 +141,10 @@ def test_a_variant_is_found_by_its_name() -> None:
     assert good().variant("onnx-int8").precision == "int8"
     with pytest.raises(KeyError, match="tflite-int8"):
         good().variant("tflite-int8")
+
+
+def test_a_probation_that_could_never_end_is_refused() -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["probation"].update(minimum_seconds=601.0, maximum_seconds=600.0)
+
+    assert "probation.minimum_seconds is 601, over maximum_seconds, 600" in refused(changed(change))
