@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from agent.core.pace import Pace
 from agent.core.trust_watch import TrustFacts, blocking, clock_words
 from agent.core.trusted_time import trusted_time
 from agent.protocol.state import DesiredState, ModelRelease, Reason, RoleExpiry
@@ -41,6 +42,9 @@ TRANSIENT = frozenset(
 CHECK_SECONDS = 3_600.0
 """How often what was taken is checked again (below 1 KB when nothing is new): a release may be withdrawn, a role expire.
 As often as a hub signs its timestamp anew."""
+CHECKS_AT_ONCE = 20
+CHECK_PACE_SECONDS = 2.0
+"""A check is a process and up to half a second of the processor: whoever owns the broker gets a fifth of a core, not all of one."""
 
 
 class TrustPort(Protocol):
@@ -109,8 +113,11 @@ class DesiredKeeper:
     async def run(self) -> None:
         """Check what arrives, until cancelled."""
         attempt, renewing = 0, False
+        loop = asyncio.get_running_loop()
+        pace = Pace(CHECKS_AT_ONCE, CHECK_PACE_SECONDS, loop.time())
         while True:
             await self._arrived.wait()
+            await asyncio.sleep(pace.take(loop.time()))
             self._arrived.clear()
             director = self._newest
             if director is None:

@@ -207,6 +207,18 @@ async def test_of_those_that_arrive_during_a_check_only_the_newest_is_checked() 
         assert bench.directors == [b"one", b"three"]
 
 
+async def test_a_flood_of_desired_states_is_checked_at_a_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desired_module, "CHECKS_AT_ONCE", 2)
+    monkeypatch.setattr(desired_module, "CHECK_PACE_SECONDS", 0.2)
+    async with keeping(Bench(GOOD)) as bench:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while len(bench.requests) < 4:
+            bench.take(f"document {loop.time()}")
+            await asyncio.sleep(0.001)
+        assert loop.time() - began >= 0.4 - 0.05
+
+
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), DamagedError("trust.db: damaged")])
 async def test_what_cant_be_remembered_is_not_taken_until_it_can(error: Exception) -> None:
