@@ -14,7 +14,7 @@ from cloud_hub.bridge.counters import BridgeCounters
 from cloud_hub.config import HubConfig, Paths
 from cloud_hub.database import Database
 from cloud_hub.devices.authority import DeviceAuthority
-from cloud_hub.devices.service import Enroller
+from cloud_hub.devices.service import Enroller, revoked_certificates
 from cloud_hub.downloads.locations import LocationKey
 from cloud_hub.downloads.service import Downloads
 from cloud_hub.errors import ConflictError
@@ -85,6 +85,12 @@ class Hub:
         if data is None:
             raise ConflictError("there is no trusted root yet; hold a ceremony: edgeward-hub ceremony create")
         return data
+
+    def write_revocations(self) -> None:
+        """Bring ``authority/revoked.pem`` up to date; on the writer thread, so that the newest list is written last."""
+        now = self.now()
+        authority = self.enroller.authority
+        self.database.write(lambda session: authority.write_revoked(revoked_certificates(session, now), now))
 
     def publish(self, devices: tuple[str, ...]) -> None:
         """Publish desired states that were committed; what cannot go out now goes out at the next connect."""

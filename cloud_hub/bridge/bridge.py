@@ -138,8 +138,7 @@ class Bridge:
         self._hub.counters.take(channel)
 
     def _known(self, device: DeviceId) -> None:
-        if not self._hub.database.read(lambda session: session.get(Device, device)):
-            raise _unknown(device)
+        self._hub.database.read(lambda session: _identified(session, device))
 
     def _store(self, batches: list[ReceivedBatch]) -> None:
         now = self._hub.now()
@@ -155,9 +154,7 @@ class Bridge:
         now = self._hub.now()
 
         def take(session: Session) -> tuple[str, ...]:
-            row = session.get(Device, device)
-            if row is None:
-                raise _unknown(device)
+            row = _identified(session, device)
             new_boot = row.reported_boot != state.boot
             if not take_report(session, row, state, payload, now):
                 return ()
@@ -172,9 +169,7 @@ class Bridge:
         now = self._hub.now()
 
         def take(session: Session) -> None:
-            row = session.get(Device, device)
-            if row is None:
-                raise _unknown(device)
+            row = _identified(session, device)
             take_presence(session, row, presence, now)
 
         self._hub.database.write(take)
@@ -203,5 +198,10 @@ def _same(of_topic: str, of_payload: str) -> None:
         )
 
 
-def _unknown(device: str) -> RefusedMessageError:
-    return RefusedMessageError("unknown-device", f"device {device!r} is not enrolled here")
+def _identified(session: Session, device: str) -> Device:
+    row = session.get(Device, device)
+    if row is None:
+        raise RefusedMessageError("unknown-device", f"device {device!r} is not enrolled here")
+    if row.revoked is not None:
+        raise RefusedMessageError("revoked-device", f"device {device!r} was revoked: {row.revoked_reason}")
+    return row

@@ -110,7 +110,7 @@ def _add_broker_files(commands: Commands) -> None:
         description="Have the hub's authority, which devices trust, sign a server certificate for an external broker and "
         "the hub's own client certificate. See packaging/mosquitto/README.md.",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the five files")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the six files")
     parser.add_argument(
         "--address",
         action="append",
@@ -127,7 +127,7 @@ def _broker_files(arguments: argparse.Namespace) -> None:
     _config, paths = load_config(arguments.config)
     authority = DeviceAuthority(paths.authority)
     authority.issue_broker_files(arguments.out, arguments.address, arguments.days, time.time())
-    print(f"For the broker: {arguments.out}/ca.pem, broker.pem, broker.key")
+    print(f"For the broker: {arguments.out}/ca.pem, revoked.pem, broker.pem, broker.key")
     print(f"For [broker.tls] in hub.toml: {arguments.out}/ca.pem, hub.pem, hub.key")
 
 

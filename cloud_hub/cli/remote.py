@@ -9,6 +9,7 @@ from agent.protocol.errors import ProtocolError
 from agent.protocol.ids import MANIFEST_FILENAME
 from agent.protocol.manifest import decode_manifest
 from cloud_hub.cli.http import HubClient, add_hub_options
+from cloud_hub.durable import write_durably
 from cloud_hub.errors import InputError
 
 if TYPE_CHECKING:
@@ -194,14 +195,35 @@ def _print_rollout(rollout: dict[str, Any]) -> None:
 
 
 def _add_devices(commands: Commands) -> None:
-    parser = commands.add_parser("devices", help="list devices and what they serve")
+    parser = commands.add_parser(
+        "devices",
+        help="list devices and what they serve, or revoke one",
+        description="list: every device and what it serves. revoke: take a device's identity; the hub hears and serves it no more "
+        "at once, and the broker refuses it with the new list (--crl, then reload the broker; docs/key-ceremonies.md).",
+    )
+    parser.add_argument(
+        "action", nargs="?", choices=("list", "revoke"), default="list", metavar="list|revoke"
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the device to revoke")
+    parser.add_argument("--reason", metavar="TEXT", help="why it is revoked; for the audit log")
+    parser.add_argument(
+        "--crl", type=Path, metavar="FILE", help="write the list of revoked certificates here, for the broker"
+    )
     parser.add_argument("--json", action="store_true", help="the hub's answer as it is")
     add_hub_options(parser)
     parser.set_defaults(run=_devices)
 
 
 def _devices(arguments: argparse.Namespace) -> None:
-    found = HubClient(arguments).get("/v1/devices")
+    hub = HubClient(arguments)
+    if arguments.action == "revoke":
+        _revoke(hub, arguments)
+    if arguments.crl is not None:
+        write_durably(arguments.crl, hub.get_bytes("/v1/devices/revocations"))
+        print(f"Wrote {arguments.crl}; have the broker read it: systemctl reload mosquitto")
+    if arguments.action == "revoke":
+        return
+    found = hub.get("/v1/devices")
     if arguments.json:
         print(json.dumps(found, indent=2))
         return
@@ -210,9 +232,19 @@ def _devices(arguments: argparse.Namespace) -> None:
         serving = (
             ", ".join(f"{item['model']} {item['release']}" for item in reported["serving"]) or "nothing yet"
         )
-        print(
-            f"{device['id']} ({device['hardware_class']}): {'online' if device['online'] else 'offline'}, {serving}"
-        )
+        state = "revoked" if device["revoked"] else "online" if device["online"] else "offline"
+        print(f"{device['id']} ({device['hardware_class']}): {state}, {serving}")
+
+
+def _revoke(hub: HubClient, arguments: argparse.Namespace) -> None:
+    if arguments.name is None or not arguments.reason:
+        raise InputError("name the device to revoke, and say why: --reason TEXT")
+    hub.post(f"/v1/devices/{arguments.name}/revoke", {"reason": arguments.reason})
+    print(
+        f"{arguments.name} is revoked. The hub hears it no more, signs nothing for it and gives it no file."
+    )
+    if arguments.crl is None:
+        print("The broker still lets it in: edgeward-hub devices --crl FILE, then reload the broker.")
 
 
 def _add_enrol_token(commands: Commands) -> None:

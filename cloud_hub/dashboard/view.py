@@ -184,7 +184,7 @@ def _device(view: DeviceView, facts: FleetFacts) -> DeviceRow:
         view=view,
         serving=reported.serving if reported else (),
         tone="good" if view.online else "warn",
-        state="online" if view.online else ("offline" if reported else "never seen"),
+        state="revoked" if view.revoked else _presence(view),
         last=ago(facts.now - view.reported_at) if view.reported_at else "never",
         held_records=sum(epoch.records for epoch in facts.counts.get(view.id, ())),
         drift=level,
@@ -226,6 +226,12 @@ def _spent(reported: ReportedState | None) -> tuple[str, str]:
         f"{each.purpose} {size(each.bytes_in)} in, {size(each.bytes_out)} out" for each in parts
     )
     return size(whole), f"{traffic[0].month}: {words}"
+
+
+def _presence(view: DeviceView) -> str:
+    if view.online:
+        return "online"
+    return "offline" if view.reported else "never seen"
 
 
 def _variants(view: DeviceView) -> list[VariantRow]:

@@ -4,7 +4,7 @@ import datetime as dt
 import ipaddress
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
+from cloud_hub.durable import write_durably
 from cloud_hub.errors import ConflictError, InputError
 
 CA_DAYS = 3650
@@ -21,6 +22,7 @@ HUB_NAME = "Edgeward-Hub"
 capitals keep it out of reach of a device id."""
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 """At most 64 characters: it becomes a common name too."""
+REVOKED_FILE = "revoked.pem"
 CLOCK_SKEW = dt.timedelta(minutes=5)
 
 
@@ -30,13 +32,25 @@ class Certificate(Struct, frozen=True, kw_only=True):
     pem: str
     sha256: str
     """Of its DER bytes."""
+    serial: str
+    """Decimal."""
     expires: float
 
 
+class Revoked(Struct, frozen=True, kw_only=True):
+    """A certificate that counts no more."""
+
+    serial: str
+    """Decimal."""
+    at: float
+    """Unix seconds."""
+
+
 class DeviceAuthority:
-    """``ca.pem`` and ``ca.key`` in one folder."""
+    """``ca.pem``, ``ca.key`` and ``revoked.pem`` in one folder."""
 
     def __init__(self, folder: Path) -> None:
+        self._revoked = folder / REVOKED_FILE
         self.pem = (folder / "ca.pem").read_text(encoding="ascii")
         self._certificate = x509.load_pem_x509_certificate(self.pem.encode())
         key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
@@ -58,11 +72,48 @@ class DeviceAuthority:
         return Certificate(
             pem=certificate.public_bytes(serialization.Encoding.PEM).decode("ascii"),
             sha256=certificate.fingerprint(hashes.SHA256()).hex(),
+            serial=str(certificate.serial_number),
             expires=end.timestamp(),
         )
 
+    @property
+    def expires(self) -> float:
+        """Of the authority's own certificate, Unix seconds."""
+        return self._certificate.not_valid_after_utc.timestamp()
+
+    def write_revoked(self, revoked: Iterable[Revoked], now: float) -> None:
+        """Write ``revoked.pem`` anew: the list of certificates that a broker is to refuse, signed, whole.
+
+        It says that it is good for as long as the authority: a broker with a list that has run out refuses everybody.
+        """
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._certificate.subject)
+            .last_update(dt.datetime.fromtimestamp(now, dt.UTC) - CLOCK_SKEW)
+            .next_update(self._certificate.not_valid_after_utc)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
+            .add_extension(x509.CRLNumber(int(now * 1000)), critical=False)
+        )
+        for each in revoked:
+            entry = (
+                x509.RevokedCertificateBuilder()
+                .serial_number(int(each.serial))
+                .revocation_date(dt.datetime.fromtimestamp(each.at, dt.UTC))
+            )
+            builder = builder.add_revoked_certificate(entry.build())
+        signed = builder.sign(self._key, hashes.SHA256())
+        write_durably(self._revoked, signed.public_bytes(serialization.Encoding.PEM))
+
+    def revoked_pem(self, now: float) -> bytes:
+        """The newest list, PEM; an empty one where nothing was ever revoked."""
+        if not self._revoked.exists():
+            self.write_revoked((), now)
+        return self._revoked.read_bytes()
+
     def issue_broker_files(self, folder: Path, addresses: Sequence[str], days: int, now: float) -> None:
-        """Write what an external broker and the hub on it need: ``ca.pem``, ``broker.pem``, ``hub.pem`` and their keys.
+        """Write what an external broker and the hub on it need: ``ca.pem``, ``revoked.pem``, ``broker.pem``, ``hub.pem``, keys.
 
         Args:
             folder: a new one, or one without these files.
@@ -77,7 +128,7 @@ class DeviceAuthority:
         alternatives = x509.SubjectAlternativeName([_general_name(address) for address in addresses])
         if not 1 <= days <= CA_DAYS:
             raise InputError(f"days: {days}, 1-{CA_DAYS} are allowed")
-        names = ("ca.pem", "broker.pem", "broker.key", "hub.pem", "hub.key")
+        names = ("ca.pem", "broker.pem", "broker.key", "hub.pem", "hub.key", REVOKED_FILE)
         found = [name for name in names if (folder / name).exists()]
         if found:
             raise ConflictError(f"{folder}: {', '.join(found)} is there already; name a new folder")
@@ -90,6 +141,7 @@ class DeviceAuthority:
         hub = self._builder(HUB_NAME, key.public_key(), now, end, ExtendedKeyUsageOID.CLIENT_AUTH)
         _write_pair(folder, "hub", key, hub, self._key)
         (folder / "ca.pem").write_text(self.pem, encoding="ascii")
+        (folder / REVOKED_FILE).write_bytes(self.revoked_pem(now))
 
     def issue_server_files(
         self, folder: Path, name: str, address: str, days: int, now: float

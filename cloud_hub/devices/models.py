@@ -15,7 +15,12 @@ class Device(Base):
     enrolled: Mapped[float]
     certificate_sha256: Mapped[str]
     """Of the certificate's DER bytes."""
+    certificate_serial: Mapped[str]
+    """Decimal."""
     certificate_expires: Mapped[float]
+    revoked: Mapped[float | None]
+    """Since when its identity counts no more; enrolling it again gives it a new one."""
+    revoked_reason: Mapped[str | None]
     online: Mapped[bool] = mapped_column(default=False)
     boot: Mapped[str | None]
     """Of the newest presence or report."""
@@ -26,6 +31,20 @@ class Device(Base):
     reported_sequence: Mapped[int | None]
     reported_at: Mapped[float | None]
     """When the hub took it, in the hub's time."""
+
+
+class RevokedCertificate(Base):
+    """A device's certificate that counts no more: its device was revoked, or has a newer one."""
+
+    __tablename__ = "revoked_certificates"
+
+    serial: Mapped[str] = mapped_column(primary_key=True)
+    """Decimal."""
+    device: Mapped[str]
+    expires: Mapped[float]
+    """From then on it need not be listed."""
+    revoked: Mapped[float]
+    reason: Mapped[str]
 
 
 class EnrolmentToken(Base):

@@ -1,8 +1,10 @@
 """``/v1/enrolment-tokens``, ``/v1/enrol``, ``/v1/devices``."""
 
-from litestar import Controller, get, post
+from typing import Annotated
+
+from litestar import Controller, Response, get, post
 from litestar.params import FromPath, JSONBody
-from msgspec import Struct
+from msgspec import Meta, Struct
 from sqlalchemy.orm import Session
 
 from agent.protocol.enrolment import EnrolmentRequest, EnrolmentResponse
@@ -14,6 +16,8 @@ from cloud_hub.devices.service import DeviceView, IssuedToken, TokenWish
 from cloud_hub.rollouts.models import DesiredAssignment, DesiredDocument
 from cloud_hub.telemetry.service import counts
 
+PEM = "application/x-pem-file"
+
 
 class DesiredView(Struct, frozen=True, kw_only=True):
     """One model of a device's desired state."""
@@ -21,6 +25,13 @@ class DesiredView(Struct, frozen=True, kw_only=True):
     model: str
     release: int
     deployment: str
+
+
+class Revocation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/devices/{device}/revoke``."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=500)]
+    """Why, in words; stands in the audit log and on the page."""
 
 
 class DeviceDetail(Struct, frozen=True, kw_only=True):
@@ -48,7 +59,7 @@ class EnrolmentController(Controller):
     def enrol(self, data: JSONBody[EnrolmentRequest], hub: HubPart) -> EnrolmentResponse:
         """A device exchanges its token and CSR for its certificate; the token is the authority."""
         root, versions, now = hub.root(), hub.repository.versions(), hub.now()
-        return hub.database.write(
+        answer = hub.database.write(
             lambda session: service.enrol(
                 session,
                 data,
@@ -58,6 +69,8 @@ class EnrolmentController(Controller):
                 now=now,
             )
         )
+        hub.write_revocations()
+        return answer
 
 
 class DeviceController(Controller):
@@ -71,6 +84,28 @@ class DeviceController(Controller):
         return hub.database.read(
             lambda session: [service.view(device) for device in service.all_devices(session)]
         )
+
+    @get("/revocations", sync_to_thread=True, media_type=PEM)
+    def revocations(self, hub: HubPart, caller: CallerPart) -> Response[bytes]:
+        """The signed list of certificates that the broker is to refuse, PEM (``crlfile`` of Mosquitto)."""
+        caller.require(Role.VIEWER)
+        return Response(hub.enroller.authority.revoked_pem(hub.now()), media_type=PEM)
+
+    @post("/{device:str}/revoke", sync_to_thread=True)
+    def revoke(
+        self, device: FromPath[str], data: JSONBody[Revocation], hub: HubPart, caller: CallerPart
+    ) -> DeviceView:
+        """Take a device's identity at once: the hub hears and serves it no more; the broker needs the new list."""
+        caller.require(Role.OPERATOR)
+        now = hub.now()
+        view = hub.database.write(
+            lambda session: service.view(
+                service.revoke(session, device, reason=data.reason, by=caller.name, now=now)
+            )
+        )
+        hub.write_revocations()
+        hub.publish((device,))
+        return view
 
     @get("/{device:str}", sync_to_thread=True)
     def show_device(self, device: FromPath[str], hub: HubPart, caller: CallerPart) -> DeviceDetail:

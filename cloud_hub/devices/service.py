@@ -14,8 +14,8 @@ from agent.protocol.ids import Name, UnixTime
 from agent.protocol.state import Presence, ReportedState
 from cloud_hub.access.service import hash_secret
 from cloud_hub.audit.service import record
-from cloud_hub.devices.authority import DeviceAuthority
-from cloud_hub.devices.models import Device, EnrolmentToken
+from cloud_hub.devices.authority import DeviceAuthority, Revoked
+from cloud_hub.devices.models import Device, EnrolmentToken, RevokedCertificate
 from cloud_hub.errors import ConflictError, ForbiddenError, NotFoundError
 
 SECRET_BYTES = 24
@@ -43,6 +43,9 @@ class DeviceView(Struct, frozen=True, kw_only=True):
     hardware_class: str
     enrolled: UnixTime
     certificate_expires: UnixTime
+    revoked: UnixTime | None = None
+    """Since when its identity counts no more."""
+    revoked_reason: str | None = None
     online: bool
     presence_at: UnixTime | None
     reported_at: UnixTime | None
@@ -99,9 +102,13 @@ def enrol(
     if device is None:
         device = Device(id=request.device, enrolled=now, online=False)
         session.add(device)
+    elif device.revoked is None:
+        _list_certificate(session, device, "it was enrolled again", now)
+    device.revoked = device.revoked_reason = None
     device.hardware_class = request.hardware_class
     device.enrolled = now
     device.certificate_sha256 = certificate.sha256
+    device.certificate_serial = certificate.serial
     device.certificate_expires = certificate.expires
     session.flush()
     record(
@@ -142,6 +149,55 @@ def _usable_token(session: Session, request: EnrolmentRequest, root: bytes, now:
     return token
 
 
+def revoke(session: Session, name: str, *, reason: str, by: str, now: float) -> Device:
+    """Take a device's identity: its certificate, and every token that was made for it.
+
+    Raises:
+        NotFoundError: there is no such device.
+        ConflictError: it is revoked already.
+    """
+    device = get_device(session, name)
+    if device.revoked is not None:
+        raise ConflictError(f"device {name} is revoked already: {device.revoked_reason}")
+    device.revoked, device.revoked_reason, device.online = now, reason, False
+    _list_certificate(session, device, reason, now)
+    open_tokens = select(EnrolmentToken).where(EnrolmentToken.device == name, EnrolmentToken.used.is_(None))
+    for token in session.scalars(open_tokens):
+        token.expires = now
+    record(
+        session,
+        now=now,
+        actor=by,
+        action="revoke-device",
+        subject=name,
+        reason=reason,
+        certificate_sha256=device.certificate_sha256,
+    )
+    return device
+
+
+def revoked_certificates(session: Session, now: float) -> list[Revoked]:
+    """What a broker is to refuse; a certificate that has expired is refused without being listed."""
+    query = select(RevokedCertificate).where(RevokedCertificate.expires > now)
+    return [
+        Revoked(serial=row.serial, at=row.revoked)
+        for row in session.scalars(query.order_by(RevokedCertificate.revoked, RevokedCertificate.serial))
+    ]
+
+
+def _list_certificate(session: Session, device: Device, reason: str, now: float) -> None:
+    session.add(
+        RevokedCertificate(
+            serial=device.certificate_serial,
+            device=device.id,
+            expires=device.certificate_expires,
+            revoked=now,
+            reason=reason,
+        )
+    )
+    session.flush()
+
+
 def take_report(session: Session, device: Device, state: ReportedState, payload: bytes, now: float) -> bool:
     """Keep a report unless a newer one of the same boot is here; True if it was kept."""
     older = device.reported_boot == state.boot and (device.reported_sequence or 0) > state.sequence
@@ -180,6 +236,8 @@ def view(device: Device) -> DeviceView:
         hardware_class=device.hardware_class,
         enrolled=device.enrolled,
         certificate_expires=device.certificate_expires,
+        revoked=device.revoked,
+        revoked_reason=device.revoked_reason,
         online=device.online,
         presence_at=device.presence_at,
         reported_at=device.reported_at,

@@ -78,7 +78,8 @@ class Downloads:
         self._key.check(sha256, claim, self._now())
 
         def known(session: Session) -> bool:
-            return session.get(Device, claim.device) is not None
+            device = session.get(Device, claim.device)
+            return device is not None and device.revoked is None
 
         if not self._database.read(known):
             raise ForbiddenError(f"device {claim.device} is not enrolled here")

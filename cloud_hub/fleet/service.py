@@ -168,6 +168,13 @@ def _device_findings(device: DeviceView, receipt: ReceiptView | None, now: float
     def add(severity: Severity, what: str, to_do: str) -> None:
         found.append(Finding(severity=severity, where=device.id, what=what, to_do=to_do))
 
+    if device.revoked is not None:
+        add(
+            "info",
+            f"Its identity was revoked: {device.revoked_reason}.",
+            "See that the broker has the new list: edgeward-hub devices --crl FILE, then reload the broker.",
+        )
+        return found
     if receipt is not None and receipt.imported > (device.reported_at or 0) and not device.online:
         add(*_receipt_finding(receipt))
     elif device.reported is None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from agent.protocol.codec import decode_json, encode_json
 from agent.protocol.ids import MANIFEST_FILENAME, release_path
 from agent.protocol.state import Assignment, DesiredState, ShadowPolicy, VariantPolicy
+from cloud_hub.devices.models import Device
 from cloud_hub.errors import NotFoundError
 from cloud_hub.registry.models import ReleaseFile
 from cloud_hub.rollouts.models import DesiredAssignment, DesiredDocument
@@ -63,7 +64,9 @@ def unassign(session: Session, device: str, model: str) -> None:
 
 
 def sign_document(session: Session, device: str, signing: Signing, now: float) -> None:
-    """Sign the next version of a device's document from its assignments."""
+    """Sign the next version of a device's document from its assignments; none for a device whose identity was revoked."""
+    if _is_revoked(session, device):
+        return
     rows = session.scalars(select(DesiredAssignment).where(DesiredAssignment.device == device))
     assignments = dict(_target(session, row) for row in rows)
     document = session.get(DesiredDocument, device)
@@ -94,11 +97,18 @@ def _target(session: Session, row: DesiredAssignment) -> tuple[str, tuple[int, s
 
 
 def desired_payload(session: Session, device: str) -> bytes | None:
-    """The message for the ``desired`` topic; None while the device has no document."""
+    """The message for the ``desired`` topic; None while the device has no document, nothing where it is revoked."""
+    if _is_revoked(session, device):
+        return b""  # takes what is retained from the broker
     document = session.get(DesiredDocument, device)
     if document is None:
         return None
     return encode_json(DesiredState(device=device, director=document.document))
+
+
+def _is_revoked(session: Session, device: str) -> bool:
+    row = session.get(Device, device)
+    return row is not None and row.revoked is not None
 
 
 def devices_with_documents(session: Session) -> list[str]:
@@ -111,7 +121,9 @@ def renew_documents(session: Session, signing: Signing, now: float) -> tuple[str
     if session.scalar(select(DesiredDocument.device).limit(1)) is None:
         return ()  # before the first ceremony there is no key to ask for
     old = or_(DesiredDocument.expires < soon, DesiredDocument.keyid != signing.director.keyid)
-    names = list(session.scalars(select(DesiredDocument.device).where(old)))
+    active = select(Device.id).where(Device.revoked.is_(None))
+    query = select(DesiredDocument.device).where(old, DesiredDocument.device.in_(active))
+    names = list(session.scalars(query))
     for name in names:
         sign_document(session, name, signing, now)
     return tuple(names)

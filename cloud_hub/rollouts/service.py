@@ -157,11 +157,12 @@ def start(
 
 
 def _fleet(session: Session, wish: RolloutWish) -> tuple[str, ...]:
-    known = tuple(session.scalars(select(Device.id).order_by(Device.id)))
+    active = select(Device.id).where(Device.revoked.is_(None))
+    known = tuple(session.scalars(active.order_by(Device.id)))
     wanted = tuple(dict.fromkeys(wish.devices)) if wish.devices is not None else known
     missing = sorted(set(wanted) - set(known))
     if missing:
-        raise InputError(f"devices: not enrolled: {', '.join(missing)}")
+        raise InputError(f"devices: not enrolled, or revoked: {', '.join(missing)}")
     if not wanted:
         raise InputError("no device is enrolled yet, so there is nothing to roll out to")
     return wanted
@@ -301,11 +302,17 @@ def _note_commits(session: Session, device: str, reports: Iterable[DeploymentRep
 
 def tick(session: Session, *, signing: Signing, now: float) -> tuple[str, ...]:
     """Time passed: timeouts, refusals of whole documents, documents that grow old."""
-    changed = list(renew_documents(session, signing, now))  # first: a document of a key that is gone is refused rightly
+    changed = list(
+        renew_documents(session, signing, now)
+    )  # first: a document of a key that is gone is refused rightly
     moving = [Status.RUNNING.value, Status.ROLLING_BACK.value]
     for row in session.scalars(select(Rollout).where(Rollout.status.in_(moving))).all():
         waits = waiting_devices(session, row) if machine.is_overdue(_state(row), now) else {}
-        for event in (*_refusals(session, row, now), machine.Tick(now=now, waits=waits)):
+        for event in (
+            *_gone(session, row, now),
+            *_refusals(session, row, now),
+            machine.Tick(now=now, waits=waits),
+        ):
             if (Status(row.status), type(event)) in machine.TRANSITIONS:
                 changed += _apply(session, row, event, signing, now)
     return tuple(dict.fromkeys(changed))
@@ -327,6 +334,25 @@ def waiting_devices(session: Session, row: Rollout) -> dict[str, str]:
             if report.deployment in {member.deployment, member.restore} and report.waiting_for is not None:
                 found[name] = report.waiting_for.text
     return found
+
+
+def _gone(session: Session, row: Rollout, now: float) -> list[machine.Event]:
+    """Devices that will never answer, because their identity was revoked."""
+    events: list[machine.Event] = []
+    for member in _state(row).devices:
+        device = session.get(Device, member.device) if member.assigned else None
+        if device is None or device.revoked is None:
+            continue
+        reason = f"its identity was revoked: {device.revoked_reason}"
+        if member.outcome is None:
+            events.append(
+                machine.DeviceReported(now=now, device=member.device, outcome="failed", reason=reason)
+            )
+        if member.restored is None:
+            events.append(
+                machine.DeviceRestored(now=now, device=member.device, outcome="failed", reason=reason)
+            )
+    return events
 
 
 def _refusals(session: Session, row: Rollout, now: float) -> list[machine.Event]:

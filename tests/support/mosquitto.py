@@ -41,6 +41,8 @@ class Broker:
         text = (FILES / "mosquitto.conf").read_text()
         for placeholder, value in values.items():
             text = text.replace(f"@{placeholder}@", value)
+        if not (pki / "revoked.pem").exists():
+            text = text.replace(f"crlfile {pki}/revoked.pem\n", "")
         self.config = folder / "mosquitto.conf"
         self.config.write_text(text)
         shutil.copy(FILES / "acl", folder / "acl")
@@ -69,6 +71,11 @@ class Broker:
         while words not in self._log.read_text():
             assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.02)
+
+    def reload(self) -> None:
+        """Have it read its files again, as ``systemctl reload`` does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:
@@ -105,6 +112,19 @@ class Peer:
         self._client.connect("127.0.0.1", self._port, clean_start=True)
         self._client.loop_start()
         return self.connected.get(timeout=SECONDS)
+
+    def gets_in(self) -> bool:
+        """Try to connect; under TLS 1.3 a refusal comes after the client's side of the handshake."""
+        try:
+            self._client.connect("127.0.0.1", self._port, clean_start=True)
+        except (ssl.SSLError, ConnectionError):
+            return False
+        self._client.loop_start()
+        deadline = time.monotonic() + SECONDS
+        while self.connected.empty() and self.lost.empty():
+            assert time.monotonic() < deadline, "the broker neither takes nor refuses"
+            time.sleep(0.02)
+        return not self.connected.empty() and not self.connected.get().is_failure
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> ReasonCode:
         """Send with QoS 1 and give the broker's reason."""

@@ -65,7 +65,10 @@ def upgrade() -> None:
     sa.Column('hardware_class', sa.String(), nullable=False),
     sa.Column('enrolled', sa.Double(), nullable=False),
     sa.Column('certificate_sha256', sa.String(), nullable=False),
+    sa.Column('certificate_serial', sa.String(), nullable=False),
     sa.Column('certificate_expires', sa.Double(), nullable=False),
+    sa.Column('revoked', sa.Double(), nullable=True),
+    sa.Column('revoked_reason', sa.String(), nullable=True),
     sa.Column('online', sa.Boolean(), nullable=False),
     sa.Column('boot', sa.String(), nullable=True),
     sa.Column('presence_at', sa.Double(), nullable=True),
@@ -125,6 +128,14 @@ def upgrade() -> None:
     sa.Column('model_signature', sa.String(), nullable=True),
     sa.Column('model_signer', sa.String(), nullable=True),
     sa.PrimaryKeyConstraint('model', 'release')
+    )
+    op.create_table('revoked_certificates',
+    sa.Column('serial', sa.String(), nullable=False),
+    sa.Column('device', sa.String(), nullable=False),
+    sa.Column('expires', sa.Double(), nullable=False),
+    sa.Column('revoked', sa.Double(), nullable=False),
+    sa.Column('reason', sa.String(), nullable=False),
+    sa.PrimaryKeyConstraint('serial')
     )
     op.create_table('rollouts',
     sa.Column('id', sa.Integer(), autoincrement=True, nullable=False),
@@ -198,6 +209,7 @@ def downgrade() -> None:
     op.drop_table('desired_assignments')
     op.drop_table('telemetry')
     op.drop_table('rollouts')
+    op.drop_table('revoked_certificates')
     op.drop_table('releases')
     op.drop_table('open_drafts')
     op.drop_table('enrolment_tokens')
