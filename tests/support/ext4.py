@@ -12,7 +12,7 @@ SHUTDOWN = 0x8004587D
 """``EXT4_IOC_SHUTDOWN``."""
 NO_LOG_FLUSH = 2
 """As a power cut: what the journal has not on the disk yet is lost."""
-MISSING = [tool for tool in ("mkfs.ext4", "mount", "umount") if shutil.which(tool) is None] + (
+MISSING = [tool for tool in ("mkfs.ext4", "mount", "umount", "findmnt") if shutil.which(tool) is None] + (
     [] if os.geteuid() == 0 else ["root"]
 )
 """What is needed here and not there."""
@@ -56,9 +56,16 @@ class Ext4:
         """Everything that was written until now survives; of this file system, not of the whole machine."""
         subprocess.run(["sync", "--file-system", self.path], check=True)
 
-    def remount(self, how: str) -> None:
-        """``ro`` or ``rw``."""
-        subprocess.run(["mount", "-o", f"remount,{how}", self.path], check=True)
+    def fail(self) -> None:
+        """The kernel finds an error, and lets nobody write any more, whatever is open; there is no way back."""
+        device = subprocess.run(
+            ["findmnt", "--noheadings", "--output", "SOURCE", self.path],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        name = Path(device.stdout.strip()).name
+        Path(f"/sys/fs/ext4/{name}/trigger_fs_error").write_text("a test")
 
     def close(self) -> None:
         """Also where somebody has a file open there still."""
@@ -68,7 +75,7 @@ class Ext4:
         self._folder.rmdir()
 
     def _mount(self) -> None:
-        subprocess.run(["mount", "-o", "loop", self._image, self.path], check=True)
+        subprocess.run(["mount", "-o", "loop,errors=remount-ro", self._image, self.path], check=True)
 
     def _unmount(self) -> None:
         subprocess.run(["umount", self.path], check=True)

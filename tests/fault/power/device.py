@@ -246,7 +246,7 @@ def traced(pid: int, *options: str) -> Iterator[subprocess.Popen[str]]:
                 os.kill(pid, signal.SIGKILL)
             raise
         _, said = tracer.communicate(timeout=SECONDS)
-    assert "strace" not in said, said
+    assert "attach" not in said, said
 
 
 _LINE = re.compile(r"^(\d+) +(\w+)\((.*)")
