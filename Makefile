@@ -12,7 +12,7 @@ WORKERS ?= 3
 # Every extra but tflite-legacy, which needs numpy<2 and so an environment of its own.
 LOCKED := onnx tflite hub model-signing models bench dev
 
-.PHONY: help setup demo test soak fuzz check format lock docs system-tools clean
+.PHONY: help setup demo test soak fuzz conformance check format lock docs system-tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -40,6 +40,15 @@ fuzz: $(STAMP) ## Feed the parsers with noise and damaged input for minutes
 
 system-tools: ## Install what the suites need from Debian (root only; else say what is missing)
 	@packaging/system-tools.sh
+
+conformance: $(STAMP) ## Run the public TUF suite on our client, over HTTP and MQTT (SUITE=a checkout of tuf-conformance; docs/trust.md)
+	@test -f "$(SUITE)/CLIENT-CLI.md" || { echo "make conformance SUITE=<a checkout of github.com/theupdateframework/tuf-conformance>"; exit 1; }
+	@command -v faketime >/dev/null && command -v mosquitto >/dev/null || { echo "needs the packages faketime and mosquitto"; exit 1; }
+	$(PYTHON) -m venv $(SUITE)/.venv
+	$(SUITE)/.venv/bin/python -m pip install --quiet --disable-pip-version-check $(SUITE)
+	for way in http mqtt; do \
+	  ( cd $(SUITE) && .venv/bin/python -m pytest -q tuf_conformance $(ARGS) \
+	    --entrypoint "$(CURDIR)/$(BIN)/python $(CURDIR)/tests/conformance/client.py --fetcher $$way" ); done
 
 check: $(STAMP) ## Format, lint, types, import rules, dependencies
 	$(BIN)/ruff format --check .
