@@ -1,6 +1,5 @@
 """Every model, every change, every tool: bytes, seconds and memory."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,13 +11,15 @@ import msgspec
 from msgspec import Struct
 
 from hw_bench.delta.changes import CHANGES, Changed
-from hw_bench.delta.child import KIB, Applied
+from hw_bench.delta.child import Applied
 from hw_bench.delta.methods import DETOOLS, DETOOLS_CRLE, MAKERS, OURS, PATCH_FROM, PEERS, ZSTD
 from hw_bench.delta.weights import read_weights
 from hw_bench.errors import MeasurementError
 
 NEXT_VERSION = "next version"
 ALL_CHANGES = (*CHANGES, NEXT_VERSION)
+APPLIED_BY = {DETOOLS_CRLE: DETOOLS, ZSTD: "zstd", PATCH_FROM: "patch-from"}
+"""The child's name for it, where it is another."""
 WITHIN = 1.10
 """Ours may be so much larger than the smallest of the others."""
 MEMORY_BYTES = 4 * 1024 * 1024
@@ -136,13 +137,13 @@ class _Bench:
         seconds = time.perf_counter() - began
         self._patch.write_bytes(patch)
         self._out.unlink(missing_ok=True)
-        applied = self._zstd(method) if method in {ZSTD, PATCH_FROM} else self._child(method)
+        applied = self._child(method)
         if self._out.read_bytes() != self._target:
             raise MeasurementError(f"{method}: its patch makes another file")
         return Tried(method=method, patch_bytes=len(patch), make_seconds=seconds, applied=applied)
 
     def _child(self, method: str) -> Applied:
-        name = DETOOLS if method == DETOOLS_CRLE else method
+        name = APPLIED_BY.get(method, method)
         files = (self._old, self._patch, self._out)
         child = subprocess.run(
             [sys.executable, "-m", "hw_bench.delta.child", name, *map(str, files), str(len(self._target))],
@@ -153,27 +154,3 @@ class _Bench:
             problem = child.stderr.decode(errors="replace").strip()[-400:]
             raise MeasurementError(f"{method}: {problem or f'exit {child.returncode}'}")
         return msgspec.json.decode(child.stdout, type=Applied)
-
-    def _zstd(self, method: str) -> Applied:
-        """The command itself; its baseline is the command that only says its version."""
-        options = ["--long=27", f"--patch-from={self._old}"] if method == PATCH_FROM else []
-        baseline, _ = _peak(["zstd", "--version"])
-        command = ["zstd", "-d", "-q", "-f", "-T1", *options, str(self._patch), "-o", str(self._out)]
-        peak, seconds = _peak(command)
-        return Applied(seconds=seconds, beyond_bytes=max(0, peak - baseline))
-
-
-def _peak(command: list[str]) -> tuple[int, float]:
-    """Peak resident bytes of a command, and its seconds."""
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.stderr is not None  # noqa: S101 - it was asked for
-    with process.stderr:
-        if process.returncode != 0:
-            raise MeasurementError(
-                f"{command[0]}: {process.stderr.read().decode(errors='replace').strip()[-400:]}"
-            )
-    return usage.ru_maxrss * KIB, seconds
