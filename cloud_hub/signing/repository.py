@@ -236,8 +236,10 @@ class Repository:
     def export(self, models: Iterable[str], life: timedelta) -> OfflineMetadata:
         """Everything that verifies the published releases of ``models``, with a snapshot and a timestamp that live ``life``.
 
-        These two take the next versions, and the ones after them are published at once: a device that took the export goes on
-        online, no two documents share a version, and nobody online is served a timestamp of so long a life.
+        Other models' roles come along, because a device may run what is not ordered any more and was withdrawn since; when
+        they expire does not matter. Snapshot and timestamp take the next versions, and the ones after them are published at
+        once: a device that took the export goes on online, no two documents share a version, and nobody online is served a
+        timestamp of so long a life.
         """
         with self._store.exclusive():
             return self._export(models, life)
@@ -253,11 +255,13 @@ class Repository:
         newest = read(self.published(Root.type), Root, "root.json").signed
         files = {f"{old}.root.json": self._get(f"{old}.root.json") for old in range(1, newest.version + 1)}
         ends = {"root": newest.expires, "timestamp": now + life}
-        for name in (Targets.type, *dict.fromkeys(models)):
+        needed = {Targets.type, *models}
+        for name in (Targets.type, *self.models()):
             role = self.published(name)
             signed = read(role, Targets, f"{name}.json").signed
             files[f"{signed.version}.{name}.json"] = role
-            ends[name] = signed.expires
+            if name in needed:
+                ends[name] = signed.expires
         first = min(ends, key=lambda name: ends[name])
         return OfflineMetadata({**files, **snapshot, **timestamp}, ends[first], first)
 

@@ -118,6 +118,17 @@ def test_a_long_lived_timestamp_is_on_the_stick_alone(hub: HubSimulator, device:
     assert code(online(device, hub, hub.direct())) == "expired"
 
 
+def test_a_stick_carries_the_roles_of_models_that_it_does_not_order() -> None:
+    """What a device has of them may have been withdrawn since; but only what it orders decides how long it lives."""
+    two = HubSimulator(models=("digits", "faces"))
+    two.approve("digits", 1)
+    two.approve("faces", 1)
+    stick = Stick(two)
+    assert {"1.faces.json", "2.faces.json"} & set(stick.files) == {"2.faces.json"}
+    exported = two.repository.export(["digits"], timedelta(days=365))
+    assert exported.first == "digits"
+
+
 def test_a_device_that_missed_roots_finds_them_on_the_stick(hub: HubSimulator, device: Device) -> None:
     hub.rotate_online()
     hub.rotate_online()
