@@ -1,5 +1,6 @@
 """Is the device fine? If not: what is wrong, and what to do. Pure: a status in, findings out."""
 
+from collections import defaultdict
 from typing import Literal
 
 from msgspec import Struct
@@ -12,6 +13,17 @@ FAILURE_RATE = 0.01
 """From this share of failed requests on, someone has to act."""
 
 _CLOCK = "compare the clock with your own (date -u), and set it where it is wrong (timedatectl)"
+
+_REPAIRS = defaultdict(
+    lambda: "see edgeward events",
+    {
+        "state-damaged": "the models serve on and no update is taken: docs/durability.md, Both copies lost",
+        "trust-damaged": "the models serve on and no update is taken: docs/durability.md, Both copies lost",
+        "disk-refuses": "make room, or look at the disk (df -h, dmesg); it is tried again by itself",
+        "telemetry-unavailable": "make room, or look at the disk (df -h, dmesg); it is tried again by itself",
+    },
+)
+"""Reason code of a problem with the device's own memory → what to do."""
 
 Severity = Literal["problem", "notice"]
 
@@ -49,6 +61,7 @@ def findings(status: StatusResult) -> tuple[Finding, ...]:
                 "what served before goes on; tell whoever runs the hub",
             )
         )
+    found += [_problem(f"{each.text} ({each.code})", _REPAIRS[each.code]) for each in state.problems]
     found += _trust(state.trust)
     found += _link(status)
     found += _telemetry(status)
@@ -111,7 +124,14 @@ def _level(serving: ServingReport, name: str) -> list[Finding]:
                 f"go back to the release before: edgeward rollback {serving.model}",
             )
         )
-    if serving.degraded is not None:
+    if serving.degraded is not None and serving.degraded.code == "artifact-damaged":
+        found.append(
+            _problem(
+                f"{name} stands in: {serving.degraded.text}",
+                "it is fetched again by itself; where that happens often, look at the disk (dmesg, smartctl)",
+            )
+        )
+    elif serving.degraded is not None:
         found.append(
             _notice(
                 f"{name} is served by its smaller variant {serving.variant}: {serving.degraded.text}",

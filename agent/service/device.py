@@ -142,7 +142,7 @@ class Device:
             wanted=lambda: Wanted(
                 verified=self._desired.verified, hold=self._hold.reason, expired=self._desired.expired
             ),
-            changed=self._changed.set,
+            changed=self._model_changed,
             clock=parts.clock,
             boot=parts.boot,
             cgroup=parts.cgroup,
@@ -153,6 +153,7 @@ class Device:
             parts.memory,
             parts.outbox,
             parts.windows,
+            parts.ledger,
             self._recorder,
             clock=parts.clock,
             changed=self._changed.set,
@@ -296,6 +297,10 @@ class Device:
     def _sync_now(self) -> None:
         self._desired.again()
         self._sync.wake()
+        self._changed.set()
+
+    def _model_changed(self) -> None:
+        self._upkeep.account(self._models.states())
         self._changed.set()
 
     async def _settled(self) -> None:

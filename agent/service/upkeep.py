@@ -2,14 +2,16 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from agent.core.model_state import ModelState
 from agent.protocol import telemetry
 from agent.protocol.drift import DriftWindow
 from agent.protocol.state import OutboxReport
 from agent.service.memory import Memory
 from agent.service.ports import Recorder
 from agent.store.errors import StoreError
+from agent.store.ledger import Ledger
 from agent.store.outbox import Outbox
 from agent.store.windows import WindowLog
 
@@ -27,6 +29,7 @@ class Upkeep:
         memory: Memory,
         outbox: Outbox,
         windows: WindowLog,
+        ledger: Ledger,
         recorder: Recorder,
         *,
         clock: Callable[[], float],
@@ -35,6 +38,7 @@ class Upkeep:
         self._memory = memory
         self._outbox = outbox
         self._windows = windows
+        self._ledger = ledger
         self._recorder = recorder
         self._clock = clock
         self._changed = changed
@@ -43,6 +47,17 @@ class Upkeep:
     async def run(self) -> None:
         """Bring the telemetry database back whenever it is in trouble, until cancelled."""
         await self._memory.keeper.run(self._back)
+
+    def account(self, states: Mapping[str, ModelState]) -> None:
+        """A model's state was persisted: what is written to flash from now on is counted for what is under way."""
+        for state in states.values():
+            deployment = state.deployment
+            if deployment is None:
+                continue
+            if deployment.final:
+                self._ledger.ended(deployment.deployment)
+            else:
+                self._ledger.began(deployment.deployment, deployment.model, deployment.release)
 
     async def outbox_report(self) -> OutboxReport:
         """The outbox's ledger; where it can't be read, the newest one that could."""

@@ -14,13 +14,13 @@ from tests.fault.power.device import (
     STRACE,
     Call,
     Forge,
-    Order,
     examine,
     fresh_copies,
     go_on,
     one_of_each_place,
     recorded_calls,
 )
+from tests.fault.power.update import Order
 from tests.support.counts import count
 
 pytestmark = pytest.mark.skipif(

@@ -13,8 +13,8 @@ from agent.protocol.state import Phase
 from agent.store.artifacts import ArtifactStore
 from agent.store.durable_file import create_durable, fsync_file, move_durable, write_durable
 from agent.store.mirrored import MirroredStore
-from tests.fault.power.device import STRACE, Call, Forge, Order, examine, go_on, recorded_calls
-from tests.fault.power.update import MODEL
+from tests.fault.power.device import STRACE, Call, Forge, examine, go_on, recorded_calls
+from tests.fault.power.update import MODEL, Order
 from tests.support.counts import count
 from tests.support.ext4 import MISSING, Ext4
 

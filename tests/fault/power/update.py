@@ -43,7 +43,7 @@ from agent.core.events import (
     Reported,
     RolledBack,
 )
-from agent.core.judgement import choose_variant
+from agent.core.judgement import Choice, choose_variant
 from agent.core.model_state import ModelState
 from agent.core.reconcile import reconcile
 from agent.errors import ReleaseError
@@ -71,7 +71,7 @@ from agent.transport.sources import ByteWriter
 
 MODEL, DEVICE, HARDWARE_CLASS = "digits", "cam-1", "cpu-test"
 BLOCK_BYTES = 64 * 1024
-QUICK = (0.01,)
+QUICK = (0.01, 0.01, 0.01, 0.01, 0.01)
 HUB_TIME = 1_795_900_000.0
 
 
@@ -253,7 +253,7 @@ def _verified(release: int) -> VerifyResult:
     )
 
 
-def _choose(manifest: Manifest, assignment: VerifiedAssignment, tried: tuple[str, ...]) -> object:
+def _choose(manifest: Manifest, assignment: VerifiedAssignment, tried: tuple[str, ...]) -> Choice | Reason:
     return choose_variant(
         manifest,
         runtimes=frozenset({"onnx"}),

@@ -15,6 +15,7 @@ from agent.store.errors import (
     MissingArtifactError,
     QuotaExceededError,
 )
+from agent.store.partial import hash_file
 
 CONTENT = b"model bytes" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -201,7 +202,6 @@ def test_a_reservation_ends_with_an_error_too(store: ArtifactStore) -> None:
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are hashed from now on."""
     hashed: list[str] = []
-    hash_file = artifacts_module.hash_file
 
     def hash_and_count(path: Path) -> str:
         hashed.append(path.name)
