@@ -18,7 +18,8 @@ $ python -c "from agent.core.diagram import page; print(page(), end='')" > docs/
 One run of it is one deployment: a release on its way to one device. An event that the table does not have is refused
 and changes nothing. The new state, slots and deployment together, is persisted in one write before its commands run.
 After a crash `fetching` and `ready` go on, what has ended stays, and everything else becomes `rolling-back` with the
-reason `interrupted`.
+reason `interrupted`. Starts of the agent are counted with the run and bounded, so that no run restarts a device for ever.
+What each phase may wait for, and what its owner can set, stands in [updates.md](updates.md).
 """
 
 _BETWEEN = """
