@@ -1,4 +1,4 @@
-"""A technician's hold: survives a restart, keeps new runs from starting, stops nothing that runs."""
+"""A technician's hold: survives a restart, keeps new runs from starting and those from going on that have tried nothing yet."""
 
 from collections.abc import Callable
 
