@@ -161,6 +161,8 @@ async def test_an_outcome_stays_what_it_was_when_the_device_has_moved_on(site: S
     await site.hand_in()
     site.running(Phase.COMMITTED)
     await site.bundles.receipt()
+    site.running(Phase.ROLLED_BACK)  # a technician took it back: no second outcome
+    assert "['committed']" in (await site.bundles.receipt()).envelope
     site.running(Phase.PROBING, "d-2")
     assert "['committed']" in (await site.bundles.receipt()).envelope
     site.start()
