@@ -19,7 +19,7 @@ from cloud_hub.dashboard.routes import DashboardController
 from cloud_hub.devices.routes import DeviceController, EnrolmentController
 from cloud_hub.downloads.routes import SIGNED_ONLY, ArtifactController
 from cloud_hub.errors import HubError
-from cloud_hub.fleet.routes import FleetController
+from cloud_hub.fleet.routes import FleetController, TrustController
 from cloud_hub.hub import Hub
 from cloud_hub.registry.routes import ContentController, ReleaseController
 from cloud_hub.rollouts.routes import RolloutController
@@ -66,6 +66,7 @@ def create_app(hub: Hub) -> Litestar:
         route_handlers=[
             health,
             FleetController,
+            TrustController,
             EnrolmentController,
             DeviceController,
             Router(

@@ -18,10 +18,13 @@ from cloud_hub.devices.service import Enroller, revoked_certificates
 from cloud_hub.downloads.locations import LocationKey
 from cloud_hub.downloads.service import Downloads
 from cloud_hub.errors import ConflictError
+from cloud_hub.fleet.expiry import note_expiry
 from cloud_hub.registry.artifacts import ArtifactStore
 from cloud_hub.rollouts import service as rollouts
 from cloud_hub.rollouts.documents import Signing
 from cloud_hub.signing.director import Director
+from cloud_hub.signing.documents import stamp
+from cloud_hub.signing.expiry import Life, certificate_lives, lives
 from cloud_hub.signing.own_keys import OwnKeys, director_signer, online_signer
 from cloud_hub.signing.publication import complete_root
 from cloud_hub.signing.repository import Repository
@@ -114,6 +117,25 @@ class Hub:
         if self.metadata.get("timestamp.json") is not None:
             now = self.now()
             self.database.write(lambda session: settle(session, self.drafting, now))
+
+    def lives(self) -> tuple[Life, ...]:
+        """Until when roles and certificates hold."""
+        now = datetime.fromtimestamp(self.now(), UTC)
+        tls = self.config.broker.tls
+        certificates = certificate_lives(
+            self.enroller.authority.expires, None if tls is None else tls.certificate, now
+        )
+        roles = lives(self.metadata, self.repository, draft_days=self.config.trust.draft_days, now=now)
+        return (*roles, *certificates)
+
+    def note_expiry(self) -> None:
+        """Log what runs out soon, and write it into the audit log once a version and severity."""
+        soon = [life for life in self.lives() if life.severity is not None]
+        for life in soon:
+            details = {"expires": stamp(datetime.fromtimestamp(life.expires, UTC)), "to_do": life.command}
+            log.warning("expires soon", extra={"what": life.name, "who": life.who, **details})
+        if soon:
+            self.database.write(lambda session: note_expiry(session, soon, self.now()))
 
     def refresh_timestamp(self) -> None:
         """Sign a new timestamp, once there is a repository; on the writer thread, as every publication."""

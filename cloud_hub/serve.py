@@ -42,6 +42,7 @@ class Clockwork:
                 self._hub.tick()
                 if time.monotonic() >= refresh_at:
                     self._hub.refresh_timestamp()
+                    self._hub.note_expiry()
                     refresh_at = time.monotonic() + self._hub.config.trust.timestamp_refresh_seconds
             except Exception:  # one bad tick must not be the last
                 log.exception("tick failed")

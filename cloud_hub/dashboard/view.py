@@ -20,9 +20,11 @@ from cloud_hub.approvals.service import SignatureView
 from cloud_hub.audit.chain import AuditEntry
 from cloud_hub.dashboard.charts import comparison
 from cloud_hub.devices.service import DeviceView
+from cloud_hub.fleet.expiry import left
 from cloud_hub.fleet.service import FleetFacts, FleetSummary, summarise
 from cloud_hub.rollouts.machine import DeviceState, RolloutState, Status
 from cloud_hub.rollouts.service import RolloutView
+from cloud_hub.signing.expiry import Life
 from cloud_hub.telemetry.drift import ReleaseDrift
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -105,6 +107,13 @@ class DriftCard(Struct, frozen=True, kw_only=True):
     charts: tuple[SignalChart, ...]
 
 
+class LifeRow(Struct, frozen=True, kw_only=True):
+    life: Life
+    tone: str
+    left: str
+    until: str
+
+
 class Page(Struct, frozen=True, kw_only=True):
     title: str
     time: str
@@ -114,6 +123,7 @@ class Page(Struct, frozen=True, kw_only=True):
     variants: tuple[VariantRow, ...]
     releases: tuple[ReleaseRow, ...]
     drift: tuple[DriftCard, ...]
+    lives: tuple[LifeRow, ...]
     audit: tuple[tuple[str, AuditEntry], ...]
 
 
@@ -161,6 +171,15 @@ def build(
             for release in facts.releases
         ),
         drift=tuple(_drift(drift) for drift in facts.drift),
+        lives=tuple(
+            LifeRow(
+                life=life,
+                tone={"error": "bad", "warning": "warn", None: "good"}[life.severity],
+                left=left(life, facts.now),
+                until=dt.datetime.fromtimestamp(life.expires, dt.UTC).strftime("%Y-%m-%d"),
+            )
+            for life in facts.lives
+        ),
         audit=tuple((ago(facts.now - entry.time), entry) for entry in audit),
     )
 

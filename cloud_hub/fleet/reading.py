@@ -28,4 +28,5 @@ def read_facts(session: Session, hub: Hub) -> FleetFacts:
         bridge=hub.counters.report(connected=publisher is not None and publisher.connected),
         receipts=newest(session),
         has_root=hub.metadata.get("root.json") is not None,
+        lives=hub.lives(),
     )

@@ -6,6 +6,18 @@ from cloud_hub.access.guard import CallerPart, HubPart
 from cloud_hub.access.service import Role
 from cloud_hub.fleet.reading import read_facts
 from cloud_hub.fleet.service import FleetSummary, summarise
+from cloud_hub.signing.expiry import Life
+
+
+class TrustController(Controller):
+    path = "/v1/trust"
+    tags = ("trust",)
+
+    @get("/", sync_to_thread=True)
+    def show(self, hub: HubPart, caller: CallerPart) -> list[Life]:
+        """Until when each role and certificate holds, who renews it, and with which command."""
+        caller.require(Role.VIEWER)
+        return list(hub.lives())
 
 
 class FleetController(Controller):

@@ -12,9 +12,11 @@ from agent.protocol.telemetry import TelemetryCounts
 from cloud_hub.bridge.counters import BridgeReport
 from cloud_hub.bundles.receipts import ReceiptView
 from cloud_hub.devices.service import DeviceView
+from cloud_hub.fleet.expiry import left
 from cloud_hub.registry.service import ReleaseState, ReleaseView
 from cloud_hub.rollouts.machine import ENDED, Status
 from cloud_hub.rollouts.service import RolloutView
+from cloud_hub.signing.expiry import Life
 from cloud_hub.telemetry.drift import ReleaseDrift
 
 Severity = Literal["error", "warning", "info"]
@@ -63,6 +65,8 @@ class FleetFacts(Struct, frozen=True, kw_only=True):
     """Device → its newest receipt of a bundle."""
     bridge: BridgeReport
     has_root: bool
+    lives: Sequence[Life] = ()
+    """Roles and certificates, with until when they hold."""
 
 
 def summarise(facts: FleetFacts) -> FleetSummary:
@@ -87,6 +91,9 @@ def summarise(facts: FleetFacts) -> FleetSummary:
 
 def _findings(facts: FleetFacts) -> list[Finding]:
     found = _hub_findings(facts)
+    found += [_life_finding(life, facts.now) for life in facts.lives if life.severity is not None]
+    for release in facts.releases:
+        found += _withdrawn_findings(release, facts)
     for rollout in facts.rollouts:
         found += _rollout_findings(rollout)
     for device in facts.devices:
@@ -139,6 +146,34 @@ def _hub_findings(facts: FleetFacts) -> list[Finding]:
             )
         )
     return found
+
+
+def _life_finding(life: Life, now: float) -> Finding:
+    what = f"{life.name}: {left(life, now)}. To be renewed by {life.who}. After that, devices install nothing new."
+    return Finding(severity=life.severity or "warning", where="trust", what=what, to_do=life.command)
+
+
+def _withdrawn_findings(release: ReleaseView, facts: FleetFacts) -> list[Finding]:
+    """Devices that still serve what the approvers have taken back."""
+    if release.state is not ReleaseState.WITHDRAWN or release.published is None:
+        return []
+    name = f"{release.model} {release.release}"
+    serving = [
+        device.id
+        for device in facts.devices
+        for report in (device.reported.serving if device.reported else ())
+        if (report.model, report.release) == (release.model, release.release)
+    ]
+    if not serving:
+        return []
+    return [
+        Finding(
+            severity="error",
+            where=name,
+            what=f"Its approvers have withdrawn it, and {len(serving)} devices said they serve it: {', '.join(serving[:5])}.",
+            to_do="Give them another release: edgeward-hub rollout rollback, or rollout start with a newer one.",
+        )
+    ]
 
 
 def _rollout_findings(rollout: RolloutView) -> list[Finding]:
