@@ -60,6 +60,8 @@ class Order(Struct, frozen=True, kw_only=True):
     urgent: bool = False
     """It replaces a release that was withdrawn."""
     accepted: Acceptance | None = None
+    brought: bool = False
+    """Its bytes came by a bundle: they are here."""
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
@@ -72,6 +74,8 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 def judge_download(conditions: Conditions, facts: Facts, order: Order) -> Waiting | None:
     """Why no bytes may be fetched now; None: they may."""
+    if order.brought:
+        return _together(_said(order.hold))
     return _together(
         _said(
             order.hold,

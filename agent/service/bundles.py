@@ -178,6 +178,11 @@ class Bundles:
         taken = self._book.taken
         return frozenset(taken.digests) if taken is not None and self._open else frozenset()
 
+    @property
+    def brought(self) -> frozenset[str]:
+        """Deployments whose bytes are here already, and that may still begin or go on."""
+        return self._open
+
     async def load(self) -> None:
         """What was known before the start."""
         data = await self._state.get(KEY)

@@ -140,7 +140,10 @@ class Device:
             transfers=ways.transfers,
             pinned=lambda: self._bundles.pinned,
             wanted=lambda: Wanted(
-                verified=self._desired.verified, hold=self._hold.reason, expired=self._desired.expired
+                verified=self._desired.verified,
+                hold=self._hold.reason,
+                expired=self._desired.expired,
+                brought=self._bundles.brought,
             ),
             changed=self._model_changed,
             clock=parts.clock,

@@ -22,6 +22,9 @@ class Wanted(Struct, frozen=True, kw_only=True):
     expired: Callable[[str], Reason | None] = lambda _model: None
     """Why nothing of a model may be installed although it was verified once: what allowed it has expired since."""
 
+    brought: frozenset[str] = frozenset()
+    """Deployments whose bytes came by a bundle."""
+
     @property
     def assignments(self) -> tuple[VerifiedAssignment, ...]:
         """What may be installed."""
@@ -58,7 +61,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
         asked = [each for each in self.assignments if each.assignment.deployment == deployment]
         if hold is None and any(each.assignment.hold for each in asked):
             hold = HELD_BY_HUB
-        return Order(hold=hold, urgent=urgent)
+        return Order(hold=hold, urgent=urgent, brought=deployment in self.brought)
 
     def _reconcile(self, verified: VerifyResult, states: Mapping[str, ModelState]) -> Plan:
         expired = {name: reason for name in states if (reason := self.expired(name)) is not None}

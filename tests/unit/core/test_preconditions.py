@@ -137,6 +137,14 @@ def test_bytes_wait_for_the_network_and_the_window_and_not_for_the_battery() -> 
     assert judge_download(anytime, replace(drained, interface="ppp01"), Order()) is None
 
 
+def test_what_was_brought_by_a_bundle_waits_for_no_network_and_no_room() -> None:
+    metered = replace(FINE, interface="wwan0", free_mib=0.0)
+    assert judge_download(ALL, metered, Order(brought=True)) is None
+    held = judge_download(ALL, metered, Order(brought=True, hold=HELD))
+    assert held is not None
+    assert held.reason == HELD
+
+
 def test_a_hold_holds_both() -> None:
     for waiting in (judge_download(ALL, FINE, Order(hold=HELD)), install(ALL, FINE, Order(hold=HELD))):
         assert waiting is not None
