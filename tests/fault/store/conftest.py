@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,17 +68,28 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
 
 
 @pytest.fixture
-def device(prepared: Prepared) -> Iterator[AttackedDevice]:
-    """Stopped, as it was; the hub is honest and asks for what it serves."""
+def fresh(prepared: Prepared) -> Iterator[Callable[[], AttackedDevice]]:
+    """Each call: the device, stopped, as it was; the hub is honest and asks for what it serves."""
     device = prepared.device
-    hub = device.hub
-    hub.tamper, hub.locate, hub.now = None, no_location, datetime.now(UTC)
-    state = device.config.state
-    shutil.rmtree(state)
-    shutil.copytree(prepared.saved, state)
-    device.desire(prepared.order)
-    yield device
+
+    def make() -> AttackedDevice:
+        device.stop()
+        hub = device.hub
+        hub.tamper, hub.locate, hub.now = None, no_location, datetime.now(UTC)
+        state = device.config.state
+        shutil.rmtree(state)
+        shutil.copytree(prepared.saved, state)
+        device.desire(prepared.order)
+        return device
+
+    yield make
     device.stop()
+
+
+@pytest.fixture
+def device(fresh: Callable[[], AttackedDevice]) -> AttackedDevice:
+    """Stopped, as it was."""
+    return fresh()
 
 
 def no_artifacts(request: BlockRequest, honest: Block | TransferProblem) -> Iterable[Answer]:

@@ -1,10 +1,12 @@
 """The table in ``agent.store.mirrored``, row by row."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from agent.store import mirrored as mirrored_module
 from agent.store.errors import DamagedError, StoreClosedError
 from agent.store.mirrored import MirroredStore
 
@@ -137,3 +139,69 @@ def test_used_after_close(path: Path) -> None:
         store.write({"a": b"b"})
     with MirroredStore(path) as again:
         assert again.get("a") is None
+
+
+@pytest.mark.parametrize("harm", [remove, damage, empty])
+def test_on_a_disk_that_refuses_the_mirror_is_held_in_memory_until_a_write_repairs_both(
+    path: Path, harm: Harm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harm(path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mirrored_module, "move_durable", refuse)
+        store = MirroredStore(path)
+        assert store.values() == VALUES
+        assert store.problem is not None
+        assert "its mirror is used, and it can't be made again" in store.problem
+        with pytest.raises(OSError, match="No space left"):
+            store.write({"more": b"1"})
+        assert store.values() == VALUES
+    store.write({"more": b"1"})
+    assert store.problem is None
+    store.close()
+    with pytest.raises(StoreClosedError):
+        store.write({"more": b"2"})
+    mirror(path).unlink()
+    with MirroredStore(path) as again:
+        assert again.values() == {**VALUES, "more": b"1"}
+
+
+def test_on_a_disk_that_refuses_a_good_database_is_enough(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror(path).unlink()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mirrored_module, "write_durable", refuse)
+        store = MirroredStore(path)
+        assert store.values() == VALUES
+        assert (
+            store.problem
+            == f"{mirror(path).name} can't be written: [Errno {errno.EROFS}] Read-only file system"
+        )
+    store.write({"more": b"1"})
+    assert store.problem is None
+    store.close()
+    path.unlink()
+    with MirroredStore(path) as again:
+        assert again.values() == {**VALUES, "more": b"1"}
+
+
+def test_a_mirror_whose_blocks_are_lost_is_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_bytes = Path.read_bytes
+
+    def fail(self: Path) -> bytes:
+        if self == mirror(path):
+            raise OSError(errno.EIO, "Input/output error")
+        return read_bytes(self)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with MirroredStore(path) as store:
+        assert store.values() == VALUES
+        assert store.restored == "state.db.mirror was unreadable (Input/output error); written again"
