@@ -15,6 +15,7 @@ import httpx
 from tuf.api.metadata import TargetFile
 
 from agent.protocol.codec import decode_msgpack, encode_msgpack
+from agent.protocol.ids import Digest
 from agent.protocol.topics import Channel, parse_topic, topic
 from agent.protocol.transfer import BlockRequest, TransferRequest
 from agent.protocol.verification import FetchedMetadata
@@ -84,7 +85,7 @@ class Bridge:
         self._thread.join(SECONDS)
         self._link.stop()
 
-    def offer(self, target: TargetFile, path: str) -> str:
+    def offer(self, target: TargetFile, path: str) -> Digest:
         """Say where an artifact is that will be asked for; returns its address."""
         return self._artifacts.offer(target, path)
 
@@ -127,7 +128,7 @@ class _Artifacts:
         self._urls: dict[str, str] = {}
         self._data: dict[str, bytes | None] = {}
 
-    def offer(self, target: TargetFile, path: str) -> str:
+    def offer(self, target: TargetFile, path: str) -> Digest:
         url = self._base + path
         address = address_of(target, url)
         self._urls[address] = url

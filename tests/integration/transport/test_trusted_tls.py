@@ -167,4 +167,4 @@ def test_the_private_name_that_tells_the_verified_chain_is_there() -> None:
     context = judge_at(ssl.create_default_context(), lambda: 0.0)
     assert int(context.verify_flags) & 0x200000
     connection = context.wrap_bio(server, client, server_hostname="localhost")
-    assert callable(connection._sslobj.get_verified_chain)
+    assert callable(connection._sslobj.get_verified_chain)  # type: ignore[attr-defined]

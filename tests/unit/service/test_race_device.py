@@ -35,6 +35,7 @@ from agent.transport.settings import LinkSettings
 class Trust:
     damaged: str | None = None
     problem: str | None = None
+    hub_time: float = 0.0
 
     async def load(self) -> TrustState:
         raise AssertionError("no desired state arrives here")
