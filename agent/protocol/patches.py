@@ -11,17 +11,11 @@ The manifest does not name them. A file that it does name is that file, whatever
 
 import re
 from enum import StrEnum
-from typing import Annotated
-
-from msgspec import Meta, Struct
-
-from agent.protocol.manifest import Filename
+from typing import NamedTuple
 
 BASE_DIGITS = 16
 """How much of the base's digest a name carries: enough to look for it; what is found is compared in full."""
 MAX_FILENAME = 128
-
-BasePrefix = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$(?!\n)")]
 
 
 class PatchMethod(StrEnum):
@@ -35,13 +29,13 @@ class PatchMethod(StrEnum):
     """From nothing: the file compressed."""
 
 
-class PatchName(Struct, frozen=True, kw_only=True):
-    """What a patch's name says."""
+class PatchName(NamedTuple):
+    """What a patch's name says; no message of its own."""
 
-    target: Filename
+    target: str
     """The file that it makes."""
     method: PatchMethod
-    base: BasePrefix | None
+    base: str | None
     """First digits of the base's SHA-256; None for :attr:`PatchMethod.ZSTD`, which needs none."""
 
 
