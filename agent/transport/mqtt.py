@@ -1,4 +1,4 @@
-"""The MQTT 5 link of a device: one connection that is always being kept, the only file that knows paho.
+"""The MQTT 5 link of a device: one connection that is always being kept. With ``guarded_paho``, the only file that knows paho.
 
 Each connection is a new paho client, so nothing half-sent outlives it: state is level-triggered, and whoever publishes hears
 that the link went down. paho's thread only hands messages to the event loop, a bounded number at a time, and a message
@@ -29,6 +29,7 @@ from agent.protocol.limits import MAX_MESSAGE_BYTES
 from agent.protocol.state import Presence
 from agent.protocol.topics import FROM_DEVICE, FROM_HUB, RETAINED, Channel, topic
 from agent.transport.errors import LinkDownError, PublishRefusedError
+from agent.transport.guarded_paho import GuardedClient
 from agent.transport.inbox import Inbox, T
 from agent.transport.lost import Lost
 from agent.transport.settings import LinkSettings
@@ -232,13 +233,14 @@ class _Connection:
         self._topics = [topic(device, channel) for channel in sorted(FROM_HUB)]
         self.lost = Lost()
         self.is_open = False
-        self._client = Client(
+        self._client = GuardedClient(
             CallbackAPIVersion.VERSION2,
             client_id=device,
             protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
             manual_ack=True,
         )
+        self._client.largest_packet = MAX_MESSAGE_BYTES + HEADER_ALLOWANCE
         self._client.connect_timeout = settings.connect_seconds
         self._client.max_inflight_messages = settings.parallel_publishes
         self._client.will_set(
