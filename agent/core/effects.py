@@ -128,7 +128,9 @@ def try_another(state: ModelState, event: VariantRejected) -> ModelState:
 
 
 def commit(state: ModelState, _event: ProbationPassed) -> ModelState:
-    return replace(state, slots=slot_moves.commit(state.slots))
+    # What held it up on the way (a variant that was refused, bytes that were lost) is no reason of its outcome.
+    deployment = replace(current(state), reason=None)
+    return replace(state, deployment=deployment, slots=slot_moves.commit(state.slots))
 
 
 def drop(state: ModelState, _event: Event) -> ModelState:
