@@ -46,7 +46,11 @@ async def fetch(order: dict[str, Any]) -> None:
 
     async with MqttLink(broker, device=order["device"], boot=f"b{time.monotonic_ns()}") as link:
         blocks = BlockClient(
-            link, TransferSettings(answer=Backoff(**order.get("answer", {"minimum": 2, "maximum": 8})))
+            link,
+            TransferSettings(
+                answer=Backoff(**order.get("answer", {"minimum": 2, "maximum": 8})),
+                offline_seconds=order.get("offline_seconds", 10.0),
+            ),
         )
         http = HttpRanges(blocks.locate, Path(order["authority"]) if order["authority"] else None)
         policy = TransferPolicy(

@@ -10,6 +10,7 @@ import pytest
 from cloud_hub.registry.artifacts import ArtifactStore
 from tests.integration.cloud_hub.conftest import until
 from tests.integration.downloads.conftest import SIZE, World
+from tests.unit.cloud_hub.hub_world import People
 
 BIG = 48 * 1024 * 1024
 SERVERS = ("listener, HTTP/2", "listener, HTTP/1.1", "API")
@@ -95,6 +96,18 @@ def test_who_may_not(world: World) -> None:
     assert get(world, world.location(sha256="ab" * 32)).status_code == 404
     half = world.location().partition("&signature")[0]
     assert get(world, half).status_code == 403
+
+
+def test_a_device_whose_identity_was_revoked_may_not_any_more(world: World) -> None:
+    with httpx.Client(base_url=world.hub.url, timeout=30) as client:
+        people = People(client, world.tokens, world.folder / "keys")
+        people.enrol("cam-9")
+        location = world.location(device="cam-9")
+        assert get(world, location, Range="bytes=0-0").status_code == 206
+        people.ok("operator", "POST", "/v1/devices/cam-9/revoke", json={"reason": "stolen"})
+    refused = get(world, location, Range="bytes=0-0")
+    assert refused.status_code == 403
+    assert "cam-9" in refused.json()["detail"]
 
 
 def test_the_listener_serves_signed_artifacts_and_nothing_else(world: World) -> None:

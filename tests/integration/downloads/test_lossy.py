@@ -102,6 +102,7 @@ def _enrolled(database: Database) -> None:
         hardware_class="x",
         enrolled=1.0,
         certificate_sha256="",
+        certificate_serial="1",
         certificate_expires=2e9,
         online=False,
     )

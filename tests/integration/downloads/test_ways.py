@@ -114,7 +114,7 @@ def test_the_broker_goes_away_in_mid_file_and_http_finishes(
     quiet: World, tmp_path: Path, devices: list[DeviceProcess]
 ) -> None:
     quiet.mqtt.cut_after(SIZE // 2, stay_closed=True)
-    devices.append(device := quiet.device(tmp_path, "mqtt", "http"))
+    devices.append(device := quiet.device(tmp_path, "mqtt", "http", offline_seconds=1.0))
     end = device.end()
     check(quiet, end)
     assert end["arrived"] == SIZE

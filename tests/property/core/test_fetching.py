@@ -146,3 +146,32 @@ def test_a_way_that_asked_for_time_is_left_alone_while_the_other_one_is_used() -
     assert next_step(state, 100.0) == Use("http")
     alone = failed(begin(("http",), 5), "http", Failure.BUSY, "429", now=0.0, rest_seconds=1e9)
     assert next_step(alone, 10.0) == Pause(attempt=0, at_least=LONGEST_REST_SECONDS - 10.0)
+
+
+def test_who_sent_a_whole_wrong_file_is_not_asked_again() -> None:
+    state = wrong_bytes(begin(("http", "mqtt"), 5), "http", "other bytes", sole=True)
+    assert next_step(paused(state), 0.0) == Use("mqtt")
+    state = wrong_bytes(state, "mqtt", "other bytes too", sole=True)
+    assert next_step(paused(state), 0.0) == GiveUp(
+        "http sent wrong bytes: other bytes; mqtt sent wrong bytes: other bytes too"
+    )
+
+
+def test_the_only_way_that_sent_wrong_bytes_is_asked_once_more() -> None:
+    state = wrong_bytes(begin(("mqtt",), 5), "mqtt", "other bytes", sole=True)
+    assert next_step(state, 0.0) == Use("mqtt")
+    assert isinstance(next_step(wrong_bytes(state, "mqtt", "again", sole=True), 0.0), GiveUp)
+
+
+def test_where_bytes_may_not_be_mixed_any_more_a_way_that_is_away_is_not_waited_for_for_ever() -> None:
+    state = wrong_bytes(begin(("http", "mqtt"), 2), "mqtt", "other bytes", sole=False)
+    assert next_step(state, 0.0) == Use("http"), "whoever it was: the other one first"
+    for _ in range(20):
+        match next_step(state, 0.0):
+            case Use(way):
+                state = failed(state, way, Failure.NO_ANSWER, "no route", now=0.0)
+            case Pause():
+                state = paused(state)
+            case GiveUp():
+                return
+    raise AssertionError("it goes on for ever")

@@ -263,6 +263,20 @@ async def test_where_both_had_a_part_in_wrong_bytes_each_is_asked_alone(
     assert len(http.began) <= 2
 
 
+async def test_asked_alone_a_way_begins_at_the_first_byte(hub: Hub, store: ArtifactStore) -> None:
+    http = Scripted(
+        (5000, NoAnswerError("cut")),
+        (2000, TransferError("500")),
+        (0, TransferError("500")),
+        data=b"x" * len(DATA),
+    )
+    path = await downloader(hub, store, http).obtain(DIGEST, len(DATA), lambda _: None)
+    assert path.read_bytes() == DATA
+    assert http.began[:2] == [0, 0], "what both had brought is gone"
+    assert hub.offsets.count(0) == 1
+    assert 2000 not in hub.offsets, "nor does it go on with what the other one brought alone"
+
+
 async def test_when_both_lie_it_ends_and_is_said(hub: Hub, store: ArtifactStore) -> None:
     hub.files[DIGEST] = b"y" * len(DATA)
     http = Scripted(data=b"x" * len(DATA))
