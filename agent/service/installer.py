@@ -67,8 +67,9 @@ class Installer:
             raise ReleaseError(choice)
         variant = choice.variant
         needed = [variant.artifact, manifest.golden.artifact, manifest.drift_reference]
-        await self._fetch(needed, assignment, progress)
-        standby, chosen = await self._fetch_standby(choice, assignment)
+        offered = _with_unnamed_files(assignment, manifest)
+        await self._fetch(needed, offered, progress)
+        standby, chosen = await self._fetch_standby(choice, offered)
         if standby is not None:
             needed.append(standby.artifact)
         return InstalledRelease(
@@ -119,6 +120,12 @@ class Installer:
             await self._downloader.obtain(ref, assignment, report)
             done[place] = total[place]
         progress(sum(total), sum(total))
+
+
+def _with_unnamed_files(assignment: VerifiedAssignment, manifest: Manifest) -> VerifiedAssignment:
+    """The assignment with the files that may be patches: one that the manifest names is none, whatever its name."""
+    named = {ref.filename for ref in manifest.artifacts()}
+    return replace(assignment, files=tuple(file for file in assignment.files if file.filename not in named))
 
 
 def _check_identity(manifest: Manifest, assignment: VerifiedAssignment) -> None:

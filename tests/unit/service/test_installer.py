@@ -172,6 +172,31 @@ async def test_a_release_is_installed_without_a_standby_that_cant_be_had(
     assert installed.degraded() is None
 
 
+async def test_a_file_that_the_manifest_names_is_no_patch_whatever_its_name(shelf: Shelf) -> None:
+    def rename(manifest: dict[str, Any]) -> None:
+        manifest["drift_reference"]["filename"] = "student.onnx.zst"
+
+    signed = Release(shelf, rename).assignment
+    zst = next(file for file in signed.files if file.filename == "reference.json")
+    others = [file for file in signed.files if file is not zst]
+    patch = ReleaseFile(filename="golden.msgpack.zst", sha256="9" * 64, size=1)
+    offered: list[str] = []
+
+    class Noting(PatchingDownloader):
+        async def obtain(
+            self, ref: ArtifactRef, assignment: VerifiedAssignment, progress: Callable[[int, int], None]
+        ) -> Path:
+            if ref.filename != "manifest.json":
+                offered.extend(file.filename for file in assignment.files)
+            return await super().obtain(ref, replace(assignment, files=()), progress)
+
+    store = ArtifactStore(shelf.folder / "store", quota_bytes=10**9)
+    installing = Installer(Noting(shelf, store, lambda *_: None), choose)
+    files = (*others, replace(zst, filename="student.onnx.zst"), patch)
+    await installing.install(replace(signed, files=files), (), lambda _done, _total: None)
+    assert set(offered) == {"golden.msgpack.zst", "manifest.json"}
+
+
 async def test_the_choice_knows_what_was_tried(shelf: Shelf) -> None:
     release = Release(shelf)
     asked: list[tuple[str, ...]] = []
