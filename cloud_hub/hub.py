@@ -112,9 +112,15 @@ class Hub:
         self.publish(self.database.write(work))
 
     def recover(self) -> None:
-        """Finish what a crash cut short."""
+        """Finish what a crash cut short.
+
+        Raises:
+            KeyFileError: the hub lacks a key of its own that the repository names.
+        """
         complete_root(self.metadata)
         if self.metadata.get("timestamp.json") is not None:
+            self.repository.check_key()
+            _ = self.director_signing.director.keyid
             now = self.now()
             self.database.write(lambda session: settle(session, self.drafting, now))
 

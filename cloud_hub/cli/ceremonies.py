@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from securesystemslib.signer import Key, Signer
 
 from cloud_hub.cli.ceremony import begin, begin_first, hold_ceremony, publish_ceremony
+from cloud_hub.cli.checking import add_check
 from cloud_hub.cli.confirming import confirmed
-from cloud_hub.cli.signers import add_key_options, given_signers, read_public_keys
+from cloud_hub.cli.rehearsal import add_rehearse, rehearse
+from cloud_hub.cli.signers import IMPORTERS, add_key_options, given_signers, import_key, read_public_keys
 from cloud_hub.config import Paths, load_config
 from cloud_hub.durable import write_durably
 from cloud_hub.errors import InputError
@@ -119,6 +121,24 @@ def _add_key(actions: Commands) -> None:
     parser.add_argument("name", metavar="NAME", help="whose it is; stands in the metadata")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the two files")
     parser.set_defaults(run=_key)
+    parser = actions.add_parser(
+        "import-key",
+        help="write the public half of a key in a token or a cloud",
+        description="Ask the token or service for the public key, write it to a file for the others, and print the URI to sign "
+        "with. The securesystemslib extra for it must be installed (securesystemslib[hsm], [gcpkms], [awskms], [azurekms], [vault]).",
+    )
+    parser.add_argument("kind", choices=sorted(IMPORTERS), help="where the key is")
+    parser.add_argument(
+        "id",
+        nargs="*",
+        metavar="ID",
+        help="as the service names it: a key id; for azurekms vault and key; for hsm none",
+    )
+    parser.add_argument("--name", required=True, metavar="NAME", help="whose it is; stands in the metadata")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to put the public key")
+    parser.set_defaults(
+        run=lambda arguments: import_key(arguments.kind, arguments.id, arguments.name, arguments.out)
+    )
 
 
 def _key(arguments: argparse.Namespace) -> None:
@@ -369,6 +389,20 @@ def _add_file_commands(actions: Commands) -> None:
         "--config", type=Path, default=Path("hub.toml"), help="the hub's configuration (default: ./hub.toml)"
     )
     parser.set_defaults(run=_publish_file)
+    add_check(
+        actions.add_parser("check", help="whether all that is published verifies from a root, and until when")
+    )
+    parser = actions.add_parser(
+        "rehearse", help="run every command of docs/key-ceremonies.md in a scratch folder, each one shown"
+    )
+    add_rehearse(parser)
+    parser.set_defaults(run=_rehearse)
+
+
+def _rehearse(arguments: argparse.Namespace) -> None:
+    from cloud_hub.cli import main  # noqa: PLC0415 - this module is a part of it
+
+    rehearse(arguments, main)
 
 
 def _read(path: Path) -> CeremonyFile:

@@ -26,7 +26,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def _add_release(commands: Commands) -> None:
-    group = commands.add_parser("release", help="upload releases for approval")
+    group = commands.add_parser("release", help="upload releases for approval, or take one back")
     actions = group.add_subparsers(required=True, metavar="ACTION")
     parser = actions.add_parser(
         "submit",
@@ -42,6 +42,28 @@ def _add_release(commands: Commands) -> None:
     )
     add_hub_options(parser)
     parser.set_defaults(run=_submit)
+    parser = actions.add_parser(
+        "withdraw",
+        help="take a release back",
+        description="Take back a draft of your own; of a published release, ask the approvers to sign that it goes "
+        "(edgeward-hub approve MODEL RELEASE --withdraw).",
+    )
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("release", type=int, metavar="RELEASE")
+    add_hub_options(parser)
+    parser.set_defaults(run=_withdraw)
+
+
+def _withdraw(arguments: argparse.Namespace) -> None:
+    model, number = arguments.model, arguments.release
+    release = HubClient(arguments).post(f"/v1/releases/{model}/{number}/withdraw")
+    if release["state"] == "withdrawn":
+        print(f"{model} {number} is withdrawn.")
+        return
+    print(
+        f"{model} {number} is still {release['state']}: it goes when enough approvers have signed. "
+        f"Each: edgeward-hub approve {model} {number} --withdraw …"
+    )
 
 
 def _submit(arguments: argparse.Namespace) -> None:

@@ -1,16 +1,34 @@
 """Private keys on the command line: ``securesystemslib`` URIs, each with its public half."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from securesystemslib.signer import Key, Signer
+from securesystemslib.exceptions import UnsupportedLibraryError
+from securesystemslib.signer import (
+    AWSSigner,
+    AzureSigner,
+    GCPSigner,
+    GPGSigner,
+    HSMSigner,
+    Key,
+    Signer,
+    VaultSigner,
+)
 
 from cloud_hub.cli.confirming import add_yes_option
 from cloud_hub.errors import InputError
-from cloud_hub.signing.keys import NAME_FIELD, load_public_key, load_signer, named_key
+from cloud_hub.signing.keys import NAME_FIELD, load_public_key, load_signer, named_key, save_public_key
 
 FILE_SCHEME = "file2:"
+IMPORTERS: dict[str, Callable[..., tuple[str, Key]]] = {
+    "awskms": AWSSigner.import_,
+    "azurekms": AzureSigner.import_,
+    "gcpkms": GCPSigner.import_,
+    "gnupg": GPGSigner.import_,
+    "hsm": HSMSigner.import_,
+    "hv": VaultSigner.import_,
+}
 
 
 def add_key_options(parser: argparse.ArgumentParser) -> None:
@@ -68,3 +86,22 @@ def read_public_keys(paths: Iterable[Path]) -> list[Key]:
             key if named else named_key(key, path.name.removesuffix(".pub.json").removesuffix(".json"))
         )
     return keys
+
+
+def import_key(kind: str, ids: Sequence[str], name: str, out: Path) -> None:
+    """Write the public half of a key that is kept elsewhere, and print the URI to sign with.
+
+    Raises:
+        InputError: the library for it is missing, the service says no, or it wants other ids.
+    """
+    try:
+        uri, key = IMPORTERS[kind](*ids)
+    except (UnsupportedLibraryError, ImportError) as error:
+        raise InputError(f"{kind}: {error}") from error
+    except TypeError as error:
+        raise InputError(f"{kind}: it takes other ids than {list(ids)} ({error})") from error
+    except Exception as error:  # each service has errors of its own
+        raise InputError(f"{kind}: the key could not be read: {error}") from error
+    save_public_key(out, named_key(key, name))
+    print(f"{out}: key id {key.keyid}")
+    print(f"Sign with: --key {uri} --public-key {out}")

@@ -60,6 +60,10 @@ class Repository:
         self._online = online
         self._now = now
 
+    def check_key(self) -> None:
+        """Raises KeyFileError: the hub lacks the online key that the root names."""
+        _ = self._online.public_key
+
     def published(self, role: str) -> bytes:
         """The version of ``role`` that is published now.
 

@@ -54,7 +54,10 @@ def add(draft: Targets) -> None:
 
 
 def remove(path: str) -> Callable[[Targets], None]:
-    return lambda draft: draft.targets.pop(path) and None
+    def change(draft: Targets) -> None:
+        del draft.targets[path]
+
+    return change
 
 
 def put_back(draft: Targets) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from cloud_hub import durable
 from cloud_hub.signing.errors import TrustFolderError, UntrustedBaseError
 from cloud_hub.signing.publication import published_roots, published_set
 from cloud_hub.signing.trust_folder import NAMES, TrustFolder
@@ -69,7 +68,7 @@ def test_nothing_is_signed_where_it_could_not_be_remembered(
     hub.approve_as("ben", 2)
     hub.submit(3)
     before = [path.read_bytes() for path in kept(hub)]
-    monkeypatch.setattr(durable.os, "fsync", full)
+    monkeypatch.setattr("cloud_hub.durable.os.fsync", full)
     with pytest.raises(TrustFolderError, match="No space left on device; nothing was signed"):
         hub.approve_as("cyd", 3)
     assert [path.read_bytes() for path in kept(hub)] == before
