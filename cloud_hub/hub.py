@@ -24,6 +24,7 @@ from cloud_hub.rollouts import service as rollouts
 from cloud_hub.rollouts.documents import Signing
 from cloud_hub.signing.director import Director
 from cloud_hub.signing.documents import stamp
+from cloud_hub.signing.errors import SigningError
 from cloud_hub.signing.expiry import Life, certificate_lives, lives
 from cloud_hub.signing.own_keys import OwnKeys, director_signer, online_signer
 from cloud_hub.signing.publication import complete_root
@@ -106,7 +107,10 @@ class Hub:
         now = self.now()
 
         def work(session: Session) -> tuple[str, ...]:
-            settle(session, self.drafting, now)
+            try:
+                settle(session, self.drafting, now)
+            except SigningError:  # metadata that can't be read must not stop rollouts
+                log.exception("drafts can't be looked at")
             return rollouts.tick(session, signing=self.director_signing, now=now)
 
         self.publish(self.database.write(work))
