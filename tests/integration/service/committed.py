@@ -32,6 +32,7 @@ from agent.protocol.state import ShadowPolicy, VariantPolicy
 from agent.protocol.telemetry import Event
 from agent.service.executor import ModelExecutor
 from agent.service.installer import read_manifest
+from agent.service.mending import Mender
 from agent.service.surroundings import Surroundings
 from agent.store.artifacts import ArtifactStore
 from agent.supervisor.listeners import ModelListeners
@@ -71,6 +72,7 @@ class Device:
         )
         self.release = self._install(1, slo, standby_works=standby_works)
         self.changes = 0
+        self.mender: Mender | None = None
 
     async def start(self) -> None:
         listeners = await ModelListeners.open(
@@ -96,6 +98,7 @@ class Device:
             collect=lambda: asyncio.sleep(0),
             changed=self._changed,
             clock=lambda: 1_700_000_000.0,
+            mender=self.mender,
         )
         self.executor = ModelExecutor(self.server, cast(Any, None), around)
 
