@@ -79,7 +79,8 @@ def check_director(
     if meant_for != device:
         raise RefusedError(WRONG_DEVICE, f"the director's document is for {meant_for!r}, this is {device!r}")
     marks.check(mark_role(device), keys, signed.version)
-    _check_repeated(document, previous, targets)
+    if previous != data:
+        _check_repeated(document, previous, targets)
     if signed.is_expired(now):
         raise RefusedError(EXPIRED, f"the director's document expired at {signed.expires:%Y-%m-%d %H:%M} UTC")
     if signed.delegations is not None:

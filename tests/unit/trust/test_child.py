@@ -10,7 +10,7 @@ from agent.protocol.verification import VerifyRequest
 from agent.trust import sandbox
 from tests.fault.trust.hub_simulator import HubSimulator, run_verifier
 
-FORBIDDEN = {"paho", "sqlite3", "sqlite_utils", "numpy", "onnxruntime", "httpx", "asyncio"}
+FORBIDDEN = {"paho", "sqlite3", "sqlite_utils", "numpy", "onnxruntime", "httpx", "urllib3", "asyncio"}
 
 IN_THE_SANDBOX = """
 import json, os, resource, socket, sys
@@ -48,8 +48,11 @@ def python(code: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_it_never_imports_mqtt_a_database_or_a_runtime() -> None:
-    (line,) = python("import agent.trust.__main__, json, sys; print(json.dumps(sorted(sys.modules)))")
+def test_it_never_imports_mqtt_http_a_database_or_a_runtime() -> None:
+    (line,) = python(
+        "from agent.trust.__main__ import leave_http_out; leave_http_out(); "
+        "import agent.trust.child, json, sys; print(json.dumps(sorted(sys.modules)))"
+    )
     loaded = {name.partition(".")[0] for name in json.loads(line)}
     assert "tuf" in loaded
     assert loaded & FORBIDDEN == set()
