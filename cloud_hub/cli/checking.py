@@ -9,7 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError, RepositoryError
-from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Root, Signed, Snapshot, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from agent.protocol.ids import MANIFEST_FILENAME, release_path
@@ -86,7 +86,7 @@ def verified(store: FolderMetadataStore, root: bytes) -> list[str]:
         return lines + [_line(model, trusted[model], trusted.targets) for model in models]
 
 
-def _line(role: str, signed: Root | Targets | Snapshot | Timestamp, delegator: Root | Targets) -> str:
+def _line(role: str, signed: Signed, delegator: Root | Targets) -> str:
     delegated = delegator.get_delegated_role(role)
     names = ", ".join(key_name(delegator.get_key(keyid)) for keyid in delegated.keyids)
     days = (signed.expires - datetime.now(UTC)).days

@@ -76,20 +76,24 @@ def rehearse(arguments: argparse.Namespace, main: Main) -> None:
 
 def read_steps(page: str) -> tuple[Step, ...]:
     """The blocks marked ``sh`` of a page, each under its heading; a line that ends with a backslash goes on."""
-    steps, title, block = [], "", None
+    steps: list[Step] = []
+    title, block, inside = "", list[str](), False
     for line in page.splitlines():
-        if block is None and line.startswith("#"):
-            title = line.lstrip("# ")
-        elif block is None and line == "```sh":
-            block = []
-        elif block is not None and line == "```":
-            text = "\n".join(block).replace("\\\n", " ")
-            lines = [" ".join(each.split()) for each in text.splitlines() if each.strip()]
-            steps.append(Step(title=title, lines=tuple(each for each in lines if not each.startswith("#"))))
-            block = None
-        elif block is not None:
+        if inside and line == "```":
+            steps.append(Step(title=title, lines=_lines(block)))
+            inside = False
+        elif inside:
             block.append(line)
+        elif line == "```sh":
+            block, inside = [], True
+        elif line.startswith("#"):
+            title = line.lstrip("# ")
     return tuple(steps)
+
+
+def _lines(block: list[str]) -> tuple[str, ...]:
+    lines = ("\n".join(block)).replace("\\\n", " ").splitlines()
+    return tuple(" ".join(line.split()) for line in lines if line.strip() and not line.startswith("#"))
 
 
 class Stage:
