@@ -1,6 +1,6 @@
 """What somebody should know of this device's trust before it stops updates: expiry, withdrawal, a wrong clock. Pure."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from msgspec import Struct
@@ -67,11 +67,6 @@ def blocking(facts: TrustFacts, model: str) -> Reason | None:
     return None
 
 
-def next_expiry(expiry: Iterable[RoleExpiry], now: float) -> float | None:
-    """When the first of those that still hold expires."""
-    return min((role.expires for role in expiry if role.expires > now), default=None)
-
-
 def clock_words(facts: TrustFacts) -> str:
     """What to add to "expired" where the machine's clock may be why; empty where it is not."""
     if not _ahead(facts):
@@ -110,8 +105,8 @@ def _withdrawn(releases: Collection[ModelRelease]) -> list[Warned]:
         _warned(
             f"withdrawn:{each.model}:{each.release}",
             "release-withdrawn",
-            f"{each.model} release {each.release} was withdrawn by its approvers; if it serves, it serves on until the hub "
-            "orders another release, which no hold keeps away. Ask whoever runs the hub for one",
+            f"{each.model} release {each.release} was withdrawn by its approvers; it serves on until the hub orders another "
+            "release, which no hold keeps away. Ask whoever runs the hub for one",
             urgent=True,
         )
         for each in releases

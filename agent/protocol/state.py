@@ -267,7 +267,7 @@ class TrustReport(Struct, frozen=True, kw_only=True):
     expiry: tuple[RoleExpiry, ...]
     """Of the newest check that could be made."""
     withdrawn: tuple[ModelRelease, ...]
-    """Installed here, and taken back by their approvers."""
+    """Committed here last, and taken back by their approvers."""
     warnings: tuple[Reason, ...]
     """``role-expires``, ``role-expired``, ``release-withdrawn``, ``clock-behind``, ``clock-ahead``; in words, with what to do."""
 

@@ -36,7 +36,7 @@ class VerifyRequest(Struct, frozen=True, kw_only=True, tag="verify"):
     bundle: bytes | None = None
     """The envelope of the bundle from which document and metadata come (:mod:`agent.protocol.bundle`), to be checked too."""
     installed: tuple[ModelRelease, ...] = ()
-    """What this device has of each model; those that were withdrawn come back in ``withdrawn``."""
+    """What this device committed last of each model; those that were withdrawn come back in ``withdrawn``."""
 
 
 class FetchMetadata(Struct, frozen=True, kw_only=True, tag="fetch"):

@@ -311,6 +311,7 @@ class Device:
 
     def _reconsider(self) -> None:
         """What decisions are made against has changed."""
+        self._trust.wake()
         self._reconsidered.set()
         self._changed.set()
 

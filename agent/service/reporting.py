@@ -170,10 +170,13 @@ def _slot(release: InstalledRelease | None) -> SlotReport | None:
 
 
 def installed_releases(states: Mapping[str, ModelState]) -> tuple[ModelRelease, ...]:
-    """What each model serves and could go back to: the verifier says which of these were withdrawn."""
-    slots = [state.slots for state in states.values()]
-    kept = [release for each in slots for release in (each.active, each.previous) if release is not None]
-    return tuple(ModelRelease(model=release.model, release=release.release) for release in kept)
+    """The last committed release of each model: the verifier says which of these were withdrawn."""
+    active = [state.slots.active for state in states.values()]
+    return tuple(
+        ModelRelease(model=release.model, release=release.release)
+        for release in active
+        if release is not None
+    )
 
 
 def referenced(states: Mapping[str, ModelState]) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """Says early what would end updates: an approval that expires, a release that was withdrawn, a clock that is wrong."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from agent.core.trust_watch import TrustFacts, warnings
@@ -26,12 +27,20 @@ class TrustWatch:
         self._recorder = recorder
         self._changed = changed
         self._told: set[str] = set()
+        self._news = asyncio.Event()
 
     async def run(self) -> None:
-        """Look once a minute, until cancelled."""
+        """Look once a minute and whenever :meth:`wake` says so, until cancelled."""
         while True:
+            self._news.clear()
             await self.look()
-            await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._news.wait()
+
+    def wake(self) -> None:
+        """A check has ended: look now."""
+        self._news.set()
 
     async def look(self) -> None:
         """Record each warning that is new."""
