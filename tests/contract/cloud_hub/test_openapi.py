@@ -11,10 +11,13 @@ PATHS = {
     "/v1/enrolment-tokens",
     "/v1/enrol",
     "/v1/devices",
+    "/v1/devices/revocations",
     "/v1/devices/{device}",
+    "/v1/devices/{device}/revoke",
     "/v1/releases",
     "/v1/releases/{model}/{release}",
     "/v1/releases/{model}/{release}/files/{filename}",
+    "/v1/releases/{model}/{release}/model-signature",
     "/v1/releases/{model}/{release}/submit",
     "/v1/releases/{model}/{release}/withdraw",
     "/v1/metadata/{name}",
@@ -31,6 +34,7 @@ PATHS = {
     "/v1/audit",
     "/v1/audit/export",
     "/v1/fleet",
+    "/v1/trust",
 }
 
 
