@@ -17,6 +17,7 @@ class RawServer:
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.requests: list[dict[str, str]] = []
+        self.methods: list[str] = []
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/file?signature=x"
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -45,6 +46,7 @@ class RawServer:
                 lines = head.decode("latin-1").split("\r\n")[1:]
                 pairs = (line.split(": ", 1) for line in lines if ": " in line)
                 headers = {name.lower(): value for name, value in pairs}
+                self.methods.append(head.decode("latin-1").partition(" ")[0])
                 self.requests.append(headers)
                 connection.sendall(self.answer(headers))
                 connection.shutdown(socket.SHUT_WR)
