@@ -113,13 +113,12 @@ def _said(*found: Waiting | Reason | None) -> Iterator[Waiting]:
 
 
 def _together(found: Iterable[Waiting]) -> Waiting | None:
-    """The first one, with every other one in its text; it is over by itself only where all are."""
+    """The first one, with every other one in its text; when several are over is not known."""
     parts = list(found)
     if not parts:
         return None
     text = "; and ".join(part.reason.text for part in parts)
-    ends = [part.until for part in parts if part.until is not None]
-    until = max(ends) if len(ends) == len(parts) else None
+    until = parts[0].until if len(parts) == 1 else None
     return Waiting(reason=replace(parts[0].reason, text=text), until=until)
 
 

@@ -223,9 +223,12 @@ class World:
         token = folder / "enrolment.token"
         issued = self.client("olga").post("/v1/enrolment-tokens", {"device": name, "lifetime_seconds": 600})
         token.write_text(issued["token"])
-        enrol = ("--config", str(config), "--hub", self.url, "--token-file", str(token))
-        run("edgeward-agent", "enrol", *enrol)
+        self._enrol_agent(agent, token)
         return agent
+
+    def _enrol_agent(self, agent: Agent, token: Path) -> None:
+        enrol = ("--config", str(agent.config), "--hub", self.url, "--token-file", str(token))
+        run("edgeward-agent", "enrol", *enrol)
 
     def devices(self) -> dict[str, dict[str, Any]]:
         """Each device's newest report as the hub has it."""

@@ -17,6 +17,8 @@ import tritonclient.http as triton
 
 from agent.cli.client import ask
 from agent.cli.errors import AgentNotRunningError
+from agent.config import load_config as load_agent_config
+from agent.enrol import enrol_device
 from agent.protocol.control import ControlRequest, ModelsResult
 from agent.protocol.ids import MANIFEST_FILENAME
 from agent.protocol.manifest import decode_manifest
@@ -57,6 +59,10 @@ class Fleet(World):
         self.agents.append(agent)
         start(agent)
         return agent
+
+    def _enrol_agent(self, agent: Agent, token: Path) -> None:
+        """As the command does it, in this process and so without its start."""
+        enrol_device(load_agent_config(agent.config), self.url, token.read_text())
 
     @contextmanager
     def people(self) -> Iterator[People]:
