@@ -5,9 +5,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from agent.protocol.errors import ProtocolError
 from agent.protocol.ids import MANIFEST_FILENAME
 from agent.protocol.manifest import decode_manifest
+from agent.protocol.progress import fetching
+from agent.protocol.state import TransferProgress
 from cloud_hub.cli.http import HubClient, add_hub_options
 from cloud_hub.durable import write_durably
 from cloud_hub.errors import InputError
@@ -255,7 +259,16 @@ def _devices(arguments: argparse.Namespace) -> None:
             ", ".join(f"{item['model']} {item['release']}" for item in reported["serving"]) or "nothing yet"
         )
         state = "revoked" if device["revoked"] else "online" if device["online"] else "offline"
-        print(f"{device['id']} ({device['hardware_class']}): {state}, {serving}")
+        print(f"{device['id']} ({device['hardware_class']}): {state}, {serving}{_under_way(reported)}")
+
+
+def _under_way(reported: dict[str, Any]) -> str:
+    """Updates whose bytes are on their way, as far as the device has said."""
+    return "".join(
+        f"; {each['model']} {each['release']}: {fetching(msgspec.convert(each['progress'], TransferProgress))}"
+        for each in reported.get("deployments", ())
+        if each.get("progress")
+    )
 
 
 def _revoke(hub: HubClient, arguments: argparse.Namespace) -> None:

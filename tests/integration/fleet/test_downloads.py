@@ -89,6 +89,10 @@ def test_it_comes_over_https_and_where_that_goes_away_over_mqtt(fleet: DownloadF
     token = fleet.token_file("victor").read_text().strip()
     page = httpx.get(fleet.url, params={"token": token}, follow_redirects=True, timeout=30).text
     assert "<progress max=" in page
+    listed = run("edgeward-hub", "devices", *fleet.as_person("victor"))
+    assert re.search(
+        r"camera-1 \(demo-linux\): online, nothing yet; digits 1: fetching .* over (http|mqtt)", listed
+    )
     wait_for("MQTT to go on", lambda: moving() and told[-1]["way"] == "mqtt", seconds=60)
     assert fleet.proxy.was_cut.is_set(), "the first half came over HTTP"
     assert told[0]["way"] in {"http", "mqtt"}
