@@ -2,7 +2,7 @@
 
 A real repository of the hub's own code, the device's stored state after a first check, and the verifier as the process that it
 is on a device. CPU is what the scheduler counted for the child (``/proc/<pid>/schedstat``): up to the moment at which it has started and waits
-for its first byte, and from there to its answer. On the wire: the payloads that the block protocol sends in both directions for what the child asked for.
+for its first byte, and from there to its answer. On the wire: the MQTT packets in both directions for what the child asked for, their acknowledgements included.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from msgspec import Struct
 from agent.protocol.codec import encode_msgpack
 from agent.protocol.limits import BLOCK_BYTES
 from agent.protocol.state import ModelRelease
+from agent.protocol.topics import Channel, topic
 from agent.protocol.transfer import BlockRequest, MetadataSource
 from agent.protocol.verification import FetchedMetadata, FetchMetadata, VerifyRequest
 from agent.trust.sandbox import CPU_SECONDS
@@ -82,11 +83,19 @@ class Scene:
 
 
 def wire_bytes(name: str, store: MemoryStore) -> int:
-    """Payloads of the request for a small file and of the hub's own answer; ids are as long as they get (48 bits)."""
+    """MQTT packets of the request for a small file and of the hub's own answer; ids are as long as they get (48 bits)."""
     request = BlockRequest(id=2**48, source=MetadataSource(name=name), offset=0, length=BLOCK_BYTES)
     with tempfile.TemporaryDirectory() as folder:
         response = answer(request, store, ArtifactStore(Path(folder)))
-    return len(encode_msgpack(request)) + len(encode_msgpack(response))
+    asked = packet_bytes(topic(DEVICE, Channel.REQUEST), encode_msgpack(request))
+    return asked + packet_bytes(topic(DEVICE, Channel.RESPONSE), encode_msgpack(response))
+
+
+def packet_bytes(name: str, payload: bytes) -> int:
+    """Of an MQTT 5 PUBLISH at QoS 1 (topic, packet id, no properties) and of its PUBACK (MQTT 5, 3.3 and 3.4)."""
+    remaining = 2 + len(name) + 2 + 1 + len(payload)
+    head = 1 + (1 if remaining < 128 else 2 if remaining < 16_384 else 3)
+    return head + remaining + 4
 
 
 def measure(rounds: int) -> Cost:

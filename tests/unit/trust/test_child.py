@@ -1,9 +1,11 @@
 """The verifier as a process: what it imports, what it gives up, and how it ends."""
 
 import json
+import pickle
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 from agent.protocol.codec import frame
 from agent.protocol.verification import VerifyRequest
@@ -50,12 +52,43 @@ def python(code: str) -> list[str]:
 
 def test_it_never_imports_mqtt_http_a_database_or_a_runtime() -> None:
     (line,) = python(
-        "from agent.trust.__main__ import leave_http_out; leave_http_out(); "
-        "import agent.trust.child, json, sys; print(json.dumps(sorted(sys.modules)))"
+        "from agent.trust.__main__ import load; load(); import json, sys; print(json.dumps(sorted(sys.modules)))"
     )
     loaded = {name.partition(".")[0] for name in json.loads(line)}
     assert "tuf" in loaded
     assert loaded & FORBIDDEN == set()
+
+
+IN_A_CHECK = """
+import json, pickle, sys
+from agent.trust.__main__ import load
+load()
+from agent.protocol.verification import FetchedMetadata
+from agent.trust.verify import verify
+with open({file!r}, "rb") as file:
+    request, files = pickle.load(file)
+before = set(sys.modules)
+result = verify(request, lambda name, _: FetchedMetadata(data=files.get(name)))
+assert result.refusal is None and len(result.assignments) == 1, result
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def test_it_loads_nothing_more_once_it_has_closed_its_doors(tmp_path: Path) -> None:
+    hub = HubSimulator()
+    hub.approve("digits", 1)
+    request = VerifyRequest(
+        device="cam-1",
+        root=hub.store.files["1.root.json"],
+        metadata={},
+        marks=(),
+        now=hub.now.timestamp(),
+        director=hub.direct(1),
+    )
+    file = tmp_path / "request"
+    file.write_bytes(pickle.dumps((request, hub.store.files)))
+    (line,) = python(IN_A_CHECK.format(file=str(file)))
+    assert json.loads(line) == []
 
 
 def test_it_gives_up_what_it_does_not_need() -> None:
