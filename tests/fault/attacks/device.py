@@ -11,7 +11,7 @@ from agent.cli.client import ask
 from agent.cli.errors import AgentNotRunningError
 from agent.config import AgentConfig, load_config
 from agent.enrolled import TRUST_FILE
-from agent.protocol.control import ControlRequest, ModelReport, ModelsResult, StatusResult
+from agent.protocol.control import ControlRequest, ControlResult, ModelReport, ModelsResult, StatusResult
 from agent.protocol.state import FINAL_PHASES, DeploymentReport, Phase, Reason, ReportedState
 from agent.protocol.verification import VerifyResult
 from agent.store.trust_db import TrustDatabase, TrustState
@@ -39,7 +39,7 @@ drain_seconds = 1.0
 
 [transfer]
 minimum_bytes_per_second = 60000
-stuck_seconds = 1.5
+stuck_seconds = 6.0
 tries = 2
 backoff_seconds = 0.2
 longest_backoff_seconds = 0.4
@@ -101,13 +101,17 @@ class AttackedDevice:
 
     # --- what it says -----------------------------------------------------------------------------------------
 
+    def ask(self, request: ControlRequest) -> ControlResult:
+        """What a technician's command asks."""
+        return ask(str(self.config.control_socket), request)
+
     def status(self) -> StatusResult:
-        answer = ask(str(self.config.control_socket), ControlRequest(method="status"))
+        answer = self.ask(ControlRequest(method="status"))
         assert isinstance(answer, StatusResult)
         return answer
 
     def models(self) -> dict[str, ModelReport]:
-        answer = ask(str(self.config.control_socket), ControlRequest(method="models"))
+        answer = self.ask(ControlRequest(method="models"))
         assert isinstance(answer, ModelsResult)
         return {model.model: model for model in answer.models}
 
@@ -138,6 +142,10 @@ class AttackedDevice:
     def memory_mib(self) -> float:
         """Of the agent's own process."""
         return float(psutil.Process(self.service.pid).memory_info().rss) / 2**20
+
+    def biggest_file(self) -> int:
+        """Bytes of the largest file in its state folder."""
+        return max(path.stat().st_size for path in self.config.state.glob("**/*") if path.is_file())
 
     def trust(self) -> TrustState:
         """What the stopped device keeps of its trust."""

@@ -31,6 +31,8 @@ from cloud_hub.registry.artifacts import ArtifactStore
 from tests.fault.attacks import releases
 from tests.fault.trust.hub_simulator import HubSimulator
 
+SPARE_MODELS = tuple(f"spare-{number}" for number in range(24))
+"""For attacks that are made at once, a model each."""
 Answer = Block | Location | TransferProblem | bytes
 """A response, or any bytes in the place of one."""
 Locate = Callable[[LocationRequest], Location | TransferProblem]
@@ -49,11 +51,9 @@ class Heard:
 class HostileHub(HubSimulator):
     """Owns the broker's hub identity, every key, and the artifacts; ``tamper`` changes what it answers to requests."""
 
-    def __init__(
-        self, folder: Path, broker_port: int, pki: Path, models: tuple[str, ...] = ("digits", "faces")
-    ) -> None:
+    def __init__(self, folder: Path, broker_port: int, pki: Path) -> None:
         self.content: dict[tuple[str, int], dict[str, bytes]] = {}
-        super().__init__(models=models, start=datetime.now(UTC))
+        super().__init__(models=("digits", "faces", *SPARE_MODELS), start=datetime.now(UTC))
         self.artifacts = ArtifactStore(folder)
         self.tamper: Tamper | None = None
         self.locate: Locate = no_location

@@ -4,6 +4,7 @@ All at once on one device, a model for each attack, so that the waits are shared
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -15,16 +16,30 @@ from agent.protocol.codec import encode_msgpack
 from agent.protocol.ids import MANIFEST_FILENAME
 from agent.protocol.state import FINAL_PHASES, DeploymentReport, Phase, Reason
 from agent.protocol.topics import Channel
-from agent.protocol.transfer import ArtifactSource, Block, BlockRequest, TransferProblem
+from agent.protocol.transfer import (
+    ArtifactSource,
+    Block,
+    BlockRequest,
+    Location,
+    LocationRequest,
+    TransferProblem,
+)
 from tests.acceptance.processes import StepFailedError, wait_for
 from tests.fault.attacks import forging, releases
 from tests.fault.attacks.device import SECONDS, AttackedDevice
-from tests.fault.attacks.hostile_hub import Answer, HostileHub, artifacts_by
+from tests.fault.attacks.hostile_hub import (
+    SPARE_MODELS,
+    Answer,
+    HostileHub,
+    artifacts_by,
+    no_location,
+)
+from tests.fault.attacks.hostile_web import HostileWeb
 from tests.support.mosquitto import Broker
 
 DEVICE = "cam-a"
 PETABYTE = 2**50
-TRICKLE_SECONDS = 1.2
+TRICKLE_SECONDS = 2.5
 Change = Callable[[BlockRequest, Block], Iterable[Answer]]
 
 
@@ -67,43 +82,55 @@ BYTES: dict[str, tuple[Change, str, str]] = {
     "elsewhere": (_elsewhere, "fetch-failed", "instead"),
     "words": (_busy, "fetch-failed", r"\x1b[2J"),
 }
-"""Model → what becomes of its model file's blocks, the reason, and words of it."""
+"""Attack → what becomes of a model file's blocks, the reason, and words of it."""
 
 
-def _no_json(_model: str, files: dict[str, bytes]) -> dict[str, bytes]:
+def _no_json(files: dict[str, bytes]) -> dict[str, bytes]:
     return {**files, MANIFEST_FILENAME: b"\xff{"}
 
 
-def _nested(_model: str, files: dict[str, bytes]) -> dict[str, bytes]:
+def _nested(files: dict[str, bytes]) -> dict[str, bytes]:
     return {**files, MANIFEST_FILENAME: b'{"schema": 1, "deep": ' + b"[" * 400_000}
 
 
-def _newer(_model: str, files: dict[str, bytes]) -> dict[str, bytes]:
+def _newer(files: dict[str, bytes]) -> dict[str, bytes]:
     manifest = msgspec.json.decode(files[MANIFEST_FILENAME])
     return {**files, MANIFEST_FILENAME: msgspec.json.encode({**manifest, "schema": 99})}
 
 
-def _other_model(_model: str, files: dict[str, bytes]) -> dict[str, bytes]:
+def _other_model(files: dict[str, bytes]) -> dict[str, bytes]:
     manifest = msgspec.json.decode(files[MANIFEST_FILENAME])
     return {**files, MANIFEST_FILENAME: msgspec.json.encode({**manifest, "model": "digits"})}
 
 
-def _petabyte(_model: str, files: dict[str, bytes]) -> dict[str, bytes]:
+def _petabyte(files: dict[str, bytes]) -> dict[str, bytes]:
     manifest = msgspec.json.decode(files[MANIFEST_FILENAME])
     manifest["variants"][0]["artifact"]["size"] = PETABYTE
     return {**files, MANIFEST_FILENAME: msgspec.json.encode(manifest)}
 
 
-MANIFESTS: dict[str, tuple[Callable[[str, dict[str, bytes]], dict[str, bytes]], str]] = {
+MANIFESTS: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
     "no-json": (_no_json, "malformed-manifest"),
     "nested": (_nested, "malformed-manifest"),
     "newer": (_newer, "newer-schema"),
     "other-model": (_other_model, "wrong-release"),
     "petabyte": (_petabyte, "no-room"),
 }
-"""Model → what its approvers were led to sign as its manifest, and the reason."""
+"""Attack → what approvers were led to sign as its manifest, and the reason."""
+WEB: dict[str, str] = {
+    "redirect": "redirected to",
+    "other": "http sent wrong bytes",
+    "endless": "more than",
+    "bomb": "encoded as 'gzip'",
+    "version": "ETag",
+    "abroad": "http",
+}
+"""Attack → words of what becomes of an address for a model file, which MQTT does not give; each but the last is a mode of
+:class:`HostileWeb`."""
+ABROAD = "http://192.0.2.1/artifact"
 HONEST, SLOW = "digits", "trickle"
-MODELS = (HONEST, SLOW, *BYTES, *MANIFESTS)
+ATTACKS = (SLOW, *BYTES, *MANIFESTS, *WEB)
+MODEL_OF = {HONEST: HONEST, **dict(zip(ATTACKS, SPARE_MODELS, strict=False))}
 
 
 class Dripping:
@@ -132,34 +159,52 @@ class Dripping:
 
 
 @pytest.fixture(scope="module")
-def hub(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileHub]:
+def web() -> Iterator[HostileWeb]:
+    made = HostileWeb()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def hub(shared_hub: HostileHub, web: HostileWeb) -> Iterator[HostileHub]:
     """A hub with one release of each model, each spoiled in its own way."""
-    made = HostileHub(tmp_path_factory.mktemp("wrong-bytes"), broker.port, broker.pki, MODELS)
-    changes: dict[str, Change] = {SLOW: Dripping(made), **{name: one[0] for name, one in BYTES.items()}}
+    changes: dict[str, Change] = {
+        SLOW: Dripping(shared_hub),
+        **{name: one[0] for name, one in BYTES.items()},
+        **dict.fromkeys(WEB, _absent),
+    }
     by_digest: dict[str, Change] = {}
-    for model in MODELS:
-        ballast = 10 * releases.BALLAST_BYTES if model == SLOW else releases.BALLAST_BYTES
+    addresses: dict[str, str] = {}
+    for attack in ATTACKS:
+        model = MODEL_OF[attack]
+        ballast = 10 * releases.BALLAST_BYTES if attack == SLOW else releases.BALLAST_BYTES
         files = releases.content(model, 1, ballast=ballast)
-        made.release(model, 1, MANIFESTS[model][0](model, files) if model in MANIFESTS else files)
-        if model in changes:
-            by_digest[releases.reference_to("", files[releases.MODEL_FILE]).sha256] = changes[model]
+        shared_hub.release(model, 1, MANIFESTS[attack][0](files) if attack in MANIFESTS else files)
+        ref = releases.reference_to("", files[releases.MODEL_FILE])
+        if attack in changes:
+            by_digest[ref.sha256] = changes[attack]
+        if attack in WEB:
+            addresses[ref.sha256] = ABROAD if attack == "abroad" else web.url(attack, ref.size, ref.sha256)
 
     def spoil(request: BlockRequest, honest: Block) -> Iterable[Answer]:
         assert isinstance(request.source, ArtifactSource)
         change = by_digest.get(request.source.sha256)
         return (honest,) if change is None else change(request, honest)
 
-    made.tamper = artifacts_by(spoil)
+    def locate(request: LocationRequest) -> Location | TransferProblem:
+        url = addresses.get(request.sha256)
+        if url is None:
+            return no_location(request)
+        return Location(id=request.id, url=url, etag=f'"{request.sha256}"', expires=time.time() + 600)
+
+    shared_hub.tamper, shared_hub.locate = artifacts_by(spoil), locate
+    petabyte = MODEL_OF["petabyte"]
+    path = f"models/{petabyte}/1/{releases.MODEL_FILE}"
     forging.list_role(
-        made,
-        lambda role: setattr(role.targets["models/petabyte/1/model.onnx"], "length", PETABYTE),
-        "ada",
-        "ben",
-        model="petabyte",
+        shared_hub, lambda role: setattr(role.targets[path], "length", PETABYTE), "ada", "ben", model=petabyte
     )
-    made.start()
-    yield made
-    made.stop()
+    yield shared_hub
+    shared_hub.tamper, shared_hub.locate = None, no_location
 
 
 @pytest.fixture(scope="module")
@@ -174,16 +219,18 @@ def device(
 
 @pytest.fixture(scope="module")
 def outcomes(device: AttackedDevice, hub: HostileHub) -> dict[str, DeploymentReport]:
-    """Model → how its one deployment ended."""
-    device.desire(hub.direct_all(dict.fromkeys(MODELS, 1), device=DEVICE))
+    """Attack → how the one deployment of its model ended."""
+    device.desire(hub.direct_all(dict.fromkeys(MODEL_OF.values(), 1), device=DEVICE))
 
     def ended() -> dict[str, DeploymentReport] | None:
         device.service.require_alive()
-        found = {name: report.deployment for name, report in device.models().items() if report.deployment}
-        if found.get(HONEST) and found[HONEST].phase is Phase.PROBATION:
+        models = device.models()
+        found = {attack: models[model].deployment for attack, model in MODEL_OF.items() if model in models}
+        honest = found.get(HONEST)
+        if honest is not None and honest.phase is Phase.PROBATION:
             device.answer()
-        over = [report for report in found.values() if report.phase in FINAL_PHASES]
-        return found if len(over) == len(MODELS) else None
+        over = {attack: report for attack, report in found.items() if report and report.phase in FINAL_PHASES}
+        return over if len(over) == len(MODEL_OF) else None
 
     try:
         return wait_for("every deployment to end", ended, seconds=2 * SECONDS, every=0.1)
@@ -200,10 +247,10 @@ def test_the_honest_release_is_not_held_up(
     assert device.answer() == 1
 
 
-@pytest.mark.parametrize("model", BYTES)
-def test_blocks_that_are_not_what_was_signed(outcomes: dict[str, DeploymentReport], model: str) -> None:
-    _change, code, words = BYTES[model]
-    reason = refusal_of(outcomes[model])
+@pytest.mark.parametrize("attack", BYTES)
+def test_blocks_that_are_not_what_was_signed(outcomes: dict[str, DeploymentReport], attack: str) -> None:
+    _change, code, words = BYTES[attack]
+    reason = refusal_of(outcomes[attack])
     assert reason.code == code
     assert words in reason.text
     assert reason.text.isprintable()
@@ -216,19 +263,34 @@ def test_a_trickle_of_blocks(outcomes: dict[str, DeploymentReport]) -> None:
     assert "bytes/s are asked for" in reason.text
 
 
-@pytest.mark.parametrize("model", MANIFESTS)
-def test_manifests_that_approvers_were_led_to_sign(outcomes: dict[str, DeploymentReport], model: str) -> None:
-    assert refusal_of(outcomes[model]).code == MANIFESTS[model][1]
+@pytest.mark.parametrize("attack", WEB)
+def test_addresses_that_lead_elsewhere(outcomes: dict[str, DeploymentReport], attack: str) -> None:
+    reason = refusal_of(outcomes[attack])
+    assert reason.code == "fetch-failed"
+    assert WEB[attack] in reason.text
+
+
+def test_a_redirect_is_not_followed(outcomes: dict[str, DeploymentReport], web: HostileWeb) -> None:
+    assert outcomes
+    assert web.secrets == 0
+    assert any("redirect" in path for path in web.asked)
+
+
+@pytest.mark.parametrize("attack", MANIFESTS)
+def test_manifests_that_approvers_were_led_to_sign(
+    outcomes: dict[str, DeploymentReport], attack: str
+) -> None:
+    assert refusal_of(outcomes[attack]).code == MANIFESTS[attack][1]
 
 
 def test_nothing_of_it_is_left(outcomes: dict[str, DeploymentReport], device: AttackedDevice) -> None:
     """No file of a refused release fills the disk, the log has no trace of a crash, the hub was told of each."""
-    assert set(outcomes) == set(MODELS)
+    assert set(outcomes) == set(MODEL_OF)
     kept = sum(path.stat().st_size for path in device.config.state.glob("artifacts/**/*") if path.is_file())
     whole = sum(map(len, releases.content(HONEST, 1).values()))
-    assert kept < len(MODELS) * whole
+    assert kept < len(MODEL_OF) * whole
     assert "Traceback" not in device.log()
-    refused = {name for name in MODELS if name != HONEST}
+    refused = {MODEL_OF[attack] for attack in ATTACKS}
     device.hears(
         lambda report: refused == {one.model for one in report.deployments if one.phase is Phase.REFUSED}, 0
     )
