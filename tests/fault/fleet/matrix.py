@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from agent.cli.client import ask
 from agent.cli.errors import CliError
 from agent.core.update_machine import TRANSITIONS
@@ -28,6 +30,7 @@ from tests.fault.fleet.traps import (
     newest,
     persisted,
 )
+from tests.support.counts import count
 from tests.support.fleet import Fleet, answered, deployment, start
 
 WORKERS = 3
@@ -156,6 +159,18 @@ class Matrix:
             assert outcomes[report.deployment] == [f"release {RELEASE} {report.phase.value}{why}"]
         seen = {each["device"]: each["outcome"] for each in fleet.rollout_state(rollout)["devices"]}
         assert seen == expected
+
+    def killed(self, names: Iterable[str]) -> int:
+        """How often they were killed, in all."""
+        return sum(self.kills.get(name, 1) for name in names)
+
+    def check_ends(
+        self, names: Sequence[str], request: pytest.FixtureRequest, what: str, **more: int
+    ) -> None:
+        """All have ended and serve; the run's summary says how many."""
+        ended, serving = self.ended(names), self.serving(names)
+        count(request, what, points=len(names), **more, ended=ended, serving=serving)
+        assert ended == serving == len(names)
 
     def ended(self, names: Iterable[str]) -> int:
         """How many have ended release 2 and have recorded how, by what they would start from now."""

@@ -12,7 +12,6 @@ import pytest
 from agent.protocol.state import Phase
 from tests.fault.fleet.matrix import RUNNING, Matrix, for_ever, matrix, once
 from tests.fault.fleet.traps import MOST_KILLS, RELEASE, TRAPS, newest
-from tests.support.counts import count
 from tests.support.fleet import served_release
 
 RESUMED = (Phase.FETCHING, Phase.READY)
@@ -63,7 +62,7 @@ def test_the_hub_sees_one_outcome_and_its_reason_though_it_was_away(ended: Matri
 
 def test_every_point_ended_and_serves(ended: Matrix, request: pytest.FixtureRequest) -> None:
     names = [*map(once, RUNNING), for_ever(Phase.READY)]
-    check_ends(ended, names, request, "kill matrix")
+    ended.check_ends(names, request, "kill matrix", kills=ended.killed(names))
 
 
 @pytest.mark.soak
@@ -74,7 +73,8 @@ def test_every_phase_for_ever(
     with matrix(tmp_path, (first_release, slow_release), killed=[], killed_for_ever=RUNNING) as ended:
         check_for_ever(ended, RUNNING)
         ended.check_outcomes()
-        check_ends(ended, list(map(for_ever, RUNNING)), request, "kill matrix, for ever")
+        names = list(map(for_ever, RUNNING))
+        ended.check_ends(names, request, "kill matrix, for ever", kills=ended.killed(names))
 
 
 def check_for_ever(ended: Matrix, phases: Sequence[Phase]) -> None:
@@ -92,15 +92,3 @@ def check_for_ever(ended: Matrix, phases: Sequence[Phase]) -> None:
             assert report.reason.code == "interrupted"
         assert ended.kills[agent.name] <= MOST_KILLS
         assert served_release(agent) == 1
-
-
-def check_ends(ended: Matrix, names: list[str], request: pytest.FixtureRequest, what: str) -> None:
-    kills = sum(ended.kills.get(name, 1) for name in names)
-    counted = {
-        "points": len(names),
-        "kills": kills,
-        "ended": ended.ended(names),
-        "serving": ended.serving(names),
-    }
-    count(request, what, **counted)
-    assert counted["ended"] == counted["serving"] == len(names)

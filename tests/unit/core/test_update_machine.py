@@ -202,9 +202,9 @@ def test_a_commit_collects_before_it_reports(make: Any) -> None:
     after, commands = step(state, ProbationPassed(deployment="d2"), 5.0)
     assert kinds(commands) == [CommitRelease, ReportOutcome]
     assert (after.slots.active, after.slots.previous) == (make.installed(2), make.installed(1))
+    assert after.deployment is not None
     held_up = replace(state, deployment=replace(state.deployment, reason=WHY))
     assert run(held_up, ProbationPassed(deployment="d2")).deployment == replace(after.deployment, since=100.0)
-    assert after.deployment is not None
     assert (after.deployment.since, after.deployment.report_pending) == (5.0, True)
 
 
