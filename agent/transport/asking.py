@@ -29,6 +29,8 @@ Counted = Callable[[str, int, int], None]
 """``(purpose, bytes received, bytes sent)``."""
 MESSAGE_HEAD_BYTES = 110
 """Of a question or an answer, about: MQTT's head and topic, the names of msgpack's fields; without TLS and TCP."""
+LATE = 3.0
+"""So many times the usual, an answer is missed."""
 STALE = "stale"
 """Purpose of answers that nobody waits for any more."""
 
@@ -86,9 +88,11 @@ class Asker:
         self._randomness = randomness
         self._next_id = secrets.randbits(48)
         self._counted = counted
+        self._usual_seconds = 0.0
+        """From a question to its answer, smoothed."""
         self._heard = 0.0
         """When the newest answer came that somebody waited for, by the loop's clock."""
-        self._waiting: dict[int, tuple[asyncio.Future[TransferResponse], str]] = {}
+        self._waiting: dict[int, tuple[asyncio.Future[TransferResponse], str, float]] = {}
         link.on(Block, self._take)
         link.on(Location, self._take)
         link.on(TransferProblem, self._take)
@@ -126,7 +130,7 @@ class Asker:
         try:
             for attempt in range(self._settings.tries):
                 await self._send(make, what, answer, identities, purpose)
-                patience = self._settings.answer.delay(attempt, self._randomness)
+                patience = self._patience(attempt)
                 if not await self._wait(answer, patience):
                     self._link.errors["request-timeout"] += 1
                     fault = NoAnswerError
@@ -146,6 +150,12 @@ class Asker:
             self._forget(identities)
             answer.cancel()
         raise fault(f"{what}: asked {self._settings.tries} times: {problem}")
+
+    def _patience(self, attempt: int) -> float:
+        """As the settings say; longer, up to their longest, where the link is slow."""
+        bounds = self._settings.answer
+        slow = min(LATE * self._usual_seconds, bounds.maximum)
+        return max(bounds.delay(attempt, self._randomness), slow)
 
     async def _wait(self, answer: asyncio.Future[TransferResponse], patience: float) -> bool:
         """Whether the answer came.
@@ -179,7 +189,7 @@ class Asker:
                 raise NoAnswerError(f"{what}: no link for {self._settings.offline_seconds:g} s") from error
             identity = self._next_id
             self._next_id += 1
-            self._waiting[identity] = (answer, purpose)
+            self._waiting[identity] = (answer, purpose, asyncio.get_running_loop().time())
             request = encode_msgpack(make(identity))
             identities.append(identity)
             try:
@@ -211,11 +221,13 @@ class Asker:
         identities.clear()
 
     def _take(self, response: TransferResponse) -> None:
-        answer, purpose = self._waiting.pop(response.id, (None, STALE))
+        answer, purpose, asked = self._waiting.pop(response.id, (None, STALE, 0.0))
         data = len(response.data) if isinstance(response, Block) else 0
         self._counted(purpose, data + MESSAGE_HEAD_BYTES, 0)
         if answer is None or answer.done():
             self._link.errors["stale-response"] += 1
             return
         self._heard = asyncio.get_running_loop().time()
+        took = self._heard - asked
+        self._usual_seconds += (took - self._usual_seconds) / 8
         answer.set_result(response)

@@ -24,7 +24,7 @@ from agent.transport.asking import Asker, Counted, RequestLink, TransferSettings
 from agent.transport.errors import NoAnswerError, NotFoundError, TransferError
 from agent.transport.sources import ByteWriter
 
-QUICK_SECONDS, SLOW_SECONDS = 1.0, 3.0
+QUICK_SECONDS, SLOW_SECONDS = 2.5, 6.0
 SHORTER = 16
 """How many of the shortest blocks make a longest one."""
 METADATA = "metadata"
