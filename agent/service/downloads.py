@@ -202,8 +202,12 @@ class _Transfer:
             f"{way}: {state.problem}" for way, state in self._state.ways.items() if state.problem
         )
         unreachable = all(state.failures == 0 for state in self._state.ways.values())
-        wait = "waits for a network or a bundle" if unreachable else "waits to ask again"
-        self._flow.waiting = Reason(code="bytes-not-coming", text=f"{wait}: {problems}")
+        cause = (
+            "no network and no bundle brings its bytes"
+            if unreachable
+            else "its bytes could not be had, and are asked for again"
+        )
+        self._flow.waiting = Reason(code="bytes-not-coming", text=f"{cause}: {problems}")
         await self._owner.rest(step)
         self._flow.waiting = None
         self._state = joined(paused(self._state), self._owner.order(self._size))

@@ -109,6 +109,12 @@ async def test_a_slow_link_is_not_asked_twice_while_its_answers_come() -> None:
     assert hub.errors == {}
 
 
+async def test_a_slow_link_is_waited_for_longer_within_bounds() -> None:
+    asker = BlockClient(SlowHub(), SETTINGS)._asker
+    asker._usual_seconds = 1000.0
+    assert asker._patience(0) == SETTINGS.answer.maximum
+
+
 async def test_blocks_are_as_long_as_the_link_brings_within_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "QUICK_SECONDS", 0.02)
     monkeypatch.setattr(blocks, "SLOW_SECONDS", 0.05)
