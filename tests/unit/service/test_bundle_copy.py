@@ -209,7 +209,7 @@ async def test_a_transfer_that_waits_for_the_network_goes_on_with_the_bundle(wor
     async with asyncio.timeout(20):
         while (why := downloader.transfers.waiting([signed.sha256])) is None:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)
-    assert why.text == "waits for a network or a bundle: mqtt: no link for 10 s"
+    assert why.text == "no network and no bundle brings its bytes: mqtt: no link for 10 s"
     source = await world.open()
     async with asyncio.timeout(20):
         await copier.copy(source, [Copy(assignment=world.assignment, tried=())], world.copying)
