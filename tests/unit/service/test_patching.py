@@ -189,11 +189,15 @@ async def test_a_patch_that_makes_another_file_leads_to_the_whole_one(world: Wor
     assert world.travelled[NAME] == len(TARGET)
 
 
-async def test_a_patch_cut_in_its_middle_leaves_no_wrong_bytes_behind(world: World) -> None:
-    whole = make_patch(bytes(700_000), TARGET + nudged(TARGET, 0.5) + TARGET, PatchMethod.SUB8)
-    world.add(PatchMethod.SUB8, whole[: len(whole) // 2], world.base)
+async def test_a_patch_that_goes_wrong_at_its_end_leaves_no_wrong_bytes_behind(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong = make_patch(BASE, nudged(TARGET, 0.1), PatchMethod.SUB8)
+    world.add(PatchMethod.SUB8, wrong + b"more", world.base)
     assert await world.obtain() == TARGET
+    assert "goes on behind its end" in world.told[0][1]
     assert world.travelled[NAME] == len(TARGET)
+    assert not [record for record in caplog.records if record.message == "wrong bytes"]
 
 
 async def test_a_base_that_the_disk_damaged_is_found_out_before_bytes_travel(world: World) -> None:
