@@ -245,7 +245,11 @@ def traced(pid: int, *options: str) -> Iterator[subprocess.Popen[str]]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             raise
-        _, said = tracer.communicate(timeout=SECONDS)
+        try:
+            _, said = tracer.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            tracer.kill()
+            raise
     assert "attach" not in said, said
 
 
