@@ -25,7 +25,8 @@ NO_ERROR = {
     events.RollbackRequested,
 }
 ELSEWHERE = {events.VariantRejected}
-"""Needs a release of several variants: ``tests/acceptance/test_whole_loop.py`` rolls one out."""
+"""Needs a release of several variants, which the recipe of these fleets does not make: ``tests/integration/service/test_variants.py``
+has a real runner refuse one."""
 
 pytestmark = [
     pytest.mark.skipif(
