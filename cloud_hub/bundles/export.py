@@ -177,7 +177,9 @@ def _names(session: Session, wish: BundleWish) -> tuple[str, ...]:
     _check_count("devices", len(names), MAX_DEVICES)
     revoked = [name for name in names if get_device(session, name).revoked is not None]
     if revoked:
-        raise ConflictError(f"devices: the identity of {', '.join(revoked)} was revoked; enrol it again first")
+        raise ConflictError(
+            f"devices: the identity of {', '.join(revoked)} was revoked; enrol it again first"
+        )
     return names
 
 
