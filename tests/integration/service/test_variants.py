@@ -24,7 +24,7 @@ async def device(tmp_path: Path) -> AsyncIterator[Device]:
 async def test_a_variant_over_its_budget_is_passed_over_and_the_last_one_refuses_the_release(
     device: Device,
 ) -> None:
-    slow = candidate(device, onnx_busy(40_000))
+    slow = candidate(device, onnx_busy(15_000))
     answer = await device.executor.probe(ProbeCandidate(deployment="d2", candidate=slow, tried=()))
     assert isinstance(answer, VariantRejected)
     assert answer.reason.code == "latency-over-budget"
