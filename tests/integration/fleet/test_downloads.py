@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from agent.protocol.ids import MANIFEST_FILENAME
 from agent.protocol.manifest import decode_manifest
 from tests.acceptance.processes import free_port, run, wait_for
 from tests.acceptance.world import Agent
+from tests.integration.downloads.test_ways import report
 from tests.support.byte_proxy import ByteProxy
 from tests.support.fleet import Fleet, start
 
+MIB = 1024 * 1024
 SECONDS = 8
 """The transfer takes, so that it can be looked at on the way."""
 
@@ -100,6 +103,11 @@ def test_it_comes_over_https_and_where_that_goes_away_over_mqtt(fleet: DownloadF
     assert all((each["bytes_per_second"] or 0) < 4 * fleet.limit for each in told)
     fleet.wait_rollout(rollout, seconds=120)
     check_the_ledger(fleet, agent)
+    memory = psutil.Process(agent.service.pid).memory_full_info()
+    report(
+        f"the service after a release over HTTPS: PSS {memory.pss / MIB:.1f} MiB, USS {memory.uss / MIB:.1f} MiB"
+    )
+    assert memory.uss < 36 * MIB, "what speaks HTTP has taken its memory with it"
 
 
 def check_the_ledger(fleet: DownloadFleet, agent: Agent) -> None:
