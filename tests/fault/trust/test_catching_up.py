@@ -125,3 +125,30 @@ def replace_approvers(hub: HubSimulator) -> None:
     for holder in hub.keys.offline:
         targets.sign(holder, append=True)
     hub.repository.publish_role("targets", targets.signed.version, targets.to_bytes())
+
+
+def test_rotated_online_keys_bring_no_old_targets_back(hub: HubSimulator, device: Device) -> None:
+    """The specification's recovery would take them; whoever stole online keys twice could use that (decision 0019)."""
+    old = hub.store.files["1.targets.json"]
+    targets = Metadata[Targets].from_bytes(old)
+    targets.signed.version = 2
+    targets.signatures.clear()
+    for holder in hub.keys.offline:
+        targets.sign(holder, append=True)
+    hub.repository.publish_role("targets", 2, targets.to_bytes())
+    assert device.check(hub, hub.direct(1)).refusal is None
+    hub.rotate_online()
+    hub.repository.publish_role("targets", 1, old)
+    refusal = device.check(hub, hub.direct(1)).refusal
+    assert refusal is not None
+    assert refusal.code == "rollback-attack"
+
+
+def test_rotated_online_keys_bring_no_withdrawn_release_back(hub: HubSimulator, device: Device) -> None:
+    old = hub.repository.published("digits")
+    hub.approve("digits", 2)
+    assert device.check(hub, hub.direct(2)).refusal is None
+    hub.rotate_online()
+    hub.list_unchecked("digits", old)
+    (refused,) = device.check(hub, hub.direct(1)).refused
+    assert refused.reason.code == "rollback-attack"
