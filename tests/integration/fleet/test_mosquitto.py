@@ -46,7 +46,7 @@ class MosquittoFleet(Fleet):
         files = ("--out", str(tls), "--address", "127.0.0.1", "--config", str(self.hub_config))
         run("edgeward-hub", "broker-files", *files)
         pki.mkdir()
-        for name in ("ca.pem", "broker.pem", "broker.key"):
+        for name in ("ca.pem", "revoked.pem", "broker.pem", "broker.key"):
             shutil.copy(tls / name, pki)
         self.broker = Broker(self.folder, pki)
         self.broker.start()
@@ -160,6 +160,59 @@ def test_a_broker_that_was_killed_costs_nothing_but_time(fleet: MosquittoFleet) 
     assert all(report["deployments"][0]["phase"] == "committed" for report in after.values())
     assert [agent.service.pid for agent in fleet.agents] == pids
     fleet.require_alive()
+
+
+def test_stolen_hub_keys_are_recovered_from_while_everything_runs(fleet: MosquittoFleet) -> None:
+    """One command beside the running hub: both devices take the new documents, and what they are asked next."""
+    before = {
+        name: fleet.client("victor").get(f"/v1/devices/{name}")["desired_version"] for name in fleet.online()
+    }
+    keys = [
+        part for name in ("root-1", "root-3") for part in ("--key", f"file2:{fleet.keys}/offline/{name}.pem")
+    ]
+    run("edgeward-hub", "ceremony", "recover-online", "--config", str(fleet.hub_config), "--yes", *keys)
+    for name, version in before.items():
+        path = f"/v1/devices/{name}"
+        wait_for(
+            f"{name}'s document to be signed anew",
+            lambda path=path, version=version: fleet.client("victor").get(path)["desired_version"] > version,  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            seconds=20,
+        )
+    fleet.wait_rollout(
+        fleet.start_rollout(1)
+    )  # nobody refuses a document of the new keys, under the new root
+    assert [agent.edgeward("status")["state"]["refusal"] for agent in fleet.agents] == [None, None]
+    assert all(answered(agent) is not None for agent in fleet.agents)
+    fleet.require_alive()
+
+
+def test_a_revoked_device_is_not_heard_and_then_not_let_in(fleet: MosquittoFleet) -> None:
+    """The last test of this fleet: camera-2 is gone for good, and goes on serving what it has."""
+    crl = str(fleet.broker.pki / "revoked.pem")
+    hub = ("--hub", fleet.url, "--token-file", str(fleet.token_file("olga")))
+    words = ("revoke", "camera-2", "--reason", "stolen", "--crl", crl)
+    run("edgeward-hub", "devices", *words, *hub)
+    thief = fleet.agents[1]
+    thief.edgeward("hold", "--reason", "nobody hears this")
+    wait_for(
+        "the hub to refuse what it sends", lambda: fleet.bridge()["refused"].get("revoked-device"), seconds=30
+    )
+    assert fleet.online() == {"camera-1"}
+    thief.service.stop()
+    fleet.broker.reload()
+    files = IdentityFiles.within(thief.folder / "state" / "identity").tls()
+    wait_for("the broker to refuse it", lambda: not _lets_in(Peer(fleet.broker.port, files, "x")), seconds=20)
+    start(thief)
+    wait_for("it to serve all the same", lambda: answered(thief) is not None, seconds=30)
+    fleet.agents[0].edgeward("sync")
+    assert fleet.online() == {"camera-1"}
+
+
+def _lets_in(peer: Peer) -> bool:
+    try:
+        return peer.gets_in()
+    finally:
+        peer.close()
 
 
 def _newer(before: dict[str, dict[str, Any]], fleet: Fleet) -> dict[str, dict[str, Any]] | None:
