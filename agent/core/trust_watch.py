@@ -28,12 +28,14 @@ class TrustFacts(Struct, frozen=True, kw_only=True):
     """This machine's clock."""
     hub: float
     """The newest time that the hub signed; 0: none."""
+    hub_now: float = 0.0
+    """The same, with what has passed since it was noted."""
     heard: float | None
     """The machine's clock when the hub was last heard; None: not since the start."""
 
     @property
     def now(self) -> float:
-        return trusted_time(self.system, self.hub)
+        return trusted_time(self.system, max(self.hub, self.hub_now))
 
 
 class Warned(Struct, frozen=True, kw_only=True):

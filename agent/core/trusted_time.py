@@ -17,3 +17,23 @@ def trusted_time(system: float, hub: float, *, build: float = BUILD_TIME) -> flo
         build: of the agent.
     """
     return max(system, build, hub)
+
+
+class HubClock:
+    """The newest hub-signed time, and what has passed since it was noted: a lower bound of the time that goes on.
+
+    Without it a device whose own clock is dead would see time stand still, and a frozen hub would never look old.
+    """
+
+    def __init__(self) -> None:
+        self._base = 0.0
+        self._noted = 0.0
+
+    def note(self, hub: float, monotonic: float) -> None:
+        """Hub-signed time ``hub`` (Unix seconds) is known at ``monotonic`` (seconds of a clock that only goes forward)."""
+        if hub > self.now(monotonic):
+            self._base, self._noted = hub, monotonic
+
+    def now(self, monotonic: float) -> float:
+        """0 before the first."""
+        return self._base + (monotonic - self._noted) if self._base else 0.0

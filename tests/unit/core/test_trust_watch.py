@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.trust_watch import DAY, EARLY_DAYS, LATE_DAYS, TrustFacts, blocking, clock_words, warnings
-from agent.core.trusted_time import BUILD_TIME, trusted_time
+from agent.core.trusted_time import BUILD_TIME, HubClock, trusted_time
 from agent.protocol.state import ModelRelease, RoleExpiry
 
 NOW = BUILD_TIME + 100 * DAY
@@ -138,3 +138,14 @@ def test_the_build_time_is_near_the_newest_commit_and_not_in_the_future() -> Non
     assert abs(float(found.stdout) - BUILD_TIME) < 120 * DAY, (
         "set BUILD_TIME in agent/core/trusted_time.py anew"
     )
+
+
+def test_hub_signed_time_goes_on_and_is_never_taken_back_by_an_older_word() -> None:
+    clock = HubClock()
+    assert clock.now(500.0) == 0.0
+    clock.note(NOW, 500.0)
+    assert clock.now(560.0) == NOW + 60
+    clock.note(NOW + 30, 560.0)
+    assert clock.now(560.0) == NOW + 60
+    clock.note(NOW + 90, 560.0)
+    assert clock.now(570.0) == NOW + 100
