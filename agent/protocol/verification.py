@@ -31,6 +31,9 @@ class VerifyRequest(Struct, frozen=True, kw_only=True, tag="verify"):
     marks: tuple[Mark, ...]
     now: float
     """Trusted time, Unix seconds."""
+    system: float | None = None
+    """The part of it that the hub did not sign: the later of this machine's clock and the build. It counts alone where the keys
+    that signed later times were replaced."""
     director: bytes | None
     """The director's document to check; None refreshes the repository only."""
     bundle: bytes | None = None
@@ -99,6 +102,8 @@ class VerifyResult(Struct, frozen=True, kw_only=True, tag="result"):
     marks: tuple[Mark, ...] = ()
     hub_time: float | None = None
     """Newest hub-signed time seen, capped by the root's expiry."""
+    hub_time_replaced: bool = False
+    """It takes the place of what is stored, which may be later: the keys that signed that were replaced."""
     expiry: tuple[RoleExpiry, ...] = ()
     """Until when each role holds that was verified: root, timestamp, snapshot, targets, each model, the director's document."""
     withdrawn: tuple[ModelRelease, ...] = ()

@@ -95,7 +95,7 @@ class TrustDatabase:
     def apply(self, result: VerifyResult) -> bool:
         """Store what was verified (metadata, marks, hub-signed time) in one transaction; returns whether anything changed.
 
-        A mark and the hub's time only ever grow here, whatever the result says.
+        A mark only ever grows here, whatever the result says, and so does the hub's time, unless its keys were replaced.
 
         Raises:
             NotInitialisedError: the device was not enrolled.
@@ -105,7 +105,8 @@ class TrustDatabase:
         wanted = {_METADATA + name: data for name, data in result.metadata.items()}
         wanted[_MARKS] = msgspec.json.encode(_highest((*self._marks(), *result.marks)))
         if result.hub_time is not None:
-            wanted[_TIME] = msgspec.json.encode(max(self._hub_time(), result.hub_time))
+            stored = 0.0 if result.hub_time_replaced else self._hub_time()
+            wanted[_TIME] = msgspec.json.encode(max(stored, result.hub_time))
         changes = {key: value for key, value in wanted.items() if self._store.get(key) != value}
         self._store.write(changes)
         return bool(changes)

@@ -66,6 +66,10 @@ class MarkBook:
         )
         return max(binding, default=0)
 
+    def highest(self, role: str) -> int:
+        """The highest version of ``role`` under any keys; 0 where none was seen."""
+        return max((version for (name, _), version in self._versions.items() if name == role), default=0)
+
     def check(self, role: str, keys: KeySet, version: int) -> None:
         """Refuse a version below the floor, and one that no mark could hold.
 

@@ -4,9 +4,10 @@ python-tuf does not fsync, and takes an older repository when the files it left 
 So its folder lives as long as one check, and the version marks are compared before anything is taken.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,9 +18,10 @@ from tuf.ngclient import Updater, UpdaterConfig
 from agent.protocol.ids import LARGEST_NUMBER
 from agent.protocol.limits import MAX_METADATA_BYTES
 from agent.protocol.state import RoleExpiry
+from agent.protocol.verification import FetchedMetadata
 from agent.trust.director import FILE as DIRECTOR_FILE
 from agent.trust.director import ISSUED_FIELD, read_issued
-from agent.trust.errors import MALFORMED, RefusedError, as_trust_error
+from agent.trust.errors import EXPIRED, MALFORMED, RefusedError, as_trust_error
 from agent.trust.fetcher import BASE_URL, Fetch, ParentFetcher
 from agent.trust.marks import KeySet, MarkBook
 from agent.trust.releases import delegation
@@ -33,6 +35,8 @@ CONFIG = UpdaterConfig(
     targets_max_length=MAX_METADATA_BYTES,
 )
 TOP_LEVEL = (Timestamp.type, Snapshot.type, Targets.type)
+TIME = ":time"
+"""Mark of hub-signed time, Unix seconds, under the keys that signed it: with a stolen key goes the time it signed."""
 HISTORY = "root_history"
 """Where the updater looks for the chain of roots."""
 
@@ -53,6 +57,7 @@ class TrustedRepository:
         fetch: Fetch,
         now: datetime,
         marks: MarkBook,
+        system: datetime | None = None,
     ) -> None:
         """Nothing is asked yet.
 
@@ -62,6 +67,7 @@ class TrustedRepository:
             stored: files of earlier checks, by name; each is verified again.
             fetch: asks the parent.
             now: trusted time, UTC.
+            system: the part of it that the hub did not sign; None: all of it.
             marks: read, and raised by what is accepted.
 
         Raises:
@@ -71,16 +77,23 @@ class TrustedRepository:
         self._stored = stored
         self._marks = marks
         self._accepted: set[str] = set()
+        self._system = system
+        self._fetch = fetch
         _fill(folder, stored)
         try:
             self._updater = Updater(
-                str(folder), BASE_URL, fetcher=ParentFetcher(fetch), config=CONFIG, bootstrap=root
+                str(folder), BASE_URL, fetcher=ParentFetcher(self._asking), config=CONFIG, bootstrap=root
             )
         except (RepositoryError, ValueError) as error:
             raise as_trust_error(error, "the root from enrolment") from error
         self._trusted = self._updater._trusted_set  # noqa: SLF001 - no public way to set the time; the version is pinned
         self._trusted.reference_time = now
         self._bootstrap_file = f"{self._trusted.root.version}.root.json"
+
+    @property
+    def now(self) -> datetime:
+        """Trusted time as it is judged by: without what was signed by keys that the holders have replaced since."""
+        return self._trusted.reference_time
 
     @property
     def root(self) -> Root:
@@ -111,6 +124,41 @@ class TrustedRepository:
         root = self._trusted.root
         for role in (Root.type, *TOP_LEVEL):
             self._marks.check(self.mark_name(role), KeySet.of(root, role), self._trusted[role].version)
+
+    def settle(self, director: str) -> bool:
+        """After :meth:`refresh`: judge what was taken by the time that the director's present keys have signed as well.
+
+        Returns whether signed time was lost with the keys that signed it.
+
+        Raises:
+            RefusedError: ``expired``.
+        """
+        replaced = self.signed_time(director) < self._marks.highest(TIME)
+        signed = datetime.fromtimestamp(self.signed_time(director), UTC)
+        self._trusted.reference_time = max(self._trusted.reference_time, signed)
+        for role in (Root.type, *TOP_LEVEL):
+            if self._trusted[role].is_expired(self.now):
+                raise RefusedError(EXPIRED, f"the repository: {role}.json is expired")
+        return replaced
+
+    def record_time(self, keys: KeySet, moment: float) -> None:
+        """Remember a time that the hub signed with ``keys``, Unix seconds."""
+        self._marks.record(TIME, keys, int(self.capped(moment)))
+
+    def signed_time(self, director: str) -> int:
+        """The newest time signed by a key that is the hub's now, Unix seconds; 0 before the first."""
+        times = [self._marks.floor(TIME, KeySet.of(self._trusted.root, Timestamp.type))]
+        with contextlib.suppress(ValueError):  # a repository without a director
+            times.append(self._marks.floor(TIME, KeySet.of(self.targets, director)))
+        return max(times)
+
+    def _asking(self, name: str, maximum_bytes: int) -> FetchedMetadata:
+        """Before the timestamp is asked for, the newest root is known, and so which signed times still count."""
+        if name == f"{Timestamp.type}.json" and self._system is not None:
+            floor = self._marks.floor(TIME, KeySet.of(self._trusted.root, Timestamp.type))
+            if floor < self._marks.highest(TIME):
+                self._trusted.reference_time = max(self._system, datetime.fromtimestamp(floor, UTC))
+        return self._fetch(name, maximum_bytes)
 
     def model_role(self, model: str, path: str) -> Targets:
         """The verified role of ``model``, found by looking up one of its target paths.
@@ -217,6 +265,9 @@ class TrustedRepository:
             if not self._marks.floor(self.mark_name(role), keys) <= signed.version <= LARGEST_NUMBER:
                 return
             self._accept(role, keys, signed.version)
+            moment = self.hub_time() if role == Timestamp.type else None
+            if moment is not None:
+                self.record_time(keys, moment)
 
     def _accept(self, role: str, keys: KeySet, version: int) -> None:
         self._marks.record(self.mark_name(role), keys, version)

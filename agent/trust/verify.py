@@ -39,6 +39,7 @@ class _Findings:
     director_time: float | None = None
     director_expires: float | None = None
     withdrawn: tuple[ModelRelease, ...] = ()
+    time_replaced: bool = False
 
 
 def verify(request: VerifyRequest, fetch: Fetch) -> VerifyResult:
@@ -55,6 +56,7 @@ def verify(request: VerifyRequest, fetch: Fetch) -> VerifyResult:
                 stored=request.metadata,
                 fetch=fetch,
                 now=datetime.fromtimestamp(request.now, UTC),
+                system=None if request.system is None else datetime.fromtimestamp(request.system, UTC),
                 marks=marks,
             )
         except TrustError as error:
@@ -71,9 +73,11 @@ def _check(request: VerifyRequest, repository: TrustedRepository, marks: MarkBoo
     found = _Findings()
     try:
         repository.refresh()
+        found.time_replaced = repository.settle(DIRECTOR_ROLE)
         if request.bundle is not None:
-            now = datetime.fromtimestamp(request.now, UTC)
-            check_bundle(request.bundle, targets=repository.targets, device=request.device, now=now)
+            check_bundle(
+                request.bundle, targets=repository.targets, device=request.device, now=repository.now
+            )
         if request.director is not None:
             _follow(request, request.director, repository, marks, found)
         found.withdrawn = tuple(each for each in request.installed if _is_withdrawn(each, repository))
@@ -86,6 +90,8 @@ def _check(request: VerifyRequest, repository: TrustedRepository, marks: MarkBoo
     if found.director is not None and request.metadata.get(DIRECTOR_FILE) != found.director:
         metadata[DIRECTOR_FILE] = found.director
     times = [time for time in (repository.hub_time(), found.director_time) if time is not None]
+    if found.time_replaced:
+        times.append(float(repository.signed_time(DIRECTOR_ROLE)))
     return VerifyResult(
         assignments=tuple(found.assignments),
         refused=tuple(found.refused),
@@ -93,6 +99,7 @@ def _check(request: VerifyRequest, repository: TrustedRepository, marks: MarkBoo
         metadata=metadata,
         marks=marks.marks(),
         hub_time=max(times, default=None),
+        hub_time_replaced=found.time_replaced and request.system is not None,
         expiry=_expiry(repository, found),
         withdrawn=found.withdrawn,
     )
@@ -122,7 +129,7 @@ def _follow(
         director,
         targets=repository.targets,
         device=request.device,
-        now=datetime.fromtimestamp(request.now, UTC),
+        now=repository.now,
         marks=marks,
         previous=request.metadata.get(DIRECTOR_FILE),
     )
@@ -154,6 +161,7 @@ def _accept(
     found.director_expires = document.expires
     if document.issued is not None:
         found.director_time = repository.capped(document.issued)
+        repository.record_time(document.keys, document.issued)
 
 
 def _check_order(order: Order, repository: TrustedRepository) -> VerifiedAssignment:

@@ -420,6 +420,7 @@ VERIFIED = verification.VerifyResult(
     metadata={"snapshot.json": b"{}"},
     marks=(MARK,),
     hub_time=1_700_000_000.0,
+    hub_time_replaced=True,
     expiry=(ROLE_EXPIRY,),
     withdrawn=(MODEL_RELEASE,),
 )
@@ -704,6 +705,7 @@ SAMPLES: tuple[Sample, ...] = (
             metadata={"timestamp.json": b"{}"},
             marks=(MARK,),
             now=1_700_000_000.0,
+            system=1_699_999_000.0,
             director=b"{}",
             bundle=b"{}",
             installed=(MODEL_RELEASE,),

@@ -205,19 +205,22 @@ class Device:
         self, hub: HubSimulator, director: bytes | None = None, *, now: datetime | None = None
     ) -> VerifyResult:
         """Run the child, then store what it says is to be stored, as the agent does."""
+        system = (now or hub.now).timestamp()
         request = VerifyRequest(
             device=self.name,
             root=self.root,
             metadata=self.metadata,
             marks=self.marks,
-            now=(now or hub.now).timestamp(),
+            now=max(system, self.hub_time or 0.0),
+            system=system,
             director=director,
             installed=self.installed,
         )
         result = run_verifier(request, hub.answer)
         self.metadata = {**self.metadata, **result.metadata}
         self.marks = result.marks
-        self.hub_time = max(filter(None, (self.hub_time, result.hub_time)), default=None)
+        before = None if result.hub_time_replaced else self.hub_time
+        self.hub_time = max(filter(None, (before, result.hub_time)), default=None)
         return result
 
 

@@ -284,3 +284,46 @@ def test_a_minimum_from_enrolment_keeps_a_fresh_device_from_an_old_repository(
     hub.store.files = newest
     assert device.check(hub, hub.direct(2)).assignments[0].release == 2
     assert version_of(hub.repository.published("digits")) == 3
+
+
+@pytest.mark.parametrize("thief", ["online", "director"])
+def test_a_time_that_a_stolen_key_signed_goes_with_the_key(
+    hub: HubSimulator, device: Device, thief: str
+) -> None:
+    """Rolled forward to the root's expiry, nothing could be installed for a year; other keys end it, and no others do."""
+    device.check(hub, hub.direct(1))
+    honest = hub.now
+    hub.now = honest + timedelta(days=3650)
+    if thief == "online":
+        hub.repository.refresh_timestamp()
+        assert refused_as(device.check(hub, hub.direct(1), now=honest), "expired") or device.hub_time
+    else:
+        device.check(hub, hub.direct(1), now=honest)
+    hub.now = honest
+    ahead = device.hub_time
+    assert ahead == (honest + timedelta(days=365)).timestamp()
+    hub.repository.sign_anew()
+    assert refused_as(device.check(hub, hub.direct(1)), "expired")
+    assert device.hub_time == ahead
+    if thief == "online":
+        hub.rotate_online()
+    else:
+        rotate_director(hub)
+    result = device.check(hub, hub.direct(1))
+    assert result.refusal is None
+    assert [taken.release for taken in result.assignments] == [1]
+    assert device.hub_time == honest.timestamp()
+    assert device.check(hub, hub.direct(1)).refusal is None
+
+
+def rotate_director(hub: HubSimulator) -> None:
+    """Top-level targets that delegate to another director's key."""
+    stolen, hub.keys.director = hub.keys.director, CryptoSigner.generate_ed25519()
+    document = Metadata[Targets].from_bytes(hub.repository.published("targets"))
+    document.signed.revoke_key(stolen.public_key.keyid, "director")
+    document.signed.add_key(hub.keys.director.public_key, "director")
+    document.signed.version += 1
+    document.signatures.clear()
+    for holder in hub.keys.offline:
+        document.sign(holder, append=True)
+    hub.repository.publish_role("targets", document.signed.version, document.to_bytes())

@@ -34,6 +34,7 @@ def test_what_was_verified_is_handed_back_for_storage(hub: HubSimulator, device:
     }  # fmt: skip
     assert {mark.role: mark.version for mark in result.marks} == {
         "root": 1, "timestamp": 2, "snapshot": 2, "targets": 1, "digits": 2, "director:cam-1": 1,
+        ":time": hub.now.timestamp(),
     }  # fmt: skip
     assert result.hub_time == hub.now.timestamp()
 
