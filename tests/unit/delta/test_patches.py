@@ -183,6 +183,34 @@ def test_a_frame_that_swells_is_stopped_where_its_bytes_should_end() -> None:
         applied(patch, b"x", PatchMethod.SUB8, 9)
 
 
+def literal_chunk(size: int, stream: bytes) -> bytes:
+    """A patch of one chunk with ``size`` new bytes."""
+    operations = write_varint(size * 3 + 2)
+    stored = write_varint(len(operations)) + write_varint(len(operations) * 8 + Coding.STORED) + operations
+    body = b"\0" + stream
+    return b"EWD\x08\1" + write_varint(size) + stored + write_varint(len(body)) + body
+
+
+def test_a_frame_that_holds_more_or_less_than_it_should_is_refused() -> None:
+    form = zstandard.FORMAT_ZSTD1_MAGICLESS
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, format=form)
+    for length in (8, 10):
+        frame = zstandard.ZstdCompressor(compression_params=parameters).compress(INT8[:length])
+        patch = literal_chunk(9, write_varint(len(frame) * 8 + Coding.ZSTD) + frame)
+        with pytest.raises(PatchError, match="does not hold the 9 bytes"):
+            applied(patch, b"x", PatchMethod.SUB8, 9)
+
+
+def test_a_chunk_that_carries_more_than_a_device_holds_is_refused() -> None:
+    for size in (CHUNK_BYTES, CHUNK_BYTES + 1):
+        patch = literal_chunk(size, b"\0")
+        if size <= CHUNK_BYTES:
+            assert applied(patch, b"x", PatchMethod.SUB8, size) == bytes(size)
+        else:
+            with pytest.raises(PatchError, match=f"a chunk carries {size} bytes"):
+                applied(patch, b"x", PatchMethod.SUB8, size)
+
+
 def test_a_base_that_is_another_file_does_not_pass_for_the_right_one() -> None:
     patch = make_patch(INT8, INT8, PatchMethod.SUB8)
     with pytest.raises(PatchError, match="not the file the patch was made from"):
