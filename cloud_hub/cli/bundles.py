@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,8 +93,8 @@ def _export(arguments: argparse.Namespace) -> None:
     folder = arguments.output if arguments.output.is_dir() else arguments.output.parent
     part = folder / f".edgeward-bundle-{os.getpid()}.part"
     try:
-        with part.open("xb") as file:
-            disposition = HubClient(arguments).download("/v1/bundles", body, file)
+        with part.open("xb") as file, closing(HubClient(arguments)) as hub:
+            disposition = hub.download("/v1/bundles", body, file)
             file.flush()
             os.fsync(file.fileno())
         checked = check_file(part, None)
@@ -153,13 +154,13 @@ def _day(moment: float) -> str:
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    hub = HubClient(arguments)
-    for path in arguments.files:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from error
-        _print_receipt(path, hub.post_bytes("/v1/receipts", data))
+    with closing(HubClient(arguments)) as hub:
+        for path in arguments.files:
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                raise InputError(f"{path}: {error.strerror}") from error
+            _print_receipt(path, hub.post_bytes("/v1/receipts", data))
 
 
 def _print_receipt(path: Path, receipt: dict[str, Any]) -> None:

@@ -40,6 +40,9 @@ class HubClient:
             timeout=TIMEOUT_SECONDS,
         )
 
+    def close(self) -> None:
+        self._client.close()
+
     def get(self, path: str) -> Any:
         return self._send("GET", path).json()
 

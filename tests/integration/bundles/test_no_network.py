@@ -8,7 +8,7 @@ import pytest
 
 from agent.protocol.bundle import PREFIX_BYTES, open_bundle
 from agent.protocol.state import Phase
-from tests.acceptance.processes import StepFailedError, run, wait_for
+from tests.acceptance.processes import StepFailedError, wait_for
 from tests.acceptance.world import MODEL
 from tests.integration.bundles.places import (
     SECONDS,
@@ -30,8 +30,7 @@ def office(first_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     try:
         made.make_hub()
         made.publish(first_release, 1)
-        for name in (CLERK, KILLED, PICKY):
-            made.bench(name)
+        made.bench(CLERK, KILLED, PICKY)
         made.start_rollout(1, allowed_failures=9)
         yield made
     finally:
@@ -42,7 +41,7 @@ def test_a_stick_installs_and_a_receipt_tells_the_hub_once(office: Office) -> No
     agent, receipts = office.agents[0], office.folder / "receipts"
     receipts.mkdir()
     stick = office.export("--rollout", "1", "--release", f"{MODEL}@1")
-    assert "every signature holds" in run("edgeward-hub", "bundle", "verify", str(stick))
+    assert "every signature holds" in office.office("verify", str(stick))
     shown = technician(agent, "show", str(stick))
     assert all(name in shown for name in (CLERK, KILLED, PICKY, "every byte is there"))
 
