@@ -202,6 +202,7 @@ def steer(
         raise ConflictError(f"rollout {row.id}: {error}") from error
     if action == "rollback":
         _settle_first_timers(session, row, signing, now)
+        _settle_withdrawn(session, row, signing, now)
     return row, changed
 
 
@@ -225,6 +226,24 @@ def _settle_first_timers(session: Session, row: Rollout, signing: Signing, now: 
         event = machine.DeviceRestored(now=now, device=member.device, outcome="committed")
         if (Status(row.status), type(event)) in machine.TRANSITIONS:
             _apply(session, row, event, signing, now)
+
+
+def _settle_withdrawn(session: Session, row: Rollout, signing: Signing, now: float) -> None:
+    """A device whose earlier release was withdrawn can't go back to it."""
+    query = select(RolloutDevice).where(
+        RolloutDevice.rollout == row.id, RolloutDevice.previous.is_not(None), RolloutDevice.restore.is_(None)
+    )
+    for member in session.scalars(query).all():
+        if member.previous is None or not _is_withdrawn(session, row.model, member.previous):
+            continue
+        reason = f"{row.model} {member.previous}, which it had before, was withdrawn; give it another release"
+        event = machine.DeviceRestored(now=now, device=member.device, outcome="failed", reason=reason)
+        if (Status(row.status), type(event)) in machine.TRANSITIONS:
+            _apply(session, row, event, signing, now)
+
+
+def _is_withdrawn(session: Session, model: str, release: int) -> bool:
+    return get_release(session, model, release).state == ReleaseState.WITHDRAWN
 
 
 def _newest_of_model(session: Session, row: Rollout) -> None:
@@ -438,6 +457,8 @@ def _restore(session: Session, row: Rollout, device: str) -> None:
     if member.previous is None:
         unassign(session, device, row.model)
         return
+    if _is_withdrawn(session, row.model, member.previous):
+        return  # the device would refuse it; it keeps what it has, and the rollout says so
     member.restore = f"b{row.id}-{secrets.token_hex(4)}"
     policy = VariantPolicy(row.policy)
     assign(session, device, row.model, member.previous, deployment=member.restore, policy=policy)

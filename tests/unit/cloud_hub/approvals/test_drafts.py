@@ -10,6 +10,7 @@ from cloud_hub.approvals.drafts import DraftKind
 from cloud_hub.approvals.models import Approval, OpenDraft
 from cloud_hub.approvals.service import settle
 from cloud_hub.cli.ceremony import begin, publish_ceremony
+from cloud_hub.devices.models import CommittedRelease
 from cloud_hub.hub import Hub
 from cloud_hub.signing.ceremony import sign_all
 from cloud_hub.signing.ceremony_file import examine
@@ -110,6 +111,23 @@ def test_a_withdrawn_release_is_not_rolled_out_and_its_rollouts_stop(people: Peo
     assert '"withdraw"' in audit(people)
     page = people.call("viewer", "GET", f"/?token={people.tokens['viewer']}").text
     assert "withdrawn" in page
+
+
+def test_nothing_is_rolled_back_to_a_withdrawn_release(people: People, hub: Hub) -> None:
+    people.publish(release_files())
+    people.publish(release_files(release=2), 2)
+    people.enrol("cam-1")
+    with_one = CommittedRelease(device="cam-1", model="digits", release=1, deployment="d0", at=1.0)
+    hub.database.write(lambda session: session.add(with_one))
+    rollout = people.ok("operator", "POST", "/v1/rollouts", json={"model": "digits", "release": 2})["id"]
+    people.ok("operator", "POST", "/v1/releases/digits/1/withdraw")
+    people.sign("alice")
+    assert people.sign("bob").json()["published"]
+    state = people.ok("operator", "POST", f"/v1/rollouts/{rollout}/rollback")["state"]
+    assert state["status"] == "rolled-back"
+    assert "cam-1: digits 1, which it had before, was withdrawn" in state["reason"]
+    (desired,) = people.ok("viewer", "GET", "/v1/devices/cam-1")["desired"]
+    assert desired["release"] == 2
 
 
 def test_approvers_renew_a_role_without_a_release(people: People, hub: Hub, clock: Clock) -> None:
