@@ -6,6 +6,7 @@ bytes come from; so what was taken from a bundle is superseded by a newer docume
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from hashlib import sha256
 from typing import Any
@@ -25,6 +26,7 @@ from agent.service.bundle_copy import INCOMPLETE, BundleCopier, Copy, Copying
 from agent.service.control_server import ControlError
 from agent.service.desired import NO_NETWORK, DesiredKeeper, TrustPort
 from agent.service.ports import Recorder, StatePort
+from agent.store.errors import StoreError
 from agent.transport.bundle_file import GONE, BundleSource
 from agent.transport.errors import BundleError
 
@@ -186,7 +188,11 @@ class Bundles:
     async def load(self) -> None:
         """What was known before the start."""
         data = await self._state.get(KEY)
-        self._book = BundleBook() if data is None else msgspec.json.decode(data, type=BundleBook)
+        try:
+            self._book = BundleBook() if data is None else msgspec.json.decode(data, type=BundleBook)
+        except msgspec.DecodeError:  # of another version of the agent: nothing that serves depends on it
+            self._count("bundle-forgotten")
+            log.exception("what was known of bundles can't be read")
 
     async def run(self) -> None:
         """Go on with what a bundle ordered before the start, then note each outcome; until cancelled."""
@@ -209,6 +215,9 @@ class Bundles:
             await self._install(source, work)
         except BundleError as error:
             await self._refuse(work, Reason(code=error.code, text=str(error)))
+        except (StoreError, sqlite3.Error, OSError) as error:
+            log.exception("bundle not taken")
+            await self._refuse(work, Reason(code="not-stored", text=f"this device can't keep it: {error}"))
         except Exception as error:
             log.exception("bundle not taken")
             await self._refuse(work, Reason(code="internal", text=f"the agent failed at it: {error!r}"))
@@ -299,13 +308,22 @@ class Bundles:
         self._count("bundle-refused")
         log.warning("bundle refused", extra={"code": reason.code, "reason": reason.text})
         refused = RefusedBundle(bundle=work.bundle, offered=work.offered, reason=reason)
-        await self._write(replace(self._book, refused=refused))
+        await self._remember(replace(self._book, refused=refused))
         await self._event("warning", "bundle-refused", f"a bundle was refused: {reason.text}")
 
     async def _event(self, severity: telemetry.Severity, kind: str, text: str) -> None:
         await self._recorder.record(
             telemetry.Event(time=self._clock(), severity=severity, kind=kind, text=text)
         )
+
+    async def _remember(self, book: BundleBook) -> None:
+        """Write, or at least keep in mind: a disk that refuses must not end the device."""
+        try:
+            await self._write(book)
+        except (StoreError, sqlite3.Error, OSError):
+            self._count("bundle-not-remembered")
+            log.exception("what became of a bundle is not written down")
+            self._book = book
 
     async def _write(self, book: BundleBook) -> None:
         await self._state.put(KEY, msgspec.json.encode(book))
@@ -333,7 +351,7 @@ class Bundles:
             return
         ended = self._ended(taken.orders, taken.ended)
         if ended != taken.ended:
-            await self._write(replace(self._book, taken=replace(taken, ended=ended)))
+            await self._remember(replace(self._book, taken=replace(taken, ended=ended)))
 
     def _ended(
         self, orders: tuple[BundleOrder, ...], before: tuple[DeploymentReport, ...] = ()

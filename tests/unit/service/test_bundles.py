@@ -275,6 +275,25 @@ async def test_a_mistake_in_the_agent_is_a_refusal_and_not_its_end(
     assert "internal: the agent failed at it" in await site.refused()
 
 
+async def test_a_disk_that_refuses_ends_neither_the_device_nor_what_is_known(site: Site) -> None:
+    site.state.broken = OSError(28, "No space left on device")
+    assert await site.refused() == "not-stored: this device can't keep it: [Errno 28] No space left on device"
+    assert site.followed() is None
+    site.state.broken = None
+    assert (await site.hand_in()).stage == "taken"
+    site.state.broken = OSError(28, "No space left on device")
+    site.running(Phase.COMMITTED)
+    assert "['committed']" in (await site.bundles.receipt()).envelope
+    assert site.counted.count("bundle-not-remembered") == 2
+
+
+async def test_notes_of_another_version_are_forgotten(site: Site) -> None:
+    site.state.values["bundle"] = b'{"taken": 7}'
+    await site.bundles.load()
+    assert site.bundles.report() is None
+    assert site.counted == ["bundle-forgotten"]
+
+
 async def test_without_a_bundle_there_is_no_receipt(site: Site) -> None:
     with pytest.raises(ControlError, match="no bundle has been offered"):
         await site.bundles.receipt()
