@@ -12,7 +12,7 @@ import msgspec
 
 from agent.core.pace import Pace
 from agent.core.trust_watch import TrustFacts, blocking, clock_words
-from agent.core.trusted_time import trusted_time
+from agent.core.trusted_time import HubClock, trusted_time
 from agent.protocol.state import DesiredState, ModelRelease, Reason, RoleExpiry
 from agent.protocol.verification import FetchedMetadata, VerifyRequest, VerifyResult
 from agent.store.errors import StoreError
@@ -75,6 +75,7 @@ class DesiredKeeper:
         count: Callable[[str], None],
         installed: Callable[[], Iterable[ModelRelease]] = tuple,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._device = device
         self._trust = trust
@@ -84,7 +85,9 @@ class DesiredKeeper:
         self._count = count
         self._installed = installed
         self._clock = clock
+        self._monotonic = monotonic
         self._hub_time = 0.0
+        self._hub_clock = HubClock()
         self._heard: float | None = None
         self._expiry: dict[str, RoleExpiry] = {}
         self._newest: str | None = None
@@ -145,6 +148,7 @@ class DesiredKeeper:
             withdrawn=() if self.verified is None else self.verified.withdrawn,
             system=self._clock(),
             hub=self._hub_time,
+            hub_now=self._hub_clock.now(self._monotonic()),
             heard=self._heard,
         )
 
@@ -225,16 +229,25 @@ class DesiredKeeper:
                 root=state.root,
                 metadata=state.metadata,
                 marks=state.marks,
-                now=trusted_time(self._clock(), state.hub_time),
+                now=self._trusted(state.hub_time),
+                system=trusted_time(self._clock(), 0.0),
                 director=director.encode(),
                 bundle=bundle,
                 installed=tuple(self._installed()),
             )
             result = await self._verify(request, fetch)
             await self._trust.apply(result)
-            self._hub_time = max(state.hub_time, result.hub_time or 0.0)
+            before = 0.0 if result.hub_time_replaced else state.hub_time
+            self._hub_time = max(before, result.hub_time or 0.0)
+            if result.hub_time_replaced:
+                self._hub_clock = HubClock()
+            self._hub_clock.note(self._hub_time, self._monotonic())
             self._note(result)
             return result
+
+    def _trusted(self, hub: float) -> float:
+        self._hub_clock.note(hub, self._monotonic())
+        return trusted_time(self._clock(), self._hub_clock.now(self._monotonic()))
 
     def _note(self, result: VerifyResult) -> None:
         """A check that failed on the way has not seen every role: of those it did not, the last word stands."""

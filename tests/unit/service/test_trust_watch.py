@@ -166,3 +166,21 @@ async def test_metadata_that_looks_expired_to_a_clock_that_is_ahead_says_so() ->
         await bench.journal.until(lambda: bench.keeper.refusal is not None)
         assert bench.keeper.refusal is not None
         assert "if the clock is wrong, set it and run `edgeward sync`" in bench.keeper.refusal.text
+
+
+async def test_time_goes_on_for_a_device_whose_own_clock_is_dead() -> None:
+    """Else a hub that is frozen would never look old to it."""
+    bench = Bench(replace(GOOD, expiry=until(timestamp=1), hub_time=NOW))
+    passed = [50.0]
+    bench.keeper._clock = lambda: 0.0
+    bench.keeper._monotonic = lambda: passed[0]
+    async with keeping(bench):
+        bench.take("document")
+        await bench.journal.until(lambda: bench.keeper.verified is not None)
+        assert bench.requests[0].now == NOW
+        assert bench.keeper.expired("digits") is None
+        passed[0] += 1.1 * DAY
+        assert bench.keeper.expired("digits") is not None
+        bench.keeper.again()
+        await bench.journal.until(lambda: len(bench.requests) == 2)
+        assert bench.requests[1].now == pytest.approx(NOW + 1.1 * DAY)
