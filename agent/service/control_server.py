@@ -9,6 +9,7 @@ import logging
 import os
 import pwd
 import socket
+import sqlite3
 import stat
 import struct
 from collections.abc import Awaitable, Callable
@@ -37,6 +38,7 @@ from agent.protocol.control import (
 )
 from agent.protocol.errors import MalformedMessageError, MessageTooLargeError
 from agent.service.control_line import ControlClient, LineTooLongError
+from agent.store.errors import StoreError
 
 SOCKET_MODE = 0o660
 ACCEPT_PAUSE_SECONDS = 1.0
@@ -189,6 +191,9 @@ class ControlServer:
             return ControlResponse(result=await call)
         except ControlError as error:
             return _problem(error.code, str(error))
+        except (StoreError, sqlite3.Error) as error:
+            self._count("control-internal")
+            return _problem("internal", f"{request.method} can't be done now: {error}")
         except Exception:  # noqa: BLE001 - a technician gets an answer whatever fails, and the agent goes on
             self._count("control-internal")
             _log.exception("control request failed", extra={"method": request.method})

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import msgspec
 import psutil
+import pytest
 
 from agent.cli.client import ask
+from agent.cli.errors import CliError
 from agent.core.model_state import ModelState
 from agent.protocol.control import ControlRequest, Method
 from agent.protocol.state import Phase
@@ -64,6 +66,7 @@ def told(device: AttackedDevice) -> list[str]:
     return [event.text for event in events(device, "artifact-damaged")]
 
 
+@pytest.mark.soak
 def test_bit_rot_while_it_serves_shows_when_its_runner_is_started_again(device: AttackedDevice) -> None:
     path = active_file(device)
     device.start()
@@ -160,6 +163,8 @@ def test_state_that_is_lost_twice_serves_what_was_committed_last_and_changes_not
         )
 
     assert wait_for("it to say why it waits", waits, seconds=SECONDS) == "state-damaged"
+    with pytest.raises(CliError, match="resume can't be done now: hold can't be kept"):
+        ask(str(device.config.control_socket), ControlRequest(method="resume"))
     serves(device, ACTIVE)
     assert (device.config.state / "state.db").read_bytes() == damaged, "a person decides"
     device.stop()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.errors import CliError
 from agent.protocol.state import Phase, Reason
 from agent.protocol.transfer import ArtifactSource, Block, BlockRequest, TransferProblem
 from tests.acceptance.processes import wait_for
@@ -62,6 +63,8 @@ def test_a_full_disk_at_the_start(device: AttackedDevice, small: Path) -> None:
             serves(device, ACTIVE)
             assert "nothing is recorded" in problems(device)["telemetry-unavailable"]
             assert device.errors()["telemetry-not-recorded"] > 0
+            with pytest.raises(CliError, match=r"events can't be done now: .*can't be used"):
+                events(device, "hold")
         wait_for("telemetry to come back", lambda: problems(device) == {}, seconds=SECONDS)
         assert "can be used again" in events(device, "telemetry-database")[0].text
         device.commits(NEXT)
@@ -79,6 +82,7 @@ def test_a_full_disk_when_an_update_is_ordered(device: AttackedDevice, small: Pa
         assert device.status().state.refusal is None
 
 
+@pytest.mark.soak
 def test_room_for_the_databases_and_not_for_an_update(device: AttackedDevice, small: Path) -> None:
     with state_on(device, small):
         device.start()
@@ -92,6 +96,7 @@ def test_room_for_the_databases_and_not_for_an_update(device: AttackedDevice, sm
         assert device.ends(order, deployment).phase is Phase.COMMITTED
 
 
+@pytest.mark.soak
 def test_a_disk_that_fills_up_in_mid_transfer(device: AttackedDevice, small: Path) -> None:
     """The first block of the release's file comes, and then somebody else takes the room."""
     with state_on(device, small):
