@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import httpx
 import pytest
 
+from agent.cli.errors import CliError
 from agent.protocol.state import FINAL_PHASES, DeploymentReport, Phase
 from tests.acceptance.processes import wait_for
 from tests.fault.attacks.device import SECONDS, AttackedDevice
@@ -76,9 +78,9 @@ def ended(device: AttackedDevice, deployment: str) -> bool:
             return False
         if found.phase is Phase.PROBATION:
             device.answer()
-    except Exception:  # noqa: BLE001 - whatever it says with its last breath
+        return found.phase in FINAL_PHASES and told_once(device, deployment)
+    except (CliError, httpx.HTTPError):  # its last breath
         return False
-    return found.phase in FINAL_PHASES and told_once(device, deployment)
 
 
 def told_once(device: AttackedDevice, deployment: str) -> bool:
