@@ -177,6 +177,7 @@ class HostileHub(HubSimulator):
         if isinstance(request, LocationRequest):
             return (self.locate(request),)
         honest = answer_honestly(request, self.store, self.artifacts)
+        assert not isinstance(honest, Location)
         return (honest,) if self.tamper is None else self.tamper(request, honest)
 
 
