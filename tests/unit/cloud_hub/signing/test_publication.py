@@ -8,7 +8,7 @@ import pytest
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, TargetFile, Targets, Timestamp
 
-from cloud_hub.signing.ceremony_file import CeremonyFile, sign
+from cloud_hub.signing.ceremony_file import CeremonyFile, examine, sign
 from cloud_hub.signing.changes import Changes
 from cloud_hub.signing.errors import CeremonyError
 from cloud_hub.signing.publication import publish, published_roots, published_set
@@ -193,7 +193,7 @@ TRICKS: dict[str, tuple[Callable[[CeremonyFile], CeremonyFile], str]] = {
     "a release is slipped into the top-level": (forged("targets", slip_in), "may only delegate"),
     "approvers get the paths of other models": (forged("targets", widen), "terminating delegation"),
     "a role lives longer than it may": (
-        forged("digits", lambda t: setattr(t, "expires", t.expires + timedelta(days=1))), "would live until"),
+        forged("digits", lambda t: setattr(t, "expires", t.expires + timedelta(days=2))), "would live until"),
     "a role gets a field": (forged("digits", lambda t: t.unrecognized_fields.update(device="x")), "fields that"),
     "a version is skipped": (forged("digits", lambda t: setattr(t, "version", 9)), "does not follow"),
     "what is called published is not": (without_releases, "published digits is not signed"),
@@ -269,6 +269,11 @@ def test_nonsense_is_refused_before_anybody_signs(hub: Ceremonial, name: str) ->
     change, words = NONSENSE[name]
     with pytest.raises(CeremonyError, match=words):
         hub.begin(change)
+
+
+def test_a_holder_whose_clock_is_behind_can_sign(hub: Ceremonial) -> None:
+    file = hub.begin(lambda c: c.renew(["root", "targets"]))
+    assert examine(file, hub.now - timedelta(hours=20)).duties != ()
 
 
 def test_one_key_never_serves_twice(hub: Ceremonial) -> None:
