@@ -22,30 +22,28 @@ from agent.protocol.transfer import Block, TransferResponse
 from cloud_hub.approvals.client import approve
 from cloud_hub.signing.keys import file_uri, private_path, public_path
 from hw_bench.delta.weights import OnnxWeights
-from models.description import DESCRIPTION_FILENAME, read_description
+from models.description import read_description
 from models.faults import _readdress_bench
 from tests.acceptance.processes import wait_for
 from tests.acceptance.world import MODEL, Agent
-from tests.support.fleet import Fleet, _package, answered, release_files, served_release
+from tests.support.fleet import Fleet, _package, answered, release_files, served_release, start
 
 DEVICE = "camera-1"
 
 
-@pytest.fixture(scope="module")
-def next_release(first_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Release 2: the last layer of each ONNX variant moved by the least that a number can."""
-    folder = tmp_path_factory.mktemp("patched") / "release-2"
-    shutil.copytree(first_release, folder, ignore=shutil.ignore_patterns("manifest.json"))
+def trained_again(source: Path, folder: Path, release: int) -> Path:
+    """Another release: the last layer of each fp32 ONNX variant moved by the least that a number can, release by release."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("manifest.json"))
     description = read_description(folder)
     for variant in description.variants:
         if variant.runtime == "onnx" and variant.precision == "fp32":
             path = folder / variant.filename
-            weights = OnnxWeights(path.read_bytes())
-            last = frozenset({len(weights.layers) - 1})
-            path.write_bytes(weights.changed(lambda values: np.nextafter(values, np.float32(9)), last))
+            for _ in range(release - 1):
+                weights = OnnxWeights(path.read_bytes())
+                last = frozenset({len(weights.layers) - 1})
+                path.write_bytes(weights.changed(lambda values: np.nextafter(values, np.float32(9)), last))
     _readdress_bench(folder, description)
-    assert (folder / DESCRIPTION_FILENAME).exists()
-    return _package(folder, 2)
+    return _package(folder, release)
 
 
 class Wire:
@@ -73,12 +71,16 @@ class Wire:
 
 @pytest.fixture(scope="module")
 def fleet(first_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """One device that serves release 1."""
+    """One device that serves release 1, and fetches by MQTT alone, so that the broker shows every byte."""
     made = Fleet(tmp_path_factory.mktemp("patched-fleet"))
     try:
         made.make_hub()
         made.publish(first_release, 1)
-        made.enrol(DEVICE)
+        agent = made._make_agent(DEVICE)
+        with (agent.folder / "agent.toml").open("a", encoding="utf-8") as config:
+            config.write('\n[transfer]\norder = ["mqtt"]\n')
+        made.agents.append(agent)
+        start(agent)
         made.wait_rollout(made.start_rollout(1))
         yield made
     finally:
@@ -124,9 +126,10 @@ def events(fleet: Fleet, kind: str) -> list[str]:
 
 
 def test_a_changed_last_layer_travels_as_a_patch(
-    fleet: Fleet, next_release: Path, wire: Wire, tmp_path: Path
+    fleet: Fleet, first_release: Path, wire: Wire, tmp_path: Path
 ) -> None:
     (agent,) = fleet.agents
+    next_release = trained_again(first_release, tmp_path / "release-2", 2)
     with fleet.people() as people:
         people.upload(release_files(next_release), 2)
         assert people.submit(2).is_success
@@ -164,3 +167,24 @@ def test_a_changed_last_layer_travels_as_a_patch(
 def serving_artifact(agent: Agent) -> str:
     found: str = agent.edgeward("status")["state"]["serving"][0]["artifact"]
     return found
+
+
+def test_a_patch_that_rotted_on_the_hub_leads_to_the_whole_file(
+    fleet: Fleet, first_release: Path, wire: Wire, tmp_path: Path
+) -> None:
+    (agent,) = fleet.agents
+    fleet.publish(trained_again(first_release, tmp_path / "release-3", 3), 3)
+    with fleet.people() as people:
+        files = people.ok("viewer", "GET", f"/v1/releases/{MODEL}/3")["files"]
+    patches = [each for each in files if parse_patch_name(each["filename"])]
+    for patch in patches:
+        stored = fleet.hub_folder / "artifacts" / patch["sha256"]
+        assert stored.stat().st_size == patch["size"]
+        stored.write_bytes(bytes(patch["size"]))
+    fleet.wait_rollout(fleet.start_rollout(3), seconds=120)
+    assert served_release(agent) == 3
+    (whole,) = {each["size"] for each in files if each["sha256"] == serving_artifact(agent)}
+    assert wire.bytes_of_total[whole] == whole
+    failed = wait_for("the device's own word on it", lambda: events(fleet, "patch-failed"), seconds=20)
+    assert all("the bytes received have SHA-256" in text for text in failed)
+    assert agent.edgeward("status")["state"]["errors"]["patch-failed"] == len(failed)
