@@ -42,6 +42,7 @@ port = {broker_port}
 [trust]
 # draft_days = 60                     # 1-90: expiry of a model's role
 # director_days = 30                  # 1-90: expiry of a device's desired state; renewed at half of it
+# bundle_days = 30                    # 1-90: how long a bundle can be installed
 # timestamp_refresh_seconds = 3600.0
 
 [enrolment]
@@ -53,6 +54,11 @@ port = {broker_port}
 
 [telemetry]
 # drift_hours = 24.0                  # windows received within this time count for the fleet's drift
+
+[model_signing]                       # whose OpenSSF model signatures count when a release is submitted
+# keys = ["signers/lab.pem"]          # public keys
+# authorities = ["signers/root.pem"]  # roots of certificates
+# required = false                    # true: no release without one
 
 [limits]
 # artifact_mib = 512                  # largest file of a release
