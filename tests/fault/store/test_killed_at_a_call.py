@@ -47,7 +47,7 @@ def killed_at(device: AttackedDevice, point: Point, log: Path) -> tuple[Phase, K
             every=0.05,
         )
         killed = who_was_killed(device) if reached(point, log) else "nobody"
-        tracer.terminate()
+        tracer.kill()  # its own end could wait for a tracee that is as good as dead
     if killed == "agent":
         device.start()
     report = device.ends(order, deployment)
