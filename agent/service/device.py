@@ -28,7 +28,7 @@ from agent.service.control_server import ControlServer
 from agent.service.desired import DesiredKeeper, TrustPort, Verify
 from agent.service.hold import Hold, load_hold
 from agent.service.installer import Installer
-from agent.service.memory import Memory, RescuedState
+from agent.service.memory import STATE_DAMAGED, Memory, RescuedState
 from agent.service.models import Models
 from agent.service.patching import PatchingDownloader
 from agent.service.receipts import ReceiptWriter
@@ -388,7 +388,7 @@ class Device:
             boot=self._parts.boot,
             sequence=self._sequence,
             time=now,
-            held=self._hold.reason is not None,
+            held=self._hold.reason is not None and self._hold.reason.code != STATE_DAMAGED,
             inference_address=config.serving.address,
             serving=tuple(report for report in serving if report is not None),
             deployments=deployment_reports(views, self._models.plan(), now),

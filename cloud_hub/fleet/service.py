@@ -289,6 +289,14 @@ def _report_findings(state: ReportedState) -> list[tuple[Severity, str, str]]:
     ]
     for serving in state.serving:
         found += _level_findings(serving)
+    found += [
+        (
+            "error",
+            f"Its own memory: {problem.text} ({problem.code}).",
+            "On the device: edgeward status says what to do.",
+        )
+        for problem in state.problems
+    ]
     if state.held:
         found.append(("info", "A technician holds it: updates wait.", "On the device: edgeward resume"))
     lost = sum(state.outbox.dropped.values())
@@ -337,7 +345,15 @@ def _level_findings(serving: ServingReport) -> list[tuple[Severity, str, str]]:
                 "Look at the device: heat, other work on its processor. If many break it, look at the release.",
             )
         )
-    if serving.degraded is not None:
+    if serving.degraded is not None and serving.degraded.code == "artifact-damaged":
+        found.append(
+            (
+                "error",
+                f"{name} stands in: {serving.degraded.text}",
+                "It is fetched again by itself. If that happens often, replace the device's disk.",
+            )
+        )
+    elif serving.degraded is not None:
         found.append(
             (
                 "warning",
