@@ -59,6 +59,7 @@ class HostileHub(HubSimulator):
         self.locate: Locate = no_location
         self.heard: dict[str, Heard] = {}
         self.deployments = 0
+        self.newest_release = 100
         tls = BrokerTls(
             authority=str(pki / "ca.pem"), certificate=str(pki / "hub.pem"), key=str(pki / "hub.key")
         )
@@ -104,6 +105,11 @@ class HostileHub(HubSimulator):
 
     def manifest_digest(self, model: str, release: int) -> str:
         return self.release_files(model, release)[f"models/{model}/{release}/{MANIFEST_FILENAME}"][1]
+
+    def next_release(self) -> int:
+        """A number above all others, so above a device's floor, in whichever order tests run."""
+        self.newest_release += 1
+        return self.newest_release
 
     def next_deployment(self) -> str:
         self.deployments += 1

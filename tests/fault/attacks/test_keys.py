@@ -16,8 +16,9 @@ from tests.fault.trust.hub_simulator import version_of
 @pytest.fixture
 def unapproved(hub: HostileHub) -> int:
     """A release whose bytes the hub has, and that nobody has signed."""
-    hub.add("digits", 6)
-    return 6
+    release = hub.next_release()
+    hub.add("digits", release)
+    return release
 
 
 def test_one_approver(hub: HostileHub, device: AttackedDevice, unapproved: int) -> None:
@@ -101,11 +102,12 @@ def test_the_directors_key_orders_what_is_older_than_the_floor(
     hub: HostileHub, device: AttackedDevice
 ) -> None:
     """Approved once and never withdrawn, but older than what was committed here, and never committed here itself."""
-    hub.release("digits", 3)
-    hub.release("digits", 4)
+    older, newer = hub.next_release(), hub.next_release()
+    hub.release("digits", older)
+    hub.release("digits", newer)
     served = device.answer()
-    device.commits(4)
-    director, deployment = device.order(3)
+    device.commits(newer)
+    director, deployment = device.order(older)
     assert device.rejects(director, deployment).code == "below-floor"
     assert served is not None
     device.commits(served)
@@ -162,20 +164,22 @@ def test_the_online_key_signs_a_version_that_no_mark_could_hold(
 
 def test_the_online_key_lists_a_withdrawn_release_again(hub: HostileHub, device: AttackedDevice) -> None:
     """A device that saw the withdrawal refuses the role from before it."""
-    hub.release("digits", 5)
+    release = hub.next_release()
+    hub.release("digits", release)
     before = hub.repository.published("digits")
-    forging.list_role(hub, withdraw(5), "ada", "cyd")
+    forging.list_role(hub, withdraw(release), "ada", "cyd")
     device.commits(1)
     honest = hub.repository.published("digits")
     hub.list_unchecked("digits", before)
-    assert device.refuses(device.order(5)[0]).code == "rollback-attack"
+    assert device.refuses(device.order(release)[0]).code == "rollback-attack"
     hub.list_unchecked("digits", honest)
 
 
 def test_a_withdrawn_release_is_not_installed(hub: HostileHub, device: AttackedDevice) -> None:
-    hub.release("digits", 7)
-    forging.list_role(hub, withdraw(7), "ben", "cyd")
-    director, deployment = device.order(7)
+    release = hub.next_release()
+    hub.release("digits", release)
+    forging.list_role(hub, withdraw(release), "ben", "cyd")
+    director, deployment = device.order(release)
     assert device.rejects(director, deployment).code == "not-approved"
 
 

@@ -108,14 +108,15 @@ def test_acknowledgements_of_what_was_never_sent(hub: HostileHub, device: Attack
 
 def test_words_for_a_terminal_and_by_the_quarter_megabyte(hub: HostileHub, device: AttackedDevice) -> None:
     """A hub's words end in the device's report and on its technician's terminal: bounded, and printable."""
-    hub.release("digits", 2)
+    release = hub.next_release()
+    hub.release("digits", release)
     text = "\x1b[2J\x1b]0;owned\x07" + "x" * (MAX_MESSAGE_BYTES - 1_000)
     hub.tamper = lambda request, honest: (
         TransferProblem(id=request.id, code="not-found", text=text)
         if isinstance(request.source, ArtifactSource)
         else honest,
     )
-    director, deployment = device.order(2)
+    director, deployment = device.order(release)
     since = device.reports()
     reason = device.rejects(director, deployment)
     assert reason.code == "fetch-failed"

@@ -43,10 +43,11 @@ def test_one_models_role_listed_as_anothers(hub: HostileHub, device: AttackedDev
 
 def test_a_manifest_with_another_releases_files(hub: HostileHub, device: AttackedDevice) -> None:
     """Mixed bundles: even a manifest that approvers signed names only what they signed beside it."""
-    files = releases.content("digits", 9)
+    release = hub.next_release()
+    files = releases.content("digits", release)
     swapped = {**files, "model.onnx": releases.times(3)}
-    hub.release("digits", 9, {**swapped, "manifest.json": files["manifest.json"]})
-    director, deployment = device.order(9)
+    hub.release("digits", release, {**swapped, "manifest.json": files["manifest.json"]})
+    director, deployment = device.order(release)
     reason = device.rejects(director, deployment)
     assert reason.code == "not-approved"
     assert "model.onnx is named in the manifest but not signed" in reason.text

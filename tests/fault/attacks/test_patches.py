@@ -11,7 +11,6 @@ from tests.fault.attacks.device import AttackedDevice
 from tests.fault.attacks.hostile_hub import HostileHub
 
 BOMB_MIB = 512
-RELEASE = 30
 
 
 def bomb() -> bytes:
@@ -33,7 +32,8 @@ def test_a_bomb_a_wrong_base_and_a_wrong_result(hub: HostileHub, device: Attacke
     assert served is not None
     base = hub.content["digits", served][releases.MODEL_FILE]
     digest = releases.reference_to("", base).sha256
-    files = releases.content("digits", RELEASE)
+    release = hub.next_release()
+    files = releases.content("digits", release)
     model = files[releases.MODEL_FILE]
     stranger = releases.times(served, of="a stranger's")
     hostile = {
@@ -42,11 +42,11 @@ def test_a_bomb_a_wrong_base_and_a_wrong_result(hub: HostileHub, device: Attacke
         named(PatchMethod.SUB32, digest): make_patch(base, base[:-40] + b"x" * 40, PatchMethod.SUB32),
     }
     assert all(len(patch) < len(model) for patch in hostile.values())
-    hub.release("digits", RELEASE, {**hostile, **files})
+    hub.release("digits", release, {**hostile, **files})
     memory = device.memory_mib()
-    director, deployment = device.order(RELEASE)
+    director, deployment = device.order(release)
     assert device.ends(director, deployment).phase is Phase.COMMITTED
-    assert device.answer() == RELEASE
+    assert device.answer() == release
     assert device.memory_mib() < memory + 24
     events = device.ask(ControlRequest(method="events", limit=50))
     assert isinstance(events, EventsResult)

@@ -15,9 +15,10 @@ LONGER_THAN_ONE_FILE = 90.0
 def test_a_file_that_never_comes_is_waited_for_until_something_else_is_wanted(
     hub: HostileHub, device: AttackedDevice
 ) -> None:
-    hub.release("digits", 8)
+    release = hub.next_release()
+    hub.release("digits", release)
     hub.tamper = lambda request, honest: () if isinstance(request.source, ArtifactSource) else (honest,)
-    director, deployment = device.order(8)
+    director, deployment = device.order(release)
     device.desire(director)
 
     def waits() -> bool:
