@@ -28,6 +28,10 @@ class Disk:
         return outcome.problem
 
 
+def problem(keeper: DatabaseKeeper) -> str | None:
+    return keeper.problem
+
+
 def names(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM counters").fetchone()[0])
 
@@ -39,7 +43,7 @@ async def test_without_room_it_says_why_and_later_comes(
     disk, database = Disk(tmp_path), Database(tmp_path / "telemetry.db", writer)
     keeper = DatabaseKeeper(database, disk.prepare)
     assert await keeper.bring() is None
-    assert keeper.problem == "database or disk is full"
+    assert problem(keeper) == "database or disk is full"
     with pytest.raises(UnavailableError, match="can't be used: database or disk is full"):
         await database.read(names)
     with pytest.raises(UnavailableError):
@@ -57,7 +61,7 @@ async def test_without_room_it_says_why_and_later_comes(
         while not told:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     assert told == [None]
-    assert keeper.problem is None
+    assert problem(keeper) is None
     assert await database.read(names) == 0
     keeping.cancel()
     await database.close()
