@@ -100,14 +100,14 @@ def survives(device: AttackedDevice, served: int, written: int) -> None:
 
 @pytest.fixture
 def fresh_device(
-    hub: HostileHub, broker: Broker, authority: Path, tmp_path: Path
+    hub: HostileHub, broker: Broker, authority: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], AttackedDevice]]:
     """Makes devices of a test's own, for attacks that leave something behind."""
     made: list[AttackedDevice] = []
 
     def make(name: str) -> AttackedDevice:
-        folder = tmp_path / name
-        folder.mkdir()
+        # Not below tmp_path: with the test's name in it, the path of a Unix socket would be too long.
+        folder = tmp_path_factory.mktemp(name)
         device = AttackedDevice(folder, name, hub, authority, broker.port)
         made.append(device)
         device.start()
