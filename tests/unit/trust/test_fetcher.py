@@ -51,7 +51,9 @@ def test_one_byte_too_many_is_refused() -> None:
         answering(FetchedMetadata(data=b"xx")).download_bytes(BASE_URL + "timestamp.json", 1)
 
 
-@pytest.mark.parametrize("name", ["../x.json", "x", "a/b.json", "?.json", "a b.json", f"{'a' * 129}.json", "x.json\n"])
+@pytest.mark.parametrize(
+    "name", ["../x.json", "x", "a/b.json", "?.json", "a b.json", f"{'a' * 129}.json", "x.json\n"]
+)
 def test_a_name_that_the_hub_can_not_have_is_never_asked_for(name: str) -> None:
     with pytest.raises(RefusedError, match="not a metadata file name"):
         answering(FetchedMetadata(data=b"")).download_bytes(BASE_URL + name, 9)
