@@ -62,7 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add(
         commands, "data", "What updates and telemetry have cost: bytes over the network, and onto the flash."
     )
-    _reason(_add(commands, "hold", "Download and install nothing until `resume`; what is being proven or serves goes on."))
+    _reason(
+        _add(
+            commands,
+            "hold",
+            "Download and install nothing until `resume`; what is being proven or serves goes on.",
+        )
+    )
     _add(commands, "resume", "End a hold.")
     rollback = _add(
         commands, "rollback", "Stop a model's update under way, or go back to the release before."

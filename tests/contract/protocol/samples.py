@@ -432,7 +432,13 @@ SLOT = control.SlotReport(
     standby="tflite-int8",
 )
 RESULTS: tuple[control.ControlResult, ...] = (
-    control.StatusResult(state=REPORTED, connected=True, link_problem="connection lost", hold=REASON, desired_at=1_700_000_000.0),
+    control.StatusResult(
+        state=REPORTED,
+        connected=True,
+        link_problem="connection lost",
+        hold=REASON,
+        desired_at=1_700_000_000.0,
+    ),
     control.ModelsResult(
         models=(
             control.ModelReport(
