@@ -1,6 +1,12 @@
 import pytest
 
 from tests.support.counts import counted
+from tests.support.own_children import a_test_begins
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    a_test_begins()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,6 +1,6 @@
 """Encode and decode messages, with one size limit and errors in the field's terms."""
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -43,12 +43,18 @@ def encode_msgpack(message: Any, *, limit: int = MAX_MESSAGE_BYTES) -> bytes:
 
 def decode_msgpack(payload: bytes, kind: Any, *, limit: int = MAX_MESSAGE_BYTES) -> Any:
     """Decode msgpack as ``kind`` (a struct or a union of tagged structs); raises like :func:`decode_json`."""
-    name = getattr(kind, "__name__", str(kind))
+    name = _name(kind)
     _within(payload, limit, name)
     try:
         return msgspec.msgpack.decode(payload, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedMessageError(f"{name}: {error}") from error
+
+
+def _name(kind: Any) -> str:
+    """``Block or TransferProblem`` of a union."""
+    names = [each.__name__ for each in get_args(kind)]
+    return " or ".join(names) if names else getattr(kind, "__name__", str(kind))
 
 
 def _within(payload: bytes, limit: int, name: str) -> bytes:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from msgspec.structs import replace
 
@@ -20,6 +19,7 @@ from agent.supervisor.serving import RunnerEvent, ServerSettings
 from agent.supervisor.specs import RunnerSpec
 from tests.contract.runner import tiny_models as tiny
 from tests.fault.supervisor.hungry_model import hungry
+from tests.support.own_children import own_children
 
 SpecOf = Callable[[str, bytes], RunnerSpec]
 ServerOf = Callable[[str], "asyncio.Future[ModelServer]"]
@@ -78,7 +78,7 @@ async def servers(
         made[name].start("nothing is active yet")
     yield made
     await asyncio.gather(*(server.stop() for server in made.values()))
-    assert psutil.Process().children() == []
+    assert own_children() == []
 
 
 def client_of(server: ModelServer) -> httpx.AsyncClient:
@@ -157,7 +157,7 @@ async def test_it_is_refused_with_the_reason_and_the_active_release_serves_on(
     assert words in refused.value.text
     assert set(codes) == {200}
     assert events == []
-    assert len(psutil.Process().children()) == 1  # the active one
+    assert len(own_children()) == 1  # the active one
 
 
 async def test_a_run_that_does_not_end_is_ended_with_its_runner_and_another_one_serves(

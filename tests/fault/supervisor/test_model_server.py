@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from agent.core.restart import RestartPolicy
@@ -18,6 +17,7 @@ from agent.supervisor.listeners import ModelListeners
 from agent.supervisor.model_server import ModelServer
 from agent.supervisor.serving import RunnerEvent, ServerSettings
 from agent.supervisor.specs import RunnerSpec
+from tests.support.own_children import own_children
 
 Peer = Callable[[str], tuple[str, ...]]
 ServerOf = Callable[[str], ModelServer]
@@ -51,7 +51,7 @@ async def server_of(
     yield make
     for server in servers:
         await server.stop()
-    assert psutil.Process().children() == []
+    assert own_children() == []
 
 
 async def _error(server: ModelServer) -> str:

@@ -20,12 +20,13 @@ from agent.supervisor.errors import (
 from agent.supervisor.listeners import ModelListeners
 from agent.supervisor.runner_process import RunnerCallbacks, RunnerProcess
 from agent.supervisor.specs import RunnerSpec
+from tests.support.own_children import own_children
 
 Peer = Callable[[str], tuple[str, ...]]
 
 
 def _children() -> list[int]:
-    return [each.pid for each in psutil.Process().children()]
+    return [each.pid for each in own_children()]
 
 
 async def _probe(runner: RunnerProcess, seconds: float = 10.0) -> object:

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from agent.protocol.verification import FetchedMetadata, VerifyRequest, VerifyResult
 from agent.supervisor.verifier import verify
+from tests.support.own_children import own_children
 
 _PEER = """
 import os, signal, socket, sys, time
@@ -81,7 +81,7 @@ async def _nothing(name: str, maximum: int) -> FetchedMetadata:
 
 def _refusal(result: VerifyResult) -> tuple[str, str]:
     assert result.assignments == ()
-    assert psutil.Process().children() == []
+    assert own_children() == []
     assert result.refusal is not None
     return result.refusal.code, result.refusal.text
 
@@ -111,7 +111,7 @@ async def test_a_fault_is_a_refusal_and_leaves_no_process(
 
 async def test_a_verifier_killed_from_outside_is_a_refusal(verifier: Peer) -> None:
     async def killing_fetch(name: str, maximum: int) -> FetchedMetadata:
-        for child in psutil.Process().children():
+        for child in own_children():
             os.kill(child.pid, signal.SIGKILL)
         return FetchedMetadata(data=b"x")
 
@@ -173,4 +173,4 @@ async def test_cancelling_leaves_no_process(verifier: Peer) -> None:
     checking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await checking
-    assert psutil.Process().children() == []
+    assert own_children() == []

@@ -28,7 +28,7 @@ TO_HUB = {
     Channel.REPORTED: (b'{"v": 1, "device": "camera-1"}', "missing required field `agent_version`"),
     Channel.PRESENCE: (b'{"v": 1, "online": "yes", "boot": "1"}', "`$.online`"),
     Channel.TELEMETRY: (b'{"v": 1, "device": "camera-1", "epoch": "1"}', "missing required field `records`"),
-    Channel.REQUEST: (msgspec.msgpack.encode({"v": 1, "id": -1}), "`$.id`"),
+    Channel.REQUEST: (msgspec.msgpack.encode({"type": "block", "v": 1, "id": -1}), "`$.id`"),
 }
 TO_DEVICE = {
     Channel.DESIRED: (b'{"v": 1, "device": "camera-1"}', "missing required field `director`"),

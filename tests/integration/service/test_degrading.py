@@ -14,6 +14,7 @@ from agent.core.commands import ActivateCandidate, ProbeCandidate, RestorePrevio
 from agent.core.events import Activated, ProbePassed
 from agent.protocol.state import Reason
 from tests.integration.service.committed import ACCURATE, SMALL, Clients, Device
+from tests.support.own_children import own_children
 
 
 @pytest.fixture
@@ -184,7 +185,7 @@ def _runners() -> list[psutil.Process]:
     """Of this process, those that are no longer loading included."""
     return [
         child
-        for child in psutil.Process().children()
+        for child in own_children()
         if child.status() != psutil.STATUS_ZOMBIE and "agent.runner" in child.cmdline()
     ]
 

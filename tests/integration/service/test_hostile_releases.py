@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
-import psutil
 import pytest
 from msgspec.structs import replace
 
@@ -16,6 +15,7 @@ from agent.protocol.manifest import ArtifactRef
 from agent.service.installer import read_manifest
 from tests.contract.runner import tiny_models as tiny
 from tests.integration.service.committed import ACCURATE, Device
+from tests.support.own_children import own_children
 
 LOAD_SECONDS = 8.0
 
@@ -29,7 +29,7 @@ async def device(tmp_path: Path) -> AsyncIterator[Device]:
     assert device.server.ready
     yield device
     await device.stop()
-    assert psutil.Process().children() == []
+    assert own_children() == []
 
 
 def hostile(device: Device, content: bytes) -> InstalledRelease:
@@ -71,4 +71,4 @@ async def test_it_is_refused_and_what_is_committed_serves_on(
     assert event.reason.code == code
     assert device.server.active is served
     assert device.server.ready
-    assert len(psutil.Process().children()) == 1  # nothing of the candidate is left
+    assert len(own_children()) == 1  # nothing of the candidate is left

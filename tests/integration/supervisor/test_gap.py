@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from msgspec.structs import replace
 
@@ -17,6 +16,7 @@ from agent.supervisor.model_server import ModelServer
 from agent.supervisor.room import Room
 from agent.supervisor.serving import RunnerEvent, ServerSettings
 from agent.supervisor.specs import RunnerSpec
+from tests.support.own_children import own_children
 
 SpecOf = Callable[[int], RunnerSpec]
 
@@ -72,7 +72,7 @@ async def server(
     server.start("no release of add is active yet")
     yield server
     await server.stop()
-    assert psutil.Process().children() == []
+    assert own_children() == []
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ async def test_what_does_not_fit_is_started_instead_and_clients_are_told_why(
 ) -> None:
     device.has(TOO_LITTLE)
     candidate = await serving.prepare(small(2))
-    assert [child.pid for child in psutil.Process().children()] == [candidate.pid]
+    assert [child.pid for child in own_children()] == [candidate.pid]
     told = await ask(serving)
     assert "release 2 is being prepared" in str(told)
     assert "this device has 170 MiB free, 182 are needed to run both" in str(told)
@@ -192,7 +192,7 @@ class TestTheOldOneComesBack:
                 await asyncio.sleep(0.001)
             if moment == "loading":
                 await old.exited
-                while not psutil.Process().children():  # noqa: ASYNC110 - a process's birth is not an event
+                while not own_children():  # noqa: ASYNC110 - a process's birth is not an event
                     await asyncio.sleep(0.001)
         assert not preparing.done()
         preparing.cancel()
@@ -219,7 +219,7 @@ class TestTheOldOneComesBack:
     async def test_and_makes_room_again_for_the_next_candidate(
         self, serving: ModelServer, small: SpecOf, device: Device, events: list[RunnerEvent]
     ) -> None:
-        device.has_what(lambda: TOO_LITTLE if psutil.Process().children() else ENOUGH)
+        device.has_what(lambda: TOO_LITTLE if own_children() else ENOUGH)
         await serving.discard(await serving.prepare(small(2)))
         candidate = await serving.prepare(small(3))  # release 1 is on its way
         await serving.activate(candidate)
@@ -234,7 +234,7 @@ class TestTheOldOneComesBack:
         await serving.deactivate("withdrawn")
         await serving.discard(candidate)
         assert await ask(serving) == "withdrawn"
-        assert psutil.Process().children() == []
+        assert own_children() == []
         device.has(ENOUGH)
         await serving.activate(await serving.prepare(small(3)))
         assert await ask(serving) == 3
@@ -266,7 +266,7 @@ async def test_what_drains_is_waited_for_before_a_gap_is_made(
     writer.write(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await reader.readuntil(b"\r\n\r\n")  # from now on an idle client, which the old runner waits for
     await serving.activate(await serving.prepare(small(2)))
-    device.has_what(lambda: TOO_LITTLE if len(psutil.Process().children()) > 1 else ENOUGH)
+    device.has_what(lambda: TOO_LITTLE if len(own_children()) > 1 else ENOUGH)
     candidate = await serving.prepare(small(3))
     assert await ask(serving) == 2
     await serving.activate(candidate)
@@ -296,4 +296,4 @@ async def test_stopping_in_a_gap_leaves_nothing(serving: ModelServer, small: Spe
     device.has(TOO_LITTLE)
     await serving.prepare(small(2))
     await serving.stop()
-    assert psutil.Process().children() == []
+    assert own_children() == []

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 import tritonclient.http
 from msgspec.structs import replace
@@ -22,6 +21,7 @@ from agent.supervisor.errors import ProbeFailedError, RunnerDiedError, RunnerErr
 from agent.supervisor.model_server import ModelServer
 from agent.supervisor.serving import RunnerEvent, ServerSettings
 from agent.supervisor.specs import RunnerSpec
+from tests.support.own_children import own_children
 
 SpecOf = Callable[[int], RunnerSpec]
 GoldenOf = Callable[[int], Path]
@@ -155,7 +155,7 @@ async def test_a_file_that_is_no_model_does_not_start(
     with pytest.raises(RunnerStartError) as caught:
         await server.prepare(replace(spec_of(1), artifact_path=str(tmp_path / "none.onnx")))
     assert caught.value.text
-    assert psutil.Process().children() == []
+    assert own_children() == []
 
 
 async def test_a_memory_limit_below_what_a_runner_needs_is_a_refusal(
@@ -191,7 +191,7 @@ async def test_swaps_under_load_fail_no_request(serving: ModelServer, spec_of: S
     assert clients.errors == []
     assert sorted(set(clients.answers)) == [1, 2, 3, 4, 5, 6]
     assert set(clients.answers[-10:]) == {6}
-    assert [each.pid for each in psutil.Process().children()] == [serving.active and serving.active.pid]
+    assert [each.pid for each in own_children()] == [serving.active and serving.active.pid]
 
 
 async def test_a_killed_runner_is_replaced_and_only_its_own_connections_notice(
@@ -288,7 +288,7 @@ async def test_discarding_the_active_one_does_nothing(serving: ModelServer) -> N
 async def test_deactivating_answers_503_with_the_reason(serving: ModelServer) -> None:
     await serving.deactivate("release 1 was rolled back and there is none before it")
     await serving.drained()
-    assert psutil.Process().children() == []
+    assert own_children() == []
     answer = await get(serving.listeners.unix_path, "/v2/health/ready")
     assert answer.status_code == 503
     assert "rolled back" in answer.json()["error"]
@@ -297,7 +297,7 @@ async def test_deactivating_answers_503_with_the_reason(serving: ModelServer) ->
 async def test_stopping_leaves_nothing(serving: ModelServer, spec_of: SpecOf, tmp_path: Path) -> None:
     await serving.prepare(spec_of(2))
     await serving.stop()
-    assert psutil.Process().children() == []
+    assert own_children() == []
     assert not (tmp_path / "add.sock").exists()
     assert list((tmp_path / "slots").iterdir()) == []
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
-import psutil
 import pytest
 from msgspec.structs import replace
 
@@ -17,6 +16,7 @@ from agent.supervisor.model_server import ModelServer
 from agent.supervisor.serving import ServerSettings
 from agent.supervisor.specs import RunnerSpec
 from tests.integration.supervisor.swap_clients import Report, Window
+from tests.support.own_children import own_children
 
 SpecOf = Callable[[int], RunnerSpec]
 
@@ -148,7 +148,7 @@ async def test_swaps_and_crashes_fail_no_request_but_those_in_flight_at_a_crash(
     await _swap_and_kill(server, spec_of, clients, swaps=10, crashes=2)
     _judge(await clients.stop(), swaps=10, crashes=2)
     assert server.active is not None
-    assert [each.pid for each in psutil.Process().children()] == [server.active.pid]
+    assert [each.pid for each in own_children()] == [server.active.pid]
 
 
 @pytest.mark.soak
@@ -159,4 +159,4 @@ async def test_a_hundred_swaps_and_ten_crashes(
     await _swap_and_kill(server, spec_of, clients, swaps=100, crashes=10)
     _judge(await clients.stop(), swaps=100, crashes=10)
     assert server.active is not None
-    assert [each.pid for each in psutil.Process().children()] == [server.active.pid]
+    assert [each.pid for each in own_children()] == [server.active.pid]

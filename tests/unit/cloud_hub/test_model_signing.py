@@ -131,6 +131,6 @@ def test_one_that_is_too_large_is_refused(people: People) -> None:
 def test_key_paths_start_at_hub_toml(home: Path) -> None:
     assert parse_config("[model_signing]\nrequired = true").model_signing.required
     path = home / "hub.toml"
-    path.write_text(path.read_text() + '\n[model_signing]\nkeys = ["keys/maker.pub"]\n')
+    path.write_text('[model_signing]\nkeys = ["keys/maker.pub"]\n')
     config, _ = load_config(path)
     assert config.model_signing.keys == (str(home.resolve() / "keys" / "maker.pub"),)
