@@ -20,7 +20,7 @@ from cloud_hub.downloads.service import Downloads
 from cloud_hub.errors import ConflictError
 from cloud_hub.fleet.expiry import note_expiry
 from cloud_hub.registry.artifacts import ArtifactStore
-from cloud_hub.rollouts import service as rollouts
+from cloud_hub.rollouts import passing
 from cloud_hub.rollouts.documents import Signing
 from cloud_hub.signing.director import Director
 from cloud_hub.signing.documents import stamp
@@ -111,7 +111,7 @@ class Hub:
                 settle(session, self.drafting, now)
             except SigningError:  # metadata that can't be read must not stop rollouts
                 log.exception("drafts can't be looked at")
-            return rollouts.tick(session, signing=self.director_signing, now=now)
+            return passing.tick(session, signing=self.director_signing, now=now)
 
         self.publish(self.database.write(work))
 

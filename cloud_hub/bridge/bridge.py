@@ -19,8 +19,7 @@ from cloud_hub.devices.models import Device
 from cloud_hub.devices.service import take_presence, take_report
 from cloud_hub.hub import Hub
 from cloud_hub.mqtt import Connected, Incoming, Message, MqttLink
-from cloud_hub.rollouts import documents
-from cloud_hub.rollouts import service as rollouts
+from cloud_hub.rollouts import documents, reports
 from cloud_hub.telemetry.service import ReceivedBatch, read_batch, store_batch
 
 log = logging.getLogger(__name__)
@@ -158,7 +157,7 @@ class Bridge:
             new_boot = row.reported_boot != state.boot
             if not take_report(session, row, state, payload, now):
                 return ()
-            changed = rollouts.take_report(session, state, signing=self._hub.director_signing, now=now)
+            changed = reports.take_report(session, state, signing=self._hub.director_signing, now=now)
             return (*changed, device) if new_boot else changed
 
         for name in dict.fromkeys(self._hub.database.write(take)):

@@ -34,7 +34,7 @@ from cloud_hub.registry.artifacts import ArtifactStore
 from cloud_hub.registry.service import release_files, stored_manifest
 from cloud_hub.rollouts.documents import Signing, sign_document
 from cloud_hub.rollouts.models import DesiredAssignment, DesiredDocument, RolloutDevice
-from cloud_hub.rollouts.service import get_rollout
+from cloud_hub.rollouts.views import get_rollout
 from cloud_hub.signing.repository import Repository
 
 CHUNK_BYTES = 1024 * 1024

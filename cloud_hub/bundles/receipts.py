@@ -21,7 +21,7 @@ from cloud_hub.bundles.models import BundleReceipt
 from cloud_hub.devices.models import Device
 from cloud_hub.devices.service import get_device
 from cloud_hub.errors import ForbiddenError, InputError
-from cloud_hub.rollouts import service as rollouts
+from cloud_hub.rollouts import reports
 from cloud_hub.rollouts.documents import Signing
 
 
@@ -82,9 +82,7 @@ def import_receipt(
         outcomes=", ".join(outcomes),
         refusal=receipt.refusal.text if receipt.refusal else "none",
     )
-    changed = rollouts.take_deployments(
-        session, receipt.device, receipt.deployments, signing=signing, now=now
-    )
+    changed = reports.take_deployments(session, receipt.device, receipt.deployments, signing=signing, now=now)
     return _view(row, new=True), changed
 
 

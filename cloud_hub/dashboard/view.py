@@ -23,7 +23,7 @@ from cloud_hub.devices.service import DeviceView
 from cloud_hub.fleet.expiry import left
 from cloud_hub.fleet.service import FleetFacts, FleetSummary, summarise
 from cloud_hub.rollouts.machine import DeviceState, RolloutState, Status
-from cloud_hub.rollouts.service import RolloutView
+from cloud_hub.rollouts.views import RolloutView
 from cloud_hub.signing.expiry import Life
 from cloud_hub.telemetry.drift import ReleaseDrift
 

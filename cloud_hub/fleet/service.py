@@ -15,7 +15,7 @@ from cloud_hub.devices.service import DeviceView
 from cloud_hub.fleet.expiry import left
 from cloud_hub.registry.service import ReleaseState, ReleaseView
 from cloud_hub.rollouts.machine import ENDED, Status
-from cloud_hub.rollouts.service import RolloutView
+from cloud_hub.rollouts.views import RolloutView
 from cloud_hub.signing.expiry import Life
 from cloud_hub.telemetry.drift import ReleaseDrift
 

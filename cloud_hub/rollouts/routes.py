@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from cloud_hub.access.guard import CallerPart, HubPart
 from cloud_hub.access.service import Role
-from cloud_hub.rollouts import service
-from cloud_hub.rollouts.service import RolloutView, RolloutWish
+from cloud_hub.rollouts import service, views
+from cloud_hub.rollouts.views import RolloutView
+from cloud_hub.rollouts.wishes import RolloutWish
 
 Action = Literal["pause", "resume", "abort", "rollback"]
 
@@ -33,7 +34,7 @@ class RolloutController(Controller):
                 caller=caller,
                 now=now,
             )
-            return service.view(session, row), changed
+            return views.view(session, row), changed
 
         view, changed = hub.database.write(work)
         hub.publish(changed)
@@ -43,12 +44,12 @@ class RolloutController(Controller):
     def list_rollouts(self, hub: HubPart, caller: CallerPart) -> list[RolloutView]:
         """Every rollout, newest first."""
         caller.require(Role.VIEWER)
-        return hub.database.read(service.all_rollouts)
+        return hub.database.read(views.all_rollouts)
 
     @get("/{rollout:int}", sync_to_thread=True)
     def show_rollout(self, rollout: FromPath[int], hub: HubPart, caller: CallerPart) -> RolloutView:
         caller.require(Role.VIEWER)
-        return hub.database.read(lambda session: service.view(session, service.get_rollout(session, rollout)))
+        return hub.database.read(lambda session: views.view(session, views.get_rollout(session, rollout)))
 
     @post("/{rollout:int}/{action:str}", sync_to_thread=True)
     def steer(
@@ -62,7 +63,7 @@ class RolloutController(Controller):
             row, changed = service.steer(
                 session, rollout, action, signing=hub.director_signing, caller=caller, now=now
             )
-            return service.view(session, row), changed
+            return views.view(session, row), changed
 
         view, changed = hub.database.write(work)
         hub.publish(changed)

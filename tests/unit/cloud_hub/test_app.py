@@ -3,7 +3,7 @@ import pytest
 from agent.protocol.state import Phase, Reason
 from cloud_hub.hub import Hub
 from cloud_hub.rollouts.models import DesiredDocument
-from cloud_hub.rollouts.service import take_report
+from cloud_hub.rollouts.reports import take_report
 from tests.unit.cloud_hub.conftest import Clock
 from tests.unit.cloud_hub.hub_world import People, assignments, csr, report
 from tests.unit.cloud_hub.sample_release import release_files

@@ -14,7 +14,7 @@ from cloud_hub.cli.remote import _shadow
 from cloud_hub.devices.models import Device
 from cloud_hub.hub import Hub
 from cloud_hub.rollouts.models import DesiredDocument
-from cloud_hub.rollouts.service import take_report
+from cloud_hub.rollouts.reports import take_report
 from tests.contract.protocol.samples import MEASUREMENT
 from tests.unit.cloud_hub.hub_world import People, report
 from tests.unit.cloud_hub.sample_release import release_files

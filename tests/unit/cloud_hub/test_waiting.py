@@ -13,7 +13,8 @@ from cloud_hub.cli.remote import _print_rollout
 from cloud_hub.devices.models import Device
 from cloud_hub.hub import Hub
 from cloud_hub.rollouts.models import DesiredDocument
-from cloud_hub.rollouts.service import take_report, tick
+from cloud_hub.rollouts.passing import tick
+from cloud_hub.rollouts.reports import take_report
 from tests.unit.cloud_hub.hub_world import People, report
 from tests.unit.cloud_hub.sample_release import release_files
 

@@ -42,7 +42,7 @@ def problem(site: Site, who: str = "operator", **wish: Any) -> str:
 
 
 def commit(site: Site, hub: Hub, device: str, release: int = 1) -> None:
-    from cloud_hub.rollouts.service import take_report
+    from cloud_hub.rollouts.reports import take_report
 
     state = report(device, (site.deployment(device), release, Phase.COMMITTED))
     hub.database.write(

@@ -3,7 +3,7 @@ from typing import Any
 
 from agent.protocol.state import DeploymentReport, Phase, Reason
 from cloud_hub.hub import Hub
-from cloud_hub.rollouts.service import take_report
+from cloud_hub.rollouts.reports import take_report
 from tests.unit.cloud_hub.bundles.conftest import Site
 from tests.unit.cloud_hub.hub_world import report
 
