@@ -17,7 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from agent.config import AgentConfig, ServingConfig, load_config
+from agent.config import AgentConfig, ServingConfig
+from agent.config_file import load_config
 from agent.core.trusted_time import trusted_time
 from agent.enrolled import BROKER_FILE, IDENTITY_FOLDER
 from agent.errors import AgentError, ConfigError, NotEnrolledError

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import psutil
 
-from agent.config import AgentConfig, maintenance_schedule
+from agent.config import AgentConfig
+from agent.config_file import maintenance_schedule
 from agent.core.preconditions import Battery, Conditions, Facts
 from agent.supervisor.health import temperature_c
 

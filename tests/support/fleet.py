@@ -17,7 +17,7 @@ import tritonclient.http as triton
 
 from agent.cli.client import ask
 from agent.cli.errors import AgentNotRunningError
-from agent.config import load_config as load_agent_config
+from agent.config_file import load_config as load_agent_config
 from agent.enrol import enrol_device
 from agent.protocol.control import ControlRequest, ModelsResult
 from agent.protocol.ids import MANIFEST_FILENAME

@@ -9,7 +9,8 @@ import psutil
 
 from agent.cli.client import ask
 from agent.cli.errors import AgentNotRunningError
-from agent.config import AgentConfig, load_config
+from agent.config import AgentConfig
+from agent.config_file import load_config
 from agent.enrolled import TRUST_FILE
 from agent.protocol.control import ControlRequest, ControlResult, ModelReport, ModelsResult, StatusResult
 from agent.protocol.state import FINAL_PHASES, DeploymentReport, Phase, Reason, ReportedState

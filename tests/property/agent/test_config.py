@@ -7,7 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import fields
 
-from agent.config import AgentConfig, parse_config
+from agent.config import AgentConfig
+from agent.config_file import parse_config
 from agent.errors import ConfigError
 from cloud_hub.config import HubConfig
 from cloud_hub.config import parse_config as parse_hub_config

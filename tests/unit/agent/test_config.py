@@ -5,8 +5,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 
-from agent import config as config_module
-from agent.config import AgentConfig, load_config, parse_config
+from agent import config_file
+from agent.config import AgentConfig
+from agent.config_file import load_config, parse_config
 from agent.errors import ConfigError
 
 DEVICE = '[device]\nid = "camera-1"\nhardware_class = "cpu"\n'
@@ -119,7 +120,7 @@ def test_a_device_without_time_zone_data_is_told_what_to_install(monkeypatch: py
     def unknown(name: str) -> ZoneInfo:
         raise ZoneInfoNotFoundError(name)
 
-    monkeypatch.setattr(config_module, "ZoneInfo", unknown)
-    monkeypatch.setattr(config_module, "available_timezones", nothing)
+    monkeypatch.setattr(config_file, "ZoneInfo", unknown)
+    monkeypatch.setattr(config_file, "available_timezones", nothing)
     assert "no time zone data; install tzdata" in refusal_of(f'{DEVICE}{WINDOW}timezone = "Europe/Berlin"\n')
     parse_config(DEVICE + WINDOW, source="agent.toml")  # UTC needs none

@@ -2,7 +2,8 @@
 
 import pytest
 
-from agent.config import ServingConfig, host_and_port, parse_config
+from agent.config import ServingConfig, host_and_port
+from agent.config_file import parse_config
 from agent.errors import ConfigError
 from agent.protocol.access import Access, OutputLimits, QueryBudget, TlsFiles
 

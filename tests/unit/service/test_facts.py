@@ -8,7 +8,7 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from agent.config import parse_config
+from agent.config_file import parse_config
 from agent.core.preconditions import Battery, Conditions, Facts
 from agent.service import facts
 from agent.service.facts import conditions_of, default_interface, gather
