@@ -25,8 +25,9 @@ from agent.errors import AgentError, ConfigError, NotEnrolledError
 from agent.log import configure
 from agent.protocol.enrolment import BrokerAddress
 from agent.protocol.verification import FetchedMetadata, VerifyRequest, VerifyResult
-from agent.service.device import Device, Parts
+from agent.service.device import Device
 from agent.service.memory import open_memory
+from agent.service.parts import Parts
 from agent.service.receipts import ReceiptWriter
 from agent.store.artifacts import ArtifactStore
 from agent.store.errors import StoreError

@@ -1,99 +1,45 @@
 """The device: the parts at work together, from the first socket to the last record."""
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from agent.config import AgentConfig
 from agent.core.judgement import Choice, choose_variant
 from agent.core.trusted_time import trusted_time
 from agent.protocol import telemetry
-from agent.protocol.codec import encode_json
-from agent.protocol.ledger import Traffic
 from agent.protocol.manifest import Manifest
-from agent.protocol.state import Command, DesiredState, Reason, ReportedState
-from agent.protocol.telemetry import Health, TelemetryAck
-from agent.protocol.topics import Channel
+from agent.protocol.state import Command, DesiredState, Reason
+from agent.protocol.telemetry import TelemetryAck
 from agent.protocol.verification import UNKNOWN_MODEL, FetchedMetadata, VerifiedAssignment, VerifyResult
 from agent.service.bundle_copy import BundleCopier
 from agent.service.bundles import Bundles
 from agent.service.control_server import ControlServer
-from agent.service.desired import DesiredKeeper, TrustPort, Verify
+from agent.service.desired import DesiredKeeper
 from agent.service.hold import Hold, load_hold
 from agent.service.installer import Installer
-from agent.service.memory import STATE_DAMAGED, Memory, RescuedState
 from agent.service.models import Models
+from agent.service.parts import Parts
 from agent.service.patching import PatchingDownloader
-from agent.service.receipts import ReceiptWriter
 from agent.service.recorder import TelemetryRecorder
-from agent.service.reporting import deployment_reports, installed_releases, serving_report
+from agent.service.reporter import Reporter
+from agent.service.reporting import deployment_reports, installed_releases
 from agent.service.technician import Technician
 from agent.service.telemetry_sync import TelemetrySync
 from agent.service.trust_watch import TrustWatch
 from agent.service.upkeep import Upkeep
 from agent.service.wanted import Wanted
 from agent.service.ways import open_ways
-from agent.store.artifacts import ArtifactStore
-from agent.store.events import EventLog
-from agent.store.ledger import FLUSH_SECONDS, Ledger
-from agent.store.outbox import Outbox
-from agent.store.state import StateStore
-from agent.store.windows import WindowLog
-from agent.supervisor.cgroup import Cgroup
 from agent.supervisor.errors import AddressError
 from agent.transport.blocks import BlockClient
-from agent.transport.errors import BusyError, NoAnswerError, TransferError, TransportError
-from agent.transport.mqtt import MqttLink
+from agent.transport.errors import BusyError, NoAnswerError, TransferError
 
 log = logging.getLogger(__name__)
 
-SETTLE_SECONDS = 0.2
-"""Changes within this time make one report."""
-PROGRESS_SECONDS = 2.0
-"""Interval of reports while a release is being fetched."""
 STATE_PREFIX = "model/"
-
-
-class Parts(Struct, frozen=True, kw_only=True):
-    """Everything a device is made of, open and ready (:mod:`agent.daemon` makes them)."""
-
-    config: AgentConfig
-    version: str
-    boot: str
-    link: MqttLink
-    outbox: Outbox
-    events: EventLog
-    ledger: Ledger
-    windows: WindowLog
-    memory: Memory
-    runtimes: frozenset[str]
-    verify: Verify
-    receipts: ReceiptWriter
-    health: Callable[[], Health]
-    cgroup: Cgroup | None = None
-    """Where each runner gets a cgroup of its own, if the service manager has handed one over."""
-    authority: Path | None = None
-    """PEM of the hub's authority, for what is fetched over HTTPS."""
-    clock: Callable[[], float]
-
-    @property
-    def state(self) -> StateStore | RescuedState:
-        return self.memory.state
-
-    @property
-    def trust(self) -> TrustPort:
-        return self.memory.trust
-
-    @property
-    def artifacts(self) -> ArtifactStore:
-        return self.memory.artifacts
 
 
 class Device:
@@ -103,9 +49,7 @@ class Device:
         self._parts = parts
         config = parts.config
         self._changed = asyncio.Event()
-        self._sequence = 0
         self._errors: Counter[str] = parts.link.errors
-        self._traffic: tuple[Traffic, ...] = ()
         ways = open_ways(
             config.transfer,
             parts.link,
@@ -161,6 +105,16 @@ class Device:
             clock=parts.clock,
             changed=self._changed.set,
         )
+        self._reporter = Reporter(
+            parts,
+            self._models,
+            self._desired,
+            self._hold,
+            self._trust,
+            self._upkeep,
+            errors=self._errors,
+            changed=self._changed,
+        )
         self._sync = TelemetrySync(parts.outbox, parts.link, interval=config.telemetry.send_seconds)
         self._bundles = Bundles(
             config.device.id,
@@ -184,7 +138,7 @@ class Device:
             parts.windows,
             self._bundles,
             parts.ledger,
-            report=self._report,
+            report=self._reporter.report,
             connected=lambda: parts.link.is_connected,
             link_problem=lambda: parts.link.last_problem,
             sync=self._sync_now,
@@ -251,11 +205,11 @@ class Device:
             self._bundles.run(),
             self._sync.run(self._settled),
             self._keep_models(),
-            self._keep_reporting(),
+            self._reporter.run(),
             self._keep_sampling_health(),
             self._parts.ledger.run(),
             self._upkeep.run(),
-            self._keep_accounting(),
+            self._reporter.keep_accounting(),
         ]
 
     async def _known_models(self) -> set[str]:
@@ -282,7 +236,7 @@ class Device:
 
     async def _greet(self) -> None:
         """The link is up: the hub may have missed anything, so say everything again."""
-        await self._publish_report()
+        await self._reporter.publish()
         self._sync.wake()
         self._desired.again()
         self._downloader.wake()
@@ -329,28 +283,6 @@ class Device:
                     log.error("a model can't be added", extra={"why": str(error)})  # noqa: TRY400 - its text says all
             self._models.reconsider()
 
-    async def _keep_reporting(self) -> None:
-        while True:
-            longest = self._parts.config.telemetry.report_seconds
-            interval = min(PROGRESS_SECONDS, longest) if self._models.fetching else longest
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(
-                    interval
-                ):  # not wait_for: before 3.12 it may swallow a cancellation
-                    await self._changed.wait()
-            await asyncio.sleep(SETTLE_SECONDS)
-            self._changed.clear()
-            if self._parts.link.is_connected:
-                try:
-                    await self._publish_report()
-                except TransportError as error:
-                    log.info("report not published", extra={"why": str(error)})
-                except (
-                    Exception
-                ):  # too large, or a store that fails: the next one may be better, and models serve on
-                    self._count("report-failed")
-                    log.exception("report not made")
-
     async def _keep_sampling_health(self) -> None:
         while True:
             try:
@@ -359,46 +291,6 @@ class Device:
                 self._count("health-not-sampled")
                 log.exception("health not sampled")
             await asyncio.sleep(self._parts.config.telemetry.health_seconds)
-
-    async def _keep_accounting(self) -> None:
-        """Tell the hub what was spent this month; seldom, because asking the ledger writes it to the disk."""
-        while True:
-            try:
-                spent = (await self._parts.ledger.report()).traffic
-            except Exception:  # a store that fails is no reason to stop serving
-                self._count("ledger-not-read")
-                log.exception("ledger not read")
-            else:
-                self._traffic = tuple(each for each in spent if each.month == spent[0].month)
-                self._changed.set()
-            await asyncio.sleep(FLUSH_SECONDS)
-
-    async def _publish_report(self) -> None:
-        await self._parts.link.publish(Channel.REPORTED, encode_json(await self._report()))
-
-    async def _report(self) -> ReportedState:
-        self._sequence += 1
-        config, now = self._parts.config, self._parts.clock()
-        views = self._models.views()
-        serving = await asyncio.to_thread(lambda: [serving_report(view) for view in views])
-        return ReportedState(
-            device=config.device.id,
-            agent_version=self._parts.version,
-            hardware_class=config.device.hardware_class,
-            boot=self._parts.boot,
-            sequence=self._sequence,
-            time=now,
-            held=self._hold.reason is not None and self._hold.reason.code != STATE_DAMAGED,
-            inference_address=config.serving.address,
-            serving=tuple(report for report in serving if report is not None),
-            deployments=deployment_reports(views, self._models.plan(), now),
-            outbox=await self._upkeep.outbox_report(),
-            errors=dict(sorted(self._errors.items())),
-            traffic=self._traffic,
-            refusal=self._desired.refusal,
-            trust=self._trust.report(),
-            problems=self._parts.memory.problems(),
-        )
 
     def _tell_of_patch(
         self, severity: telemetry.Severity, kind: str, text: str, assignment: VerifiedAssignment

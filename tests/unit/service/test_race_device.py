@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from agent.config import AgentConfig, DeviceConfig
 from agent.protocol.telemetry import Event, Health, TelemetryAck
 from agent.protocol.verification import VerifyResult
-from agent.service.device import Device, Parts
+from agent.service.device import Device
 from agent.service.memory import Memory
+from agent.service.parts import Parts
 from agent.service.receipts import ReceiptWriter
 from agent.store.artifacts import ArtifactStore
 from agent.store.database import Database
