@@ -42,6 +42,12 @@ TRANSIENT = frozenset(
 CHECK_SECONDS = 3_600.0
 """How often what was taken is checked again (below 1 KB when nothing is new): a release may be withdrawn, a role expire.
 As often as a hub signs its timestamp anew."""
+DIRECTOR_FILE = "director.json"
+"""Under which the last document that was taken is stored."""
+NOT_LOOKED = Reason(
+    code="checking-orders",
+    text="what the hub asked for before this start is being checked again; nothing is installed before that",
+)
 CHECKS_AT_ONCE = 20
 CHECK_PACE_SECONDS = 2.0
 """A check is a process and up to half a second of the processor: whoever owns the broker gets a fifth of a core, not all of one."""
@@ -98,6 +104,8 @@ class DesiredKeeper:
         self.verified_at: float | None = None
         self.refusal: Reason | None = None
         """Why the newest one as a whole was not taken, if it was not."""
+        self.unverified: Reason | None = NOT_LOOKED
+        """Why nothing may be installed although it was verified before this start; None once that was checked again."""
 
     def take(self, desired: DesiredState) -> None:
         """A desired state has arrived; one for another device is refused, counted, and changes nothing else."""
@@ -114,7 +122,8 @@ class DesiredKeeper:
             self._arrived.set()
 
     async def run(self) -> None:
-        """Check what arrives, until cancelled."""
+        """Check again what was taken before this start, then what arrives, until cancelled."""
+        await self._remember()
         attempt, renewing = 0, False
         loop = asyncio.get_running_loop()
         pace = Pace(CHECKS_AT_ONCE, CHECK_PACE_SECONDS, loop.time())
@@ -182,6 +191,7 @@ class DesiredKeeper:
         return None
 
     def _take_verified(self, result: VerifyResult) -> None:
+        self.unverified = None
         before = () if self.verified is None else self.verified.refused
         self.verified, self.verified_at, self.refusal = result, self._clock(), None
         for refused in result.refused if result.refused != before else ():
@@ -211,6 +221,33 @@ class DesiredKeeper:
             self._newest = director
             self._take_verified(result)
         return result.refusal
+
+    async def _remember(self) -> None:
+        """Take what was taken before this start, without asking anyone.
+
+        What waited then may have been held, withdrawn or superseded since it was fetched, or have expired: a restart, which
+        anybody can have who reaches the plug, must not make that forgotten.
+        """
+        for seconds in (*RETRY_SECONDS, None):
+            refusal = await self._taken_again()
+            if self.verified is not None or refusal is None:
+                self.unverified = None
+                break
+            self.unverified = refusal
+            if seconds is None or not refusal.code.startswith(OWN_FAULTS):
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._arrived.wait()
+                    break
+        self._changed()
+
+    async def _taken_again(self) -> Reason | None:
+        try:
+            director = (await self._trust.load()).metadata.get(DIRECTOR_FILE)
+        except (StoreError, sqlite3.Error, OSError) as error:
+            return Reason(code=NOT_STORED, text=f"the trust database failed: {error}")
+        return None if director is None else await self.adopt(director.decode())
 
     async def _asked(self, director: str, fetch: Fetch, bundle: bytes | None = None) -> VerifyResult:
         """:meth:`_ask`; a device that can't remember is a refusal."""

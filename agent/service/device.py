@@ -87,6 +87,7 @@ class Device:
                 verified=self._desired.verified,
                 hold=self._hold.reason,
                 expired=self._desired.expired,
+                unverified=self._desired.unverified,
                 brought=self._bundles.brought,
             ),
             changed=self._model_changed,

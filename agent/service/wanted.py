@@ -17,8 +17,11 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """What decisions are made against."""
 
     verified: VerifyResult | None
-    """None before the first desired state since the start: then what was begun goes on and nothing new begins."""
+    """None before the first desired state since the start: then nothing new begins, and what was begun waits if that is
+    :attr:`unverified`."""
     hold: Reason | None
+    unverified: Reason | None = None
+    """Why nothing may be installed although it was verified before this start."""
     expired: Callable[[str], Reason | None] = lambda _model: None
     """Why nothing of a model may be installed although it was verified once: what allowed it has expired since."""
 
@@ -57,7 +60,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
     def order(self, state: ModelState, deployment: str) -> Order:
         """What is asked of a deployment under way; a technician's hold does not keep a withdrawn release."""
         urgent = replaces_withdrawn(state, self.withdrawn.get(state.model, ()))
-        hold = self.expired(state.model) or (None if urgent else self.hold)
+        unverified = self.unverified if self.verified is None else None
+        hold = unverified or self.expired(state.model) or (None if urgent else self.hold)
         asked = [each for each in self.assignments if each.assignment.deployment == deployment]
         if hold is None and any(each.assignment.hold for each in asked):
             hold = HELD_BY_HUB

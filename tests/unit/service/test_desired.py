@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec.structs import replace
 
 from agent.core.trusted_time import BUILD_TIME, trusted_time
 from agent.protocol.state import DesiredState, Reason
@@ -38,6 +39,7 @@ class Bench:
         self.applied: list[VerifyResult] = []
         self.counted: list[str] = []
         self.broken: Exception | None = None
+        self.trust = TRUST
         self.gate = asyncio.Event()
         self.gate.set()
         self.keeper = DesiredKeeper(
@@ -50,7 +52,7 @@ class Bench:
         )
 
     async def load(self) -> TrustState:
-        return TRUST
+        return self.trust
 
     async def apply(self, result: VerifyResult) -> None:
         if self.broken is not None:
@@ -103,7 +105,7 @@ async def test_a_desired_state_is_verified_with_what_is_trusted_and_kept() -> No
         assert (request.root, request.metadata, request.marks) == (TRUST.root, TRUST.metadata, TRUST.marks)
         assert request.now >= TRUST.hub_time
         assert bench.applied == [GOOD]
-        assert bench.journal.lines == ["verify", "changed"]
+        assert bench.journal.lines == ["changed", "verify", "changed"]
 
 
 async def test_one_for_another_device_is_refused_and_changes_nothing_else() -> None:
@@ -205,6 +207,50 @@ async def test_of_those_that_arrive_during_a_check_only_the_newest_is_checked() 
         bench.gate.set()
         await bench.journal.until(lambda: len(bench.requests) == 2)
         assert bench.directors == [b"one", b"three"]
+
+
+def remembering(bench: Bench) -> Bench:
+    """As after a restart: a document was taken before it."""
+    bench.trust = replace(TRUST, metadata={**TRUST.metadata, "director.json": b"before"})
+    return bench
+
+
+async def test_what_was_taken_before_a_restart_is_taken_again_without_a_network() -> None:
+    bench = remembering(Bench(GOOD))
+    bench.gate.clear()
+    async with keeping(bench):
+        await bench.journal.until_noted("verify")
+        assert bench.keeper.verified is None
+        assert bench.keeper.unverified is not None
+        assert bench.keeper.unverified.code == "checking-orders"
+        bench.gate.set()
+        await bench.journal.until(lambda: bench.keeper.verified is not None)
+        assert bench.keeper.unverified is None
+        assert bench.directors == [b"before"]
+
+
+async def test_what_has_expired_over_a_restart_is_not_taken_again_and_says_why() -> None:
+    async with keeping(remembering(Bench(refused("expired"), GOOD))) as bench:
+        await bench.journal.until_noted("changed")
+        assert bench.keeper.verified is None
+        assert bench.keeper.unverified == Reason(code="expired", text="because of expired")
+        bench.take("new")
+        await bench.journal.until(lambda: bench.keeper.verified is not None)
+        assert bench.keeper.unverified is None
+
+
+@pytest.mark.usefixtures("fast")
+async def test_a_fault_of_this_device_at_the_start_is_tried_again() -> None:
+    async with keeping(remembering(Bench(refused("verifier-died"), refused("verifier-died"), GOOD))) as bench:
+        await bench.journal.until(lambda: bench.keeper.verified is not None)
+        assert bench.directors == [b"before"] * 3
+
+
+async def test_a_device_that_took_nothing_yet_waits_for_nothing() -> None:
+    async with keeping(Bench(GOOD)) as bench:
+        await bench.journal.until_noted("changed")
+        assert bench.keeper.unverified is None
+        assert bench.requests == []
 
 
 async def test_a_flood_of_desired_states_is_checked_at_a_pace(monkeypatch: pytest.MonkeyPatch) -> None:

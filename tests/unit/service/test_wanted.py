@@ -30,6 +30,13 @@ def test_before_the_first_desired_state_nothing_is_begun_or_ended() -> None:
     assert wanted.order(READY, "d2") == Order()
 
 
+def test_what_was_verified_before_a_restart_waits_until_that_is_known_again() -> None:
+    why = Reason(code="expired", text="digits: expired")
+    assert Wanted(verified=None, hold=None, unverified=why).order(READY, "d2") == Order(hold=why)
+    assert Wanted(verified=None, hold=HELD, unverified=why).order(READY, "d2") == Order(hold=why)
+    assert Wanted(verified=WANTS_TWO, hold=None, unverified=why).order(READY, "d2") == Order()
+
+
 def test_a_hold_keeps_a_rollout_and_not_a_withdrawal() -> None:
     held = Wanted(verified=WANTS_TWO, hold=HELD)
     assert held.next_event(ON_ONE) is None
