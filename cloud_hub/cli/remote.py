@@ -223,15 +223,20 @@ def _print_rollout(rollout: dict[str, Any]) -> None:
 def _add_devices(commands: Commands) -> None:
     parser = commands.add_parser(
         "devices",
-        help="list devices and what they serve, or revoke one",
-        description="list: every device and what it serves. revoke: take a device's identity; the hub hears and serves it no more "
+        help="list devices and what they serve, hold, resume or revoke one",
+        description="list: every device and what it serves. hold: it keeps what it runs, whatever rollouts assign, until resume "
+        "(docs/updates.md). revoke: take a device's identity; the hub hears and serves it no more "
         "at once, and the broker refuses it with the new list (--crl, then reload the broker; docs/key-ceremonies.md).",
     )
     parser.add_argument(
-        "action", nargs="?", choices=("list", "revoke"), default="list", metavar="list|revoke"
+        "action",
+        nargs="?",
+        choices=("list", "hold", "resume", "revoke"),
+        default="list",
+        metavar="list|hold|resume|revoke",
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the device to revoke")
-    parser.add_argument("--reason", metavar="TEXT", help="why it is revoked; for the audit log")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the device to hold, resume or revoke")
+    parser.add_argument("--reason", metavar="TEXT", help="why it is held or revoked; for the audit log")
     parser.add_argument(
         "--crl", type=Path, metavar="FILE", help="write the list of revoked certificates here, for the broker"
     )
@@ -242,6 +247,9 @@ def _add_devices(commands: Commands) -> None:
 
 def _devices(arguments: argparse.Namespace) -> None:
     hub = HubClient(arguments)
+    if arguments.action in ("hold", "resume"):
+        _hold_or_resume(hub, arguments)
+        return
     if arguments.action == "revoke":
         _revoke(hub, arguments)
     if arguments.crl is not None:
@@ -259,7 +267,8 @@ def _devices(arguments: argparse.Namespace) -> None:
             ", ".join(f"{item['model']} {item['release']}" for item in reported["serving"]) or "nothing yet"
         )
         state = "revoked" if device["revoked"] else "online" if device["online"] else "offline"
-        print(f"{device['id']} ({device['hardware_class']}): {state}, {serving}{_under_way(reported)}")
+        held = f"; {device['hold']['text']}" if device["hold"] else ""
+        print(f"{device['id']} ({device['hardware_class']}): {state}, {serving}{_under_way(reported)}{held}")
 
 
 def _under_way(reported: dict[str, Any]) -> str:
@@ -269,6 +278,16 @@ def _under_way(reported: dict[str, Any]) -> str:
         for each in reported.get("deployments", ())
         if each.get("progress")
     )
+
+
+def _hold_or_resume(hub: HubClient, arguments: argparse.Namespace) -> None:
+    action, name = arguments.action, arguments.name
+    if name is None:
+        raise InputError(f"name the device to {action}: edgeward-hub devices {action} NAME")
+    if action == "resume" and arguments.reason is not None:
+        raise InputError("--reason: resume takes none")
+    body = {"reason": arguments.reason} if action == "hold" else None
+    print(f"{hub.post(f'/v1/devices/{name}/{action}', body)['text']}.")
 
 
 def _revoke(hub: HubClient, arguments: argparse.Namespace) -> None:

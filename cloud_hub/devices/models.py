@@ -21,6 +21,10 @@ class Device(Base):
     revoked: Mapped[float | None]
     """Since when its identity counts no more; enrolling it again gives it a new one."""
     revoked_reason: Mapped[str | None]
+    held_since: Mapped[float | None]
+    """Since when the hub asks it to keep what it runs; None: it does not."""
+    held_by: Mapped[str | None]
+    held_reason: Mapped[str | None]
     online: Mapped[bool] = mapped_column(default=False)
     boot: Mapped[str | None]
     """Of the newest presence or report."""

@@ -11,7 +11,8 @@ from agent.protocol.enrolment import EnrolmentRequest, EnrolmentResponse
 from agent.protocol.telemetry import TelemetryCounts
 from cloud_hub.access.guard import CallerPart, HubPart
 from cloud_hub.access.service import Role
-from cloud_hub.devices import service
+from cloud_hub.devices import holding, service
+from cloud_hub.devices.holding import HoldAnswer, HoldWish
 from cloud_hub.devices.service import DeviceView, IssuedToken, TokenWish
 from cloud_hub.rollouts.models import DesiredAssignment, DesiredDocument
 from cloud_hub.telemetry.service import counts
@@ -106,6 +107,32 @@ class DeviceController(Controller):
         hub.write_revocations()
         hub.publish((device,))
         return view
+
+    @post("/{device:str}/hold", sync_to_thread=True)
+    def hold(
+        self, device: FromPath[str], data: JSONBody[HoldWish], hub: HubPart, caller: CallerPart
+    ) -> HoldAnswer:
+        """Ask a device to keep what it runs, whatever is assigned to it, until it is resumed."""
+        caller.require(Role.OPERATOR)
+        signing, now = hub.director_signing, hub.now()
+        answer = hub.database.write(
+            lambda session: holding.hold(session, device, data, signing=signing, by=caller.name, now=now)
+        )
+        if answer.changed:
+            hub.publish((device,))
+        return answer
+
+    @post("/{device:str}/resume", sync_to_thread=True)
+    def resume(self, device: FromPath[str], hub: HubPart, caller: CallerPart) -> HoldAnswer:
+        """End the hub's hold; a technician's on the device is theirs to end."""
+        caller.require(Role.OPERATOR)
+        signing, now = hub.director_signing, hub.now()
+        answer = hub.database.write(
+            lambda session: holding.resume(session, device, signing=signing, by=caller.name, now=now)
+        )
+        if answer.changed:
+            hub.publish((device,))
+        return answer
 
     @get("/{device:str}", sync_to_thread=True)
     def show_device(self, device: FromPath[str], hub: HubPart, caller: CallerPart) -> DeviceDetail:

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -36,6 +37,16 @@ class IssuedToken(Struct, frozen=True, kw_only=True):
     expires: UnixTime
 
 
+class HubHold(Struct, frozen=True, kw_only=True):
+    """The hub asks a device to keep what it runs."""
+
+    since: UnixTime
+    by: str
+    reason: str | None
+    text: str
+    """All of it in words."""
+
+
 class DeviceView(Struct, frozen=True, kw_only=True):
     """One device, its newest report whole."""
 
@@ -46,6 +57,8 @@ class DeviceView(Struct, frozen=True, kw_only=True):
     revoked: UnixTime | None = None
     """Since when its identity counts no more."""
     revoked_reason: str | None = None
+    hold: HubHold | None = None
+    """The hub's own; a technician's is in what the device reports."""
     online: bool
     presence_at: UnixTime | None
     reported_at: UnixTime | None
@@ -229,6 +242,20 @@ def all_devices(session: Session) -> list[Device]:
     return list(session.scalars(select(Device).order_by(Device.id)))
 
 
+def hold_of(device: Device) -> HubHold | None:
+    """The hub's hold of a device, if there is one."""
+    if device.held_since is None or device.held_by is None:
+        return None
+    since = datetime.fromtimestamp(device.held_since, UTC)
+    why = "" if device.held_reason is None else f": {device.held_reason}"
+    return HubHold(
+        since=device.held_since,
+        by=device.held_by,
+        reason=device.held_reason,
+        text=f"held by the hub since {since:%Y-%m-%d %H:%M} UTC by {device.held_by}{why}",
+    )
+
+
 def view(device: Device) -> DeviceView:
     reported = msgspec.json.decode(device.reported, type=ReportedState) if device.reported else None
     return DeviceView(
@@ -238,6 +265,7 @@ def view(device: Device) -> DeviceView:
         certificate_expires=device.certificate_expires,
         revoked=device.revoked,
         revoked_reason=device.revoked_reason,
+        hold=hold_of(device),
         online=device.online,
         presence_at=device.presence_at,
         reported_at=device.reported_at,

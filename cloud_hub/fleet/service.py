@@ -166,12 +166,14 @@ def _withdrawn_findings(release: ReleaseView, facts: FleetFacts) -> list[Finding
     ]
     if not serving:
         return []
+    held = [device.id for device in facts.devices if device.hold is not None and device.id in serving]
     return [
         Finding(
             severity="error",
             where=name,
             what=f"Its approvers have withdrawn it, and {len(serving)} devices said they serve it: {', '.join(serving[:5])}.",
-            to_do="Give them another release: edgeward-hub rollout rollback, or rollout start with a newer one.",
+            to_do="Give them another release: edgeward-hub rollout rollback, or rollout start with a newer one."
+            + (f" Resume those that you hold: {', '.join(held[:5])}." if held else ""),
         )
     ]
 
@@ -220,6 +222,9 @@ def _device_findings(device: DeviceView, receipt: ReceiptView | None, now: float
         )
     elif not device.online:
         add("warning", "Offline. It goes on serving what it has.", "Check its power and its network.")
+    if device.hold is not None:
+        what = f"{device.hold.text[0].upper()}{device.hold.text[1:]}."
+        add("info", what, f"When that is over: edgeward-hub devices resume {device.id}")
     if device.certificate_expires - now < CERTIFICATE_DAYS_LEFT * SECONDS_A_DAY:
         days = max(0, int((device.certificate_expires - now) / SECONDS_A_DAY))
         add(
@@ -310,7 +315,7 @@ def _report_findings(state: ReportedState) -> list[tuple[Severity, str, str]]:
 
 _WAYS_ON: dict[str, tuple[Severity, str]] = {
     "held-on-device": ("warning", "A technician on the device ends the hold: edgeward resume"),
-    "held-by-hub": ("info", "It was asked for here; a new assignment lets it go on."),
+    "held-by-hub": ("info", "It was asked for here; to end it: edgeward-hub devices resume"),
     "needs-operator": ("warning", "Somebody at the device accepts it: edgeward accept {model}"),
     "outside-window": (
         "info",

@@ -65,10 +65,12 @@ def unassign(session: Session, device: str, model: str) -> None:
 
 def sign_document(session: Session, device: str, signing: Signing, now: float) -> None:
     """Sign the next version of a device's document from its assignments; none for a device whose identity was revoked."""
-    if _is_revoked(session, device):
+    row = session.get(Device, device)
+    if row is not None and row.revoked is not None:
         return
+    held = row is not None and row.held_since is not None
     rows = session.scalars(select(DesiredAssignment).where(DesiredAssignment.device == device))
-    assignments = dict(_target(session, row) for row in rows)
+    assignments = dict(_target(session, row, held=held) for row in rows)
     document = session.get(DesiredDocument, device)
     if document is None:
         document = DesiredDocument(device=device, version=0)
@@ -83,13 +85,16 @@ def sign_document(session: Session, device: str, signing: Signing, now: float) -
     session.flush()
 
 
-def _target(session: Session, row: DesiredAssignment) -> tuple[str, tuple[int, str, Assignment]]:
+def _target(
+    session: Session, row: DesiredAssignment, *, held: bool
+) -> tuple[str, tuple[int, str, Assignment]]:
     manifest = session.get(ReleaseFile, (row.model, row.release, MANIFEST_FILENAME))
     if manifest is None:
         raise NotFoundError(f"release {row.model} {row.release} has no {MANIFEST_FILENAME}")
     order = Assignment(
         deployment=row.deployment,
         variant_policy=VariantPolicy(row.policy),
+        hold=held,
         shadow=shadow_from(row.shadow),
     )
     path = release_path(row.model, row.release, MANIFEST_FILENAME)

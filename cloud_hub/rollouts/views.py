@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from agent.protocol.ids import UnixTime
 from agent.protocol.state import ReportedState, ShadowPolicy
 from cloud_hub.devices.models import Device
+from cloud_hub.devices.service import hold_of
 from cloud_hub.errors import NotFoundError
 from cloud_hub.rollouts import machine
 from cloud_hub.rollouts.documents import shadow_from
@@ -55,12 +56,24 @@ def waiting_devices(session: Session, row: Rollout) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in under_way[:WAITING_SHOWN]:
         device, member = session.get(Device, name), session.get(RolloutDevice, (row.id, name))
-        if device is None or member is None or device.reported is None:
-            continue
-        for report in msgspec.json.decode(device.reported, type=ReportedState).deployments:
-            if report.deployment in {member.deployment, member.restore} and report.waiting_for is not None:
-                found[name] = report.waiting_for.text
+        if device is not None and member is not None:
+            text = _waits_for(device, member)
+            if text is not None:
+                found[name] = text
     return found
+
+
+def _waits_for(device: Device, member: RolloutDevice) -> str | None:
+    """By its own word; of the hub's hold also who holds it and why, and before the device has said it."""
+    hold, wanted = hold_of(device), member.restore or member.deployment
+    reports = msgspec.json.decode(device.reported, type=ReportedState).deployments if device.reported else ()
+    mine = [each for each in reports if each.deployment in {member.deployment, member.restore}]
+    waits = [each.waiting_for for each in mine if each.waiting_for is not None]
+    if hold is not None and (
+        any(each.code == "held-by-hub" for each in waits) or all(each.deployment != wanted for each in mine)
+    ):
+        return hold.text
+    return waits[-1].text if waits else None
 
 
 def view(session: Session, row: Rollout) -> RolloutView:

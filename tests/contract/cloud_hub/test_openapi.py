@@ -13,6 +13,8 @@ PATHS = {
     "/v1/devices",
     "/v1/devices/revocations",
     "/v1/devices/{device}",
+    "/v1/devices/{device}/hold",
+    "/v1/devices/{device}/resume",
     "/v1/devices/{device}/revoke",
     "/v1/releases",
     "/v1/releases/{model}/{release}",
