@@ -24,7 +24,7 @@ from cloud_hub.signing.keys import file_uri, private_path, public_path
 from hw_bench.delta.weights import OnnxWeights
 from models.description import read_description
 from models.faults import _readdress_bench
-from tests.acceptance.processes import wait_for
+from tests.acceptance.processes import run, wait_for
 from tests.acceptance.world import MODEL, Agent
 from tests.support.fleet import Fleet, _package, answered, release_files, served_release, start
 
@@ -188,3 +188,33 @@ def test_a_patch_that_rotted_on_the_hub_leads_to_the_whole_file(
     failed = wait_for("the device's own word on it", lambda: events(fleet, "patch-failed"), seconds=20)
     assert all("the bytes received have SHA-256" in text for text in failed)
     assert agent.edgeward("status")["state"]["errors"]["patch-failed"] == len(failed)
+
+
+def test_a_device_that_the_hub_holds_keeps_what_it_has_until_it_is_resumed(
+    fleet: Fleet, first_release: Path, tmp_path: Path
+) -> None:
+    (agent,) = fleet.agents
+    before = served_release(agent)
+    fleet.publish(trained_again(first_release, tmp_path / "release-4", 4), 4)
+    olga = fleet.as_person("olga")
+    run("edgeward-hub", "devices", "hold", DEVICE, "--reason", "the line is being audited", *olga)
+    rollout = fleet.start_rollout(4)
+    boot = wait_for("it to wait for the hub", lambda: boot_that_waits(fleet), seconds=20)
+    agent.service.kill()
+    start(agent)
+    wait_for("it to serve again", lambda: answered(agent) is not None, seconds=30)
+    wait_for("it to wait for the hub again", lambda: boot_that_waits(fleet) not in (None, boot), seconds=20)
+    agent.edgeward("resume")  # a technician's word ends a technician's hold
+    assert "the line is being audited" in run("edgeward-hub", "rollout", "show", str(rollout), *olga)
+    assert served_release(agent) == before
+    run("edgeward-hub", "devices", "resume", DEVICE, *olga)
+    fleet.wait_rollout(rollout)
+    assert served_release(agent) == 4
+
+
+def boot_that_waits(fleet: Fleet) -> str | None:
+    """Since which start the device says that release 4 waits for the hub, as the hub has it."""
+    reported = fleet.devices()[DEVICE]
+    waiting = [each["waiting_for"] for each in reported["deployments"] if each["release"] == 4]
+    boot: str = reported["boot"]
+    return boot if waiting and waiting[0] and waiting[0]["code"] == "held-by-hub" else None
