@@ -11,6 +11,7 @@ from agent.protocol.ids import DIGEST_PATTERN, MANIFEST_FILENAME, release_path
 from agent.protocol.limits import MAX_MANIFEST_BYTES
 from agent.protocol.manifest import ArtifactRef, Budget, Manifest
 from agent.protocol.patches import PatchMethod, parse_patch_name
+from agent.protocol.words import as_lines
 from cloud_hub.signing.documents import MODEL_FIELD, ROLE_LIFE, stamp
 from cloud_hub.signing.errors import DraftRefusedError
 
@@ -144,8 +145,8 @@ def describe(difference: Difference, manifest: Manifest, patches: Sequence[Added
     variants = ", ".join(f"{v.name} (accuracy {v.accuracy:.4f})" for v in manifest.variants)
     lines = [
         f"Approve {difference.model} release {difference.release}?",
-        f"  summary   {manifest.summary}",
-        f"  author    {manifest.author}",
+        f"  summary   {_close(manifest.summary)}",
+        f"  author    {_close(manifest.author)}",
         f"  variants  {variants}",
         *(_budget(name, budget) for name, budget in sorted(manifest.budgets.items())),
         f"  role      version {difference.version}, expires {stamp(difference.expires)}",
@@ -154,7 +155,12 @@ def describe(difference: Difference, manifest: Manifest, patches: Sequence[Added
         *_patch_lines(patches),
         "  and changes nothing else.",
     ]
-    return "\n".join(lines)
+    return as_lines(lines)
+
+
+def _close(text: str) -> str:
+    """Without runs of spaces: where a terminal wraps, they would make the rest look like a line of ours."""
+    return re.sub(" {2,}", " ", text)
 
 
 def _patch_lines(patches: Sequence[AddedPatch]) -> list[str]:

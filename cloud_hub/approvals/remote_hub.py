@@ -8,12 +8,15 @@ from typing import BinaryIO
 import httpx
 import msgspec
 from msgspec import Struct
+from msgspec.structs import force_setattr
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError
 from tuf.ngclient import FetcherInterface
 
 from agent.protocol.limits import MAX_MANIFEST_BYTES, MAX_METADATA_BYTES
+from agent.protocol.words import one_line
 from cloud_hub.approvals.difference import AddedFile
 from cloud_hub.signing.errors import DraftRefusedError, HubAnswerError
+from cloud_hub.signing.keys import NAME_CHARACTERS
 
 TIMEOUT_SECONDS = 30.0
 
@@ -24,6 +27,9 @@ class Receipt(Struct, frozen=True, kw_only=True):
     threshold: int
     signed_by: tuple[str, ...]
     published: bool
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "signed_by", tuple(one_line(name, NAME_CHARACTERS) for name in self.signed_by))
 
 
 class RemoteHub:
@@ -148,9 +154,9 @@ class HttpFetcher(FetcherInterface):
 
 
 def _problem(status: int, body: bytes) -> str:
-    """The detail of an RFC 9457 report, or the bare status."""
+    """The detail of an RFC 9457 report as one line, or the bare status."""
     try:
         detail = msgspec.json.decode(body, type=dict[str, object]).get("detail")
     except msgspec.DecodeError:
         detail = None
-    return f"{detail} (HTTP {status})" if isinstance(detail, str) else f"HTTP {status}"
+    return f"{one_line(detail)} (HTTP {status})" if isinstance(detail, str) else f"HTTP {status}"

@@ -6,6 +6,7 @@ from datetime import datetime
 from tuf.api.metadata import Targets
 
 from agent.protocol.ids import release_path
+from agent.protocol.words import as_lines
 from cloud_hub.approvals.difference import changed, check_frame, require_none
 from cloud_hub.signing.documents import stamp
 from cloud_hub.signing.errors import DraftRefusedError
@@ -63,7 +64,7 @@ def describe_removal(removal: Removal) -> str:
             f"  removes   {len(removal.removed)} files: {', '.join(removal.removed)}",
             "            Devices take it no more; those that serve it go back when they are told to.",
         ]
-    return "\n".join(
+    return as_lines(
         [
             *head,
             *body,

@@ -20,7 +20,7 @@ from cloud_hub.audit.service import record
 from cloud_hub.bundles.models import BundleReceipt
 from cloud_hub.devices.models import Device
 from cloud_hub.devices.service import get_device
-from cloud_hub.errors import ForbiddenError, InputError
+from cloud_hub.errors import ForbiddenError, InputError, NotFoundError
 from cloud_hub.rollouts import reports
 from cloud_hub.rollouts.documents import Signing
 
@@ -86,11 +86,23 @@ def import_receipt(
     return _view(row, new=True), changed
 
 
-def receipts(session: Session, device: str | None = None) -> list[ReceiptView]:
-    """Every receipt, or those of one device, the newest first."""
-    query = select(BundleReceipt).order_by(BundleReceipt.time.desc())
+def receipts(
+    session: Session, device: str | None = None, *, after: str | None = None, limit: int
+) -> list[ReceiptView]:
+    """Receipts of every device or of one, the newest first, from the one behind ``after`` (a receipt's SHA-256) on.
+
+    Raises:
+        NotFoundError: there is no receipt ``after``.
+    """
+    place = (BundleReceipt.time, BundleReceipt.sha256)
+    query = select(BundleReceipt).order_by(*(column.desc() for column in place)).limit(limit)
     if device is not None:
         query = query.where(BundleReceipt.device == device)
+    if after is not None:
+        last = session.get(BundleReceipt, after)
+        if last is None:
+            raise NotFoundError(f"after: there is no receipt {after}")
+        query = query.where(tuple_(*place) < (last.time, last.sha256))
     return [_view(row) for row in session.scalars(query)]
 
 

@@ -6,7 +6,7 @@ from litestar import Controller, get, post
 from litestar.params import JSONBody, QueryParameter, RawBody
 from litestar.response import Stream
 
-from agent.protocol.ids import is_name
+from agent.protocol.ids import DIGEST_PATTERN, is_name
 from cloud_hub.access.guard import CallerPart, HubPart
 from cloud_hub.access.service import Role
 from cloud_hub.bundles import export, receipts
@@ -14,6 +14,9 @@ from cloud_hub.bundles.export import BundleMaker, BundleWish
 from cloud_hub.bundles.receipts import ReceiptView
 from cloud_hub.errors import InputError
 from cloud_hub.hub import Hub
+
+PAGE = 100
+"""Each receipt may be long: it is opened, and told with its deployments."""
 
 
 class BundleController(Controller):
@@ -56,13 +59,18 @@ class ReceiptController(Controller):
 
     @get("/", sync_to_thread=True)
     def show(
-        self, hub: HubPart, caller: CallerPart, device: Annotated[str | None, QueryParameter()] = None
+        self,
+        hub: HubPart,
+        caller: CallerPart,
+        device: Annotated[str | None, QueryParameter()] = None,
+        after: Annotated[str | None, QueryParameter(pattern=DIGEST_PATTERN)] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=PAGE)] = PAGE,
     ) -> list[ReceiptView]:
-        """Receipts, the newest first; all of them, or one device's."""
+        """Receipts, the newest first, of every device or of one; those behind the receipt ``after`` (its SHA-256)."""
         caller.require(Role.VIEWER)
         if device is not None and not is_name(device):
             raise InputError(f"device {device!r}: not a device id")
-        return hub.database.read(lambda session: receipts.receipts(session, device))
+        return hub.database.read(lambda session: receipts.receipts(session, device, after=after, limit=limit))
 
 
 def _maker(hub: Hub) -> BundleMaker:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from agent.protocol.words import as_lines
 from cloud_hub.cli import approving, bundles, ceremonies, local, remote
 from cloud_hub.errors import HubError
 from cloud_hub.signing.errors import SigningError
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments) or 0)
     except (HubError, SigningError) as error:
-        print(f"edgeward-hub: {error}", file=sys.stderr)
+        # What is told may be in somebody else's words: a key's name, a path in the metadata, a hub's answer.
+        print(as_lines([f"edgeward-hub: {error}"]), file=sys.stderr)
         return EXIT_PROBLEM
     except KeyboardInterrupt:
         return 130

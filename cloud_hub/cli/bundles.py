@@ -13,6 +13,7 @@ from agent.protocol.bundle import BundleIndex
 from agent.protocol.ids import is_name
 from cloud_hub.bundles.checking import CheckedBundle, check_file
 from cloud_hub.cli.http import HubClient, add_hub_options
+from cloud_hub.cli.saying import say
 from cloud_hub.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _export(arguments: argparse.Namespace) -> None:
         raise InputError(f"{error.filename or folder}: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
-    print(f"wrote {path} ({checked.size / MEBIBYTE:.1f} MiB)")
+    say(f"wrote {path} ({checked.size / MEBIBYTE:.1f} MiB)")
     _print(checked)
 
 
@@ -120,20 +121,18 @@ def _release(text: str) -> tuple[str, int]:
 
 def _verify(arguments: argparse.Namespace) -> None:
     checked = check_file(arguments.file, arguments.root)
-    print(f"OK: {arguments.file} ({checked.size / MEBIBYTE:.1f} MiB), every byte and every signature holds")
+    say(f"OK: {arguments.file} ({checked.size / MEBIBYTE:.1f} MiB), every byte and every signature holds")
     _print(checked)
     if arguments.root is None:
-        print(
+        say(
             f"checked from the root it carries, SHA-256 {checked.root_sha256}: compare it, or give --root FILE"
         )
 
 
 def _print(checked: CheckedBundle) -> None:
     index = checked.index
-    print(
-        f"made {_day(index.created)} by {index.created_by} on hub {index.hub}; bundle {checked.digest[:16]}…"
-    )
-    print(f"can be installed until {_day(index.expires)} UTC")
+    say(f"made {_day(index.created)} by {index.created_by} on hub {index.hub}; bundle {checked.digest[:16]}…")
+    say(f"can be installed until {_day(index.expires)} UTC")
     brought = _brought(index)
     for device in index.devices:
         orders = ", ".join(
@@ -141,7 +140,7 @@ def _print(checked: CheckedBundle) -> None:
             + ("" if brought(order.model, order.release) else " (committed there already, not in it)")
             for order in device.orders
         )
-        print(f"  {device.device} ({device.hardware_class}): {orders}")
+        say(f"  {device.device} ({device.hardware_class}): {orders}")
 
 
 def _brought(index: BundleIndex) -> Callable[[str, int], bool]:
@@ -165,11 +164,9 @@ def _import(arguments: argparse.Namespace) -> None:
 
 def _print_receipt(path: Path, receipt: dict[str, Any]) -> None:
     again = "" if receipt["new"] else ", imported before"
-    print(f"{path}: {receipt['device']}, written {_day(receipt['time'])} UTC{again}")
+    say(f"{path}: {receipt['device']}, written {_day(receipt['time'])} UTC{again}")
     if receipt["refusal"]:
-        print(f"  the bundle was refused: {receipt['refusal']['text']} ({receipt['refusal']['code']})")
+        say(f"  the bundle was refused: {receipt['refusal']['text']} ({receipt['refusal']['code']})")
     for report in receipt["deployments"]:
         why = f": {report['reason']['text']}" if report["reason"] else ""
-        print(
-            f"  {report['model']} {report['release']}: {_PHASES.get(report['phase'], report['phase'])}{why}"
-        )
+        say(f"  {report['model']} {report['release']}: {_PHASES.get(report['phase'], report['phase'])}{why}")

@@ -13,6 +13,7 @@ from tuf.api.metadata import Root, Signed, Snapshot, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from agent.protocol.ids import MANIFEST_FILENAME, release_path
+from agent.protocol.words import as_lines
 from cloud_hub.config import load_config
 from cloud_hub.errors import InputError
 from cloud_hub.signing.documents import DIRECTOR
@@ -59,8 +60,7 @@ def _check(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise InputError(f"{arguments.root}: {error.strerror}") from error
     print(f"From root.json with SHA-256 {hashlib.sha256(root).hexdigest()}:")
-    for line in verified(FolderMetadataStore(paths.metadata), root):
-        print(f"  {line}")
+    print(as_lines(f"  {line}" for line in verified(FolderMetadataStore(paths.metadata), root)))
     print("Everything that is published verifies.")
 
 

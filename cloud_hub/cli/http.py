@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 
 import httpx
 
+from agent.protocol.words import one_line
 from cloud_hub.errors import HubError, InputError
 
 TIMEOUT_SECONDS = 120.0
@@ -83,6 +84,6 @@ class HubClient:
 def _problem(response: httpx.Response) -> str:
     try:
         problem = response.json()
-        return f"{problem['title']}: {problem['detail']}"
+        return one_line(f"{problem['title']}: {problem['detail']}")
     except (ValueError, KeyError, TypeError):
-        return f"status {response.status_code}: {response.text[:200]}"
+        return one_line(f"status {response.status_code}: {response.text[:200]}")

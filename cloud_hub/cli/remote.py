@@ -13,6 +13,7 @@ from agent.protocol.manifest import decode_manifest
 from agent.protocol.progress import fetching
 from agent.protocol.state import TransferProgress
 from cloud_hub.cli.http import HubClient, add_hub_options
+from cloud_hub.cli.saying import say
 from cloud_hub.durable import write_durably
 from cloud_hub.errors import InputError
 
@@ -62,9 +63,9 @@ def _withdraw(arguments: argparse.Namespace) -> None:
     model, number = arguments.model, arguments.release
     release = HubClient(arguments).post(f"/v1/releases/{model}/{number}/withdraw")
     if release["state"] == "withdrawn":
-        print(f"{model} {number} is withdrawn.")
+        say(f"{model} {number} is withdrawn.")
         return
-    print(
+    say(
         f"{model} {number} is still {release['state']}: it goes when enough approvers have signed. "
         f"Each: edgeward-hub approve {model} {number} --withdraw …"
     )
@@ -88,15 +89,13 @@ def _submit(arguments: argparse.Namespace) -> None:
     base = f"/v1/releases/{manifest.model}/{manifest.release}"
     for filename, data in {**files, MANIFEST_FILENAME: payload}.items():
         hub.put(f"{base}/files/{filename}", data)
-        print(f"uploaded {filename} ({len(data)} bytes)")
+        say(f"uploaded {filename} ({len(data)} bytes)")
     if signature is not None:
         hub.put(f"{base}/model-signature", signature)
     release = hub.post(f"{base}/submit")
     if release["model_signer"] is not None:
-        print(f"the files are as they were signed with {release['model_signer']}")
-    print(
-        f"{manifest.model} {manifest.release} is {release['state']}; it waits for its approvers' signatures"
-    )
+        say(f"the files are as they were signed with {release['model_signer']}")
+    say(f"{manifest.model} {manifest.release} is {release['state']}; it waits for its approvers' signatures")
 
 
 def _add_rollout(commands: Commands) -> None:
@@ -209,15 +208,15 @@ def _rollout_steer(arguments: argparse.Namespace) -> None:
 
 def _print_rollout(rollout: dict[str, Any]) -> None:
     state = rollout["state"]
-    print(f"rollout {rollout['id']}: {rollout['model']} {rollout['release']} is {state['status']}", end="")
-    print(
+    say(
+        f"rollout {rollout['id']}: {rollout['model']} {rollout['release']} is {state['status']}"
         f", stage {state['stage'] + 1} of {state['stages']}"
         + (f": {state['reason']}" if state["reason"] else "")
     )
     for device in state["devices"]:
         outcome = device["outcome"] or ("assigned" if device["assigned"] else "waits for its stage")
         why = device["reason"] or rollout["waiting"].get(device["device"])
-        print(f"  {device['device']}: {outcome}" + (f" ({why})" if why else ""))
+        say(f"  {device['device']}: {outcome}" + (f" ({why})" if why else ""))
 
 
 def _add_devices(commands: Commands) -> None:
@@ -254,7 +253,7 @@ def _devices(arguments: argparse.Namespace) -> None:
         _revoke(hub, arguments)
     if arguments.crl is not None:
         write_durably(arguments.crl, hub.get_bytes("/v1/devices/revocations"))
-        print(f"Wrote {arguments.crl}; have the broker read it: systemctl reload mosquitto")
+        say(f"Wrote {arguments.crl}; have the broker read it: systemctl reload mosquitto")
     if arguments.action == "revoke":
         return
     found = hub.get("/v1/devices")
@@ -268,7 +267,7 @@ def _devices(arguments: argparse.Namespace) -> None:
         )
         state = "revoked" if device["revoked"] else "online" if device["online"] else "offline"
         held = f"; {device['hold']['text']}" if device["hold"] else ""
-        print(f"{device['id']} ({device['hardware_class']}): {state}, {serving}{_under_way(reported)}{held}")
+        say(f"{device['id']} ({device['hardware_class']}): {state}, {serving}{_under_way(reported)}{held}")
 
 
 def _under_way(reported: dict[str, Any]) -> str:
@@ -287,18 +286,16 @@ def _hold_or_resume(hub: HubClient, arguments: argparse.Namespace) -> None:
     if action == "resume" and arguments.reason is not None:
         raise InputError("--reason: resume takes none")
     body = {"reason": arguments.reason} if action == "hold" else None
-    print(f"{hub.post(f'/v1/devices/{name}/{action}', body)['text']}.")
+    say(f"{hub.post(f'/v1/devices/{name}/{action}', body)['text']}.")
 
 
 def _revoke(hub: HubClient, arguments: argparse.Namespace) -> None:
     if arguments.name is None or not arguments.reason:
         raise InputError("name the device to revoke, and say why: --reason TEXT")
     hub.post(f"/v1/devices/{arguments.name}/revoke", {"reason": arguments.reason})
-    print(
-        f"{arguments.name} is revoked. The hub hears it no more, signs nothing for it and gives it no file."
-    )
+    say(f"{arguments.name} is revoked. The hub hears it no more, signs nothing for it and gives it no file.")
     if arguments.crl is None:
-        print("The broker still lets it in: edgeward-hub devices --crl FILE, then reload the broker.")
+        say("The broker still lets it in: edgeward-hub devices --crl FILE, then reload the broker.")
 
 
 def _add_enrol_token(commands: Commands) -> None:
@@ -314,4 +311,4 @@ def _add_enrol_token(commands: Commands) -> None:
 def _enrol_token(arguments: argparse.Namespace) -> None:
     body = {"device": arguments.device, "lifetime_seconds": arguments.lifetime}
     token = HubClient(arguments).post("/v1/enrolment-tokens", body)
-    print(token["token"])
+    say(token["token"])

@@ -13,10 +13,12 @@ from securesystemslib.exceptions import KeyMismatchError, UnsupportedLibraryErro
 from securesystemslib.signer import CryptoSigner, Key, Signer
 
 from agent.protocol.ids import is_name
+from agent.protocol.words import one_line
 from cloud_hub.signing.errors import KeyFileError
 
 NAME_FIELD = "x-edgeward-name"
 """Field of a key in the metadata: whose key it is, so that a release's signers can be read."""
+NAME_CHARACTERS = 64
 
 
 def create_key(folder: Path, name: str) -> CryptoSigner:
@@ -117,9 +119,9 @@ def open_key(folder: Path, name: str) -> Signer:
 
 
 def key_name(key: Key) -> str:
-    """Whose key it is: the name in the key, or the start of its id."""
+    """Whose key it is: the name in the key, or the start of its id; one line, whoever made the key."""
     name = key.unrecognized_fields.get(NAME_FIELD)
-    return name if isinstance(name, str) else key.keyid[:8]
+    return one_line(name, NAME_CHARACTERS) if isinstance(name, str) else one_line(key.keyid[:8])
 
 
 def _create(path: Path, data: bytes, mode: int) -> None:

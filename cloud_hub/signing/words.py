@@ -6,6 +6,7 @@ from datetime import datetime
 from securesystemslib.signer import Key
 from tuf.api.metadata import Root, Targets
 
+from agent.protocol.words import as_lines
 from cloud_hub.signing.ceremony_file import Ceremony
 from cloud_hub.signing.keys import key_name
 from cloud_hub.signing.trust_set import Holders, TrustSet
@@ -28,7 +29,7 @@ def describe(ceremony: Ceremony) -> str:
     lines += ["  with these documents:"]
     lines += [_document(role, before, after) for role in ceremony.file.new]
     lines += ["  and changes nothing else: no release is added or removed."]
-    return "\n".join(lines)
+    return as_lines(lines)
 
 
 def progress(ceremony: Ceremony) -> str:
@@ -42,7 +43,7 @@ def progress(ceremony: Ceremony) -> str:
             line += f"; {duty.missing} more of {', '.join(duty.open_names)}"
         lines.append(line)
     end = "Complete: it can be published." if ceremony.complete else "Not complete yet."
-    return "\n".join(("Signatures:", *lines, end))
+    return as_lines(("Signatures:", *lines, end))
 
 
 def _founding(after: TrustSet) -> list[str]:

@@ -46,6 +46,21 @@ def test_imported_twice_it_is_here_once(site: Site) -> None:
     assert len(audited(site, "receipt-import")) == 1
 
 
+def test_receipts_are_read_page_by_page_each_once(site: Site) -> None:
+    site.rollout()
+    for device in ("cam-1", "cam-2"):
+        for time in (1.0, 2.0):
+            site.bring(site.receipt(device, outcome(site, device), time=time))
+    pages, after = [], ""
+    while page := site.people.ok("viewer", "GET", f"/v1/receipts?limit=1{after}"):
+        pages += page
+        after = f"&after={page[-1]['sha256']}"
+    assert [each["time"] for each in pages] == [2.0, 2.0, 1.0, 1.0]
+    assert pages == site.people.ok("viewer", "GET", "/v1/receipts")
+    older = site.people.ok("viewer", "GET", f"/v1/receipts?device=cam-1&after={pages[1]['sha256']}")
+    assert [(each["device"], each["time"]) for each in older] == [("cam-1", 1.0)]
+
+
 def test_the_same_outcome_by_receipt_and_online_counts_once(site: Site, hub: Hub) -> None:
     rollout = site.rollout()
     site.bring(site.receipt("cam-1", outcome(site, "cam-1")))
