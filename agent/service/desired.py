@@ -102,6 +102,7 @@ class DesiredKeeper:
         self.verified: VerifyResult | None = None
         """The newest desired state that was taken; None before the first since the start."""
         self.verified_at: float | None = None
+        """When the hub's word was last asked for; None: not since the start."""
         self.refusal: Reason | None = None
         """Why the newest one as a whole was not taken, if it was not."""
         self.unverified: Reason | None = NOT_LOOKED
@@ -214,11 +215,16 @@ class DesiredKeeper:
         """
 
         async def stored(name: str, _maximum_bytes: int) -> FetchedMetadata:
-            return FetchedMetadata(data=(await self._trust.load()).metadata.get(name))
+            files = (await self._trust.load()).metadata
+            version, _, role = name.partition(".")
+            unversioned = role if version.isdecimal() else name  # roots alone are stored with their version
+            return FetchedMetadata(data=files.get(name, files.get(unversioned)))
 
+        before = self._newest
         result = await self._asked(director, stored)
         if result.refusal is None:
-            self._newest = director
+            if self._newest == before:  # else another one has arrived meanwhile, and is checked next
+                self._newest = director
             self._take_verified(result)
         return result.refusal
 
@@ -232,6 +238,7 @@ class DesiredKeeper:
             refusal = await self._taken_again()
             if self.verified is not None or refusal is None:
                 self.unverified = None
+                self.verified_at = None  # by what is stored here, not by what the hub says now
                 break
             self.unverified = refusal
             if seconds is None or not refusal.code.startswith(OWN_FAULTS):

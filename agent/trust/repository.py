@@ -7,6 +7,7 @@ So its folder lives as long as one check, and the version marks are compared bef
 import contextlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -80,9 +81,12 @@ class TrustedRepository:
         self._system = system
         self._fetch = fetch
         _fill(folder, stored)
+        # The chain is walked from the root of enrolment each time, so what is stored of it must not count against the limit.
+        known = sum(_STORED_ROOT.fullmatch(name) is not None for name in stored)
+        config = replace(CONFIG, max_root_rotations=CONFIG.max_root_rotations + known)
         try:
             self._updater = Updater(
-                str(folder), BASE_URL, fetcher=ParentFetcher(self._asking), config=CONFIG, bootstrap=root
+                str(folder), BASE_URL, fetcher=ParentFetcher(self._asking), config=config, bootstrap=root
             )
         except (RepositoryError, ValueError) as error:
             raise as_trust_error(error, "the root from enrolment") from error

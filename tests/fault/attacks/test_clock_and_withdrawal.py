@@ -91,6 +91,35 @@ def test_a_clock_that_is_ahead_blocks_installing_says_so_and_serves(
     assert device.trust().hub_time <= hub.now.timestamp(), "what the wrong clock said was never kept"
 
 
+def test_who_cuts_line_and_power_does_not_get_what_has_expired_meanwhile_installed(
+    hub: HostileHub, fresh_device: Callable[[str], AttackedDevice]
+) -> None:
+    device = fresh_device("cut-off")
+    hub.release("faces", 41)
+    device.commits(41, "faces")
+    settings = device.folder / "agent.toml"
+    settings.write_text(f'{settings.read_text()}\n[updates]\napproval = "operator"\n')
+    with_clock(device, 0.0)
+    hub.release("faces", 42)
+    device.desire(device.order(42, "faces")[0])
+
+    def waits_for() -> str | None:
+        report = device.deployment("faces")
+        return (
+            report.waiting_for.code if report and report.phase is Phase.READY and report.waiting_for else None
+        )
+
+    wait_for("an operator to be asked for", lambda: waits_for() == "needs-operator", seconds=SECONDS)
+    device.stop()
+    device.line.lead_to(1)
+    with_clock(device, 20 * DAY)
+    wait_for("what has expired to be seen", lambda: waits_for() == "expired", seconds=SECONDS)
+    device.ask(ControlRequest(method="accept", model="faces", now=True))
+    serves_faces = wait_for("an answer", lambda: device.answer("faces"), seconds=SECONDS, every=0.05)
+    assert (serves_faces, waits_for()) == (41, "expired")
+    assert device.status().desired_at is None
+
+
 def test_a_role_that_will_expire_is_told_early(hub: HostileHub, device: AttackedDevice) -> None:
     soon = hub.now + timedelta(days=10)
     forging.list_role(hub, lambda role: setattr(role, "expires", soon.replace(microsecond=0)), "ada", "ben")

@@ -57,6 +57,23 @@ def test_one_check_follows_every_root_since_it_was_away(rotations: int) -> None:
     assert hub.asked == [f"{newest + 1}.root.json", "timestamp.json"]
 
 
+def test_more_roots_than_one_check_follows_take_two_and_no_device_is_ever_left_behind() -> None:
+    hub = HubSimulator()
+    hub.approve("digits", 1)
+    device = Device(root=hub.store.files["1.root.json"])
+    for _ in range(300):
+        rotate_root(hub)
+    newest = []
+    for _ in range(3):
+        result = device.check(hub, None)
+        newest.append(max(mark.version for mark in result.marks if mark.role == "root"))
+    assert newest == [257, 301, 301]
+    rotate_root(hub)
+    hub.asked.clear()
+    device.check(hub, None)
+    assert hub.asked[:2] == ["302.root.json", "303.root.json"]
+
+
 def old_state(hub: HubSimulator) -> tuple[dict[str, bytes], bytes]:
     """What a thief kept of the hub: every file, and the director's document of the time."""
     return dict(hub.store.files), hub.direct(1)

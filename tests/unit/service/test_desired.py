@@ -229,6 +229,17 @@ async def test_what_was_taken_before_a_restart_is_taken_again_without_a_network(
         assert bench.directors == [b"before"]
 
 
+async def test_one_that_arrives_while_the_old_one_is_taken_again_is_not_lost() -> None:
+    bench = remembering(Bench(GOOD))
+    bench.gate.clear()
+    async with keeping(bench):
+        await bench.journal.until_noted("verify")
+        bench.take("new")
+        bench.gate.set()
+        await bench.journal.until(lambda: len(bench.requests) == 2)
+        assert bench.directors == [b"before", b"new"]
+
+
 async def test_what_has_expired_over_a_restart_is_not_taken_again_and_says_why() -> None:
     async with keeping(remembering(Bench(refused("expired"), GOOD))) as bench:
         await bench.journal.until_noted("changed")
