@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
@@ -28,9 +29,11 @@ from agent.errors import ReleaseError
 from agent.protocol.ids import Digest
 from agent.protocol.state import Reason, Way
 from agent.service.sink import RateLimit, Sink
+from agent.service.threads import to_its_end
 from agent.service.transfers import Transfers
 from agent.store.artifacts import ArtifactStore
 from agent.store.errors import ArtifactError, HashMismatchError, StoreError
+from agent.store.partial import PartialArtifact
 from agent.transport.backoff import Backoff
 from agent.transport.errors import (
     BusyError,
@@ -91,8 +94,9 @@ class ArtifactDownloader:
         self.prepare = prepare
         self.limit = limit
         self._randomness = randomness or random.SystemRandom()
-        self._busy: dict[Digest, asyncio.Lock] = {}
-        self._woken = asyncio.Event()
+        self._busy: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
+        self.woken = asyncio.Event()
+        """The next :meth:`wake`: whoever takes it before asking a way learns of one that comes meanwhile."""
 
     def offer(self, source: ByteSource) -> None:
         """One more source, asked before all others (an opened bundle); in place of an earlier one of its way."""
@@ -105,8 +109,12 @@ class ArtifactDownloader:
 
     def wake(self) -> None:
         """There is reason to ask again at once: the link is up."""
-        self._woken.set()
-        self._woken = asyncio.Event()
+        self.woken.set()
+        self.woken = asyncio.Event()
+
+    def alone(self, digest: Digest) -> asyncio.Lock:
+        """Held by whoever writes this artifact; weakly kept, so that it is one lock as long as anybody holds or awaits it."""
+        return self._busy.setdefault(digest, asyncio.Lock())
 
     async def obtain(self, digest: Digest, size: int, progress: Callable[[int], None]) -> Path:
         """The path of the complete, verified artifact; ``progress`` is told the bytes that are here.
@@ -114,22 +122,20 @@ class ArtifactDownloader:
         A network that is away is waited for; what is wrong with the bytes or with who sends them is not.
 
         Raises:
-            ReleaseError: no way gives it (``fetch-failed``), or there is no room (``no-room``); the text says what, where
+            ReleaseError: no way gives it, or what comes can't be it (``fetch-failed``); or there is no room (``no-room``); the text says what, where
                 and how often.
         """
-        lock = self._busy.setdefault(digest, asyncio.Lock())  # two models may name the same file
         try:
-            async with lock:
+            async with self.alone(digest):  # two models may name the same file
                 if await asyncio.to_thread(self.artifacts.verify, digest):
                     progress(size)
                     return self.artifacts.path(digest)
                 return await _Transfer(self, digest, size, progress).run()
+        except ArtifactError as error:  # however much room there is
+            raise ReleaseError(Reason(code="fetch-failed", text=str(error))) from error
         except (StoreError, OSError) as error:
             text = f"the release can't be stored: {error}"
             raise ReleaseError(Reason(code="no-room", text=text)) from error
-        finally:
-            if not lock.locked():
-                self._busy.pop(digest, None)
 
     def order(self, size: int) -> tuple[Way, ...]:
         """In which order sources are asked for an artifact of ``size`` bytes."""
@@ -139,9 +145,9 @@ class ArtifactDownloader:
         offered = [way for way in self.sources if way not in {"http", "mqtt"}]
         return (*offered, *configured)
 
-    async def rest(self, step: Pause) -> None:
+    async def rest(self, step: Pause, woken: asyncio.Event) -> None:
+        """Until the pause is over, or ``woken`` says that a way may have come back; one that asked for time still gets it."""
         delay = self.policy.backoff.delay(step.attempt, self._randomness)
-        woken = self._woken
         await asyncio.sleep(step.at_least)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
@@ -165,6 +171,7 @@ class _Transfer:
 
     async def run(self) -> Path:
         preparing = self._prepare()
+        woken = self._owner.woken
         try:
             while True:
                 step = next_step(self._state, time.monotonic())
@@ -174,7 +181,8 @@ class _Transfer:
                         if path is not None:
                             return path
                     case Pause():
-                        await self._pause(step)
+                        await self._pause(step, woken)
+                        woken = self._owner.woken
                     case GiveUp(text):
                         raise ReleaseError(
                             Reason(code="fetch-failed", text=f"file {self._digest[:12]}… not fetched: {text}")
@@ -197,7 +205,7 @@ class _Transfer:
             else asyncio.ensure_future(owner.prepare(self._digest))
         )
 
-    async def _pause(self, step: Pause) -> None:
+    async def _pause(self, step: Pause, woken: asyncio.Event) -> None:
         problems = "; ".join(
             f"{way}: {state.problem}" for way, state in self._state.ways.items() if state.problem
         )
@@ -208,7 +216,7 @@ class _Transfer:
             else "its bytes could not be had, and are asked for again"
         )
         self._flow.waiting = Reason(code="bytes-not-coming", text=f"{cause}: {problems}")
-        await self._owner.rest(step)
+        await self._owner.rest(step, woken)
         self._flow.waiting = None
         self._state = joined(paused(self._state), self._owner.order(self._size))
 
@@ -218,13 +226,13 @@ class _Transfer:
         if source is None:  # it was withdrawn meanwhile
             self._failed(way, Failure.ABSENT, "it is gone")
             return None
-        writer = await asyncio.to_thread(self._owner.artifacts.partial, self._digest, self._size)
+        writer = await self._open()
         if writer.offset == 0:
             self._brought_by.clear()
         elif self._state.alone and self._brought_by != {way}:
             writer.discard()
             self._brought_by.clear()
-            writer = await asyncio.to_thread(self._owner.artifacts.partial, self._digest, self._size)
+            writer = await self._open()
         policy = self._owner.policy
         sink = Sink(
             writer,
@@ -247,6 +255,10 @@ class _Transfer:
                 self._state = arrived(self._state, way, sink.arrived)
         return await self._finish(way)
 
+    async def _open(self) -> PartialArtifact:
+        partial = self._owner.artifacts.partial
+        return await to_its_end(lambda: partial(self._digest, self._size), PartialArtifact.close)
+
     async def _watch(self, source: ByteSource, sink: Sink) -> None:
         """Wait for the source's end, unless it is stuck."""
         task = asyncio.create_task(source.download(self._digest, self._size, sink))
@@ -262,9 +274,9 @@ class _Transfer:
 
     async def _finish(self, way: Way) -> Path | None:
         sole = self._brought_by == {way}
-        writer = await asyncio.to_thread(self._owner.artifacts.partial, self._digest, self._size)
+        writer = await self._open()
         try:
-            return await asyncio.to_thread(writer.finish)
+            return await to_its_end(writer.finish)
         except HashMismatchError as error:
             log.warning("wrong bytes", extra={"artifact": self._digest, "way": way, "why": str(error)})
             self._state = wrong_bytes(self._state, way, str(error), sole=sole)

@@ -18,6 +18,7 @@ from agent.protocol.patches import BASE_DIGITS, PatchName, parse_patch_name
 from agent.protocol.telemetry import Severity
 from agent.protocol.verification import ReleaseFile, VerifiedAssignment
 from agent.service.ports import Downloader
+from agent.service.threads import ended
 from agent.store.artifacts import ArtifactStore
 from agent.store.errors import HashMismatchError, StoreError
 
@@ -77,15 +78,14 @@ class PatchingDownloader:
         async with lock:
             for way in await asyncio.to_thread(self._ways, ref, assignment.files):
                 try:
-                    path = await self._by_patch(way, ref, progress)
+                    path, made = await self._by_patch(way, ref, progress)
                 except PatchUnusableError as error:
                     log.warning("patch of no use", extra={"patch": way.file.filename, "why": str(error)})
                     self._tell("warning", "patch-failed", f"{way.file.filename}: {error}", assignment)
                 else:
-                    text = (
-                        f"{ref.filename} was made from a patch of {way.file.size} bytes instead of {ref.size}"
-                    )
-                    self._tell("info", "patched", text, assignment)
+                    if made:
+                        text = f"{ref.filename} was made from a patch of {way.file.size} bytes instead of {ref.size}"
+                        self._tell("info", "patched", text, assignment)
                     return path
             return await self._downloader.obtain(
                 Digest(ref.sha256), ref.size, lambda here: progress(here, ref.size)
@@ -111,7 +111,10 @@ class PatchingDownloader:
         found = [path.name for path in folder.glob(f"{prefix[:BASE_DIGITS]}*")]
         return Digest(found[0]) if len(found) == 1 else None
 
-    async def _by_patch(self, way: PatchWay, ref: ArtifactRef, progress: Callable[[int, int], None]) -> Path:
+    async def _by_patch(
+        self, way: PatchWay, ref: ArtifactRef, progress: Callable[[int, int], None]
+    ) -> tuple[Path, bool]:
+        """The file's path, and whether the patch made it: a bundle may have brought it while the patch came."""
         size = way.file.size
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -122,13 +125,17 @@ class PatchingDownloader:
                 patch = await self._downloader.obtain(
                     Digest(way.file.sha256), size, lambda here: progress(here, size)
                 )
-                path = await _in_thread(partial(self._apply, way, ref, patch))
+                async with self._downloader.alone(Digest(ref.sha256)):
+                    made = not await asyncio.to_thread(self._artifacts.verify, ref.sha256)
+                    path = self._artifacts.path(ref.sha256)
+                    if made:
+                        path = await _in_thread(partial(self._apply, way, ref, patch))
         except (ReleaseError, StoreError) as error:
             raise PatchUnusableError(str(error)) from error
         except OSError as error:
             raise PatchUnusableError(f"the disk failed: {error}") from error
         await asyncio.to_thread(self._artifacts.remove, way.file.sha256)
-        return path
+        return path, made
 
     def _reservation(self, way: PatchWay, ref: ArtifactRef) -> contextlib.AbstractContextManager[None]:
         sizes = {way.file.sha256: way.file.size, ref.sha256: ref.size}
@@ -169,7 +176,5 @@ async def _in_thread(work: Callable[[threading.Event], Path]) -> Path:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # looked at, so that nobody complains that it was not
+        await ended(task)
         raise

@@ -1,5 +1,6 @@
 """What the service asks of the other rooms."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -63,4 +64,8 @@ class Downloader(Protocol):
 
     async def obtain(self, digest: Digest, size: int, progress: Callable[[int], None]) -> Path:
         """The path of the complete, verified artifact; fetches what is missing, resuming where it stopped."""
+        ...
+
+    def alone(self, digest: Digest) -> asyncio.Lock:
+        """Whoever makes this artifact by other means holds this meanwhile: then nobody fetches it too."""
         ...

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from agent.service.threads import to_its_end
 from agent.service.transfers import Flow
 from agent.store.partial import PartialArtifact
 from agent.transport.errors import NoAnswerError, StuckError
@@ -56,7 +57,7 @@ class Sink:
         """Write the next bytes; raises ArtifactError where they are too many, OSError where the disk fails."""
         self._since = began = time.monotonic()
         try:
-            await _to_its_end(lambda: self._writer.append(data))
+            await to_its_end(lambda: self._writer.append(data))
             self.arrived += len(data)
             self._flow.arrived += len(data)
             self._minimum.arrived(len(data))
@@ -83,13 +84,3 @@ class Sink:
         if few:
             raise StuckError(f"{few} bytes in {window:g} s, at least {rate:g} bytes/s are asked for")
         raise NoAnswerError(f"nothing came in {window:g} s")
-
-
-async def _to_its_end(work: Callable[[], None]) -> None:
-    """Run ``work`` in a thread; a cancellation waits for its end, so that nobody writes behind the next one's back."""
-    task = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

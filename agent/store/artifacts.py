@@ -192,6 +192,7 @@ class ArtifactStore:
 
         Raises:
             QuotaExceededError, DiskFullError: as :meth:`reserve`.
+            ArtifactError: it is open already, in this process; nothing is done to it.
         """
         target = self.path(digest)
         sizes = {digest: size}
@@ -259,9 +260,9 @@ class ArtifactStore:
         """Store bytes that are here already; returns their digest. Raises like :meth:`partial`."""
         digest = hashlib.sha256(data).hexdigest()
         if not self.has(digest):
-            partial = self.partial(digest, len(data))
-            partial.append(data[partial.offset :])
-            partial.finish()
+            with self.partial(digest, len(data)) as partial:
+                partial.append(data[partial.offset :])
+                partial.finish()
         return digest
 
     def used_bytes(self) -> int:

@@ -1,15 +1,20 @@
 """An artifact on its way into the store."""
 
 import hashlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
+from weakref import WeakValueDictionary
 
 from agent.store.durable_file import make_folder, move_durable
 from agent.store.errors import ArtifactError, HashMismatchError
 
 _READ_ONLY = 0o444
+_OPEN: "WeakValueDictionary[Path, PartialArtifact]" = WeakValueDictionary()
+"""Partial file → who writes it in this process: two would each append to what the other has written."""
+_OPENING = threading.Lock()
 
 
 class PartialArtifact:
@@ -18,18 +23,43 @@ class PartialArtifact:
     def __init__(
         self, partial: Path, target: Path, digest: str, size: int, *, closed: Callable[[bool], None]
     ) -> None:
-        """``closed`` is told once that it is no longer open, and whether the artifact is in the store by then."""
+        """``closed`` is told once that it is no longer open, and whether the artifact is in the store by then.
+
+        Raises:
+            ArtifactError: another one writes the same partial file.
+        """
         self._partial = partial
+        self._key = partial.absolute()
         self._target = target
         self._closed: Callable[[bool], None] | None = closed
         self.digest = digest
         self.size = size
         """Bytes the whole artifact has."""
+        with _OPENING:
+            if self._key in _OPEN:
+                raise ArtifactError(
+                    f"artifact {digest}: {partial} is being written already; one writer at a time is allowed"
+                )
+            _OPEN[self._key] = self
+        try:
+            self._file = self._open(partial, size)
+        except BaseException:
+            self._leave()
+            raise
+
+    @staticmethod
+    def _open(partial: Path, size: int) -> BinaryIO:
         make_folder(partial.parent)
-        self._file: BinaryIO = partial.open("ab")
-        if self._file.tell() > size:  # never ours: a partial file is cut off before it outgrows its size
-            self._file.truncate(0)
-            self._file.seek(0)
+        file = partial.open("ab")
+        if file.tell() > size:  # never ours: a partial file is cut off before it outgrows its size
+            file.truncate(0)
+            file.seek(0)
+        return file
+
+    def _leave(self) -> None:
+        with _OPENING:
+            if _OPEN.get(self._key) is self:
+                del _OPEN[self._key]
 
     @property
     def offset(self) -> int:
@@ -85,6 +115,7 @@ class PartialArtifact:
         self._end()
 
     def _end(self, *, stored: bool = False) -> None:
+        self._leave()
         closed, self._closed = self._closed, None
         if closed is not None:
             closed(stored)

@@ -326,6 +326,53 @@ async def test_a_pause_ends_when_the_link_comes_up(hub: Hub, store: ArtifactStor
     await asyncio.wait_for(task, 5)
 
 
+async def test_a_link_that_comes_up_while_another_way_hangs_is_noticed_by_the_pause_after_it(
+    hub: Hub, store: ArtifactStore
+) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    class Hanging(Scripted):
+        async def download(self, digest: Digest, size: int, writer: ByteWriter) -> None:
+            asked.set()
+            await go.wait()
+            await super().download(digest, size, writer)
+
+    http = Hanging((0, NoAnswerError("nothing came")))
+    policy = msgspec.structs.replace(
+        POLICY, order=("mqtt", "http"), backoff=Backoff(minimum=100, maximum=100)
+    )
+    hub.silent = 1
+    under_test = downloader(hub, store, http, policy=policy)
+    task = asyncio.create_task(under_test.obtain(DIGEST, len(DATA), lambda _: None))
+    await asyncio.wait_for(asked.wait(), 10)
+    hub.silent = 0
+    under_test.wake()
+    go.set()
+    path = await asyncio.wait_for(task, 30)
+    assert path.read_bytes() == DATA
+    assert min(hub.offsets) == 0
+
+
+async def test_one_link_up_ends_one_pause(hub: Hub, store: ArtifactStore) -> None:
+    http = Scripted((0, NoAnswerError("cut")), (0, NoAnswerError("cut again")))
+    policy = msgspec.structs.replace(POLICY, order=("http",), backoff=Backoff(minimum=100, maximum=100))
+    transfers = Transfers()
+    under_test = downloader(hub, store, http, policy=policy, transfers=transfers)
+    task = asyncio.create_task(under_test.obtain(DIGEST, len(DATA), lambda _: None))
+
+    async def waits_for(problem: str) -> None:
+        while (said := transfers.waiting([DIGEST])) is None or not said.text.endswith(problem):  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(waits_for("cut"), 10)
+    under_test.wake()
+    await asyncio.wait_for(waits_for("cut again"), 10)
+    await asyncio.sleep(0.1)
+    assert http.began == [0, 0], "the same one does not end the next"
+    under_test.wake()
+    await asyncio.wait_for(task, 10)
+
+
 async def test_a_server_that_asks_for_time_gets_it(hub: Hub, store: ArtifactStore) -> None:
     http = Scripted((0, BusyError("503", 0.3)))
     policy = msgspec.structs.replace(POLICY, order=("http",))
@@ -388,6 +435,77 @@ async def test_two_models_that_name_the_same_file_fetch_it_once(hub: Hub, store:
     both = [under_test.obtain(DIGEST, len(DATA), lambda _: None) for _ in range(2)]
     assert len(set(await asyncio.gather(*both))) == 1
     assert len(hub.offsets) == len(set(hub.offsets))
+
+
+class Slow(Scripted):
+    """Brings pieces until it is told to stop; counts how many uses run at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = self.most = 0
+        self.begun = asyncio.Event()
+
+    async def download(self, digest: Digest, size: int, writer: ByteWriter) -> None:
+        self.began.append(writer.offset)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.begun.set()
+        try:
+            while writer.offset < size:
+                await writer.append(self.data[writer.offset : writer.offset + 1024])
+                await asyncio.sleep(0.01)
+        finally:
+            self.running -= 1
+
+
+async def test_of_three_callers_one_writes_when_the_first_is_cancelled(
+    hub: Hub, store: ArtifactStore
+) -> None:
+    http = Slow()
+    under_test = downloader(hub, store, http, policy=msgspec.structs.replace(POLICY, order=("http",)))
+
+    def call() -> asyncio.Task[Path]:
+        return asyncio.create_task(under_test.obtain(DIGEST, len(DATA), lambda _: None))
+
+    third: list[asyncio.Task[Path]] = []
+    first = call()
+    await asyncio.wait_for(http.begun.wait(), 10)
+    second = call()
+    await asyncio.sleep(0)
+    first.add_done_callback(lambda _: third.append(call()))  # as near to the release of its lock as can be
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    third.append(call())
+    paths = await asyncio.wait_for(asyncio.gather(second, *third), 30)
+    assert len(third) == 2
+    assert {path.read_bytes() for path in paths} == {DATA}
+    assert http.most == 1
+    assert store.room().promised_bytes == 0
+
+
+@pytest.mark.parametrize("turn", range(0, 40, 3))
+async def test_wherever_a_caller_is_cancelled_nothing_stays_open(
+    hub: Hub, store: ArtifactStore, turn: int
+) -> None:
+    under_test = downloader(hub, store)
+    task = asyncio.create_task(under_test.obtain(DIGEST, len(DATA), lambda _: None))
+    for _ in range(turn):
+        await asyncio.sleep(0.0005)
+    task.cancel()
+    await asyncio.wait({task})
+    assert store.room().promised_bytes == 0
+    path = await under_test.obtain(DIGEST, len(DATA), lambda _: None)
+    assert path.read_bytes() == DATA
+
+
+async def test_an_error_of_the_store_that_is_not_about_room_does_not_speak_of_room(
+    hub: Hub, store: ArtifactStore
+) -> None:
+    with store.partial(DIGEST, len(DATA)):
+        said = await refusal(hub, store)
+    assert said.startswith("fetch-failed: artifact ")
+    assert "is being written already" in said
 
 
 async def test_an_offered_source_is_asked_first_and_may_go(hub: Hub, store: ArtifactStore) -> None:

@@ -88,9 +88,11 @@ class World:
         self.files = [ReleaseFile(filename=NAME, sha256=self.ref.sha256, size=self.ref.size)]
         self.told: list[tuple[str, str]] = []
         self.progress: list[tuple[int, int]] = []
-        downloader = ArtifactDownloader({"mqtt": self.shelf}, self.store, POLICY)
+        self.downloader = ArtifactDownloader({"mqtt": self.shelf}, self.store, POLICY)
         self.patching = PatchingDownloader(
-            downloader, self.store, lambda _severity, kind, text, _assignment: self.told.append((kind, text))
+            self.downloader,
+            self.store,
+            lambda _severity, kind, text, _assignment: self.told.append((kind, text)),
         )
 
     def add(self, method: PatchMethod, data: bytes, base: str | None = None) -> ReleaseFile:
@@ -116,6 +118,10 @@ class World:
             manifest=manifest,
             files=tuple(self.files),
         )
+
+    async def bring_whole(self) -> Path:
+        """As a bundle's copy does."""
+        return await self.downloader.obtain(Digest(self.ref.sha256), self.ref.size, lambda _: None)
 
     async def obtain(self) -> bytes:
         path = await self.patching.obtain(self.ref, self.assignment, lambda *both: self.progress.append(both))
@@ -272,6 +278,47 @@ async def test_two_models_that_name_one_file_make_it_once(world: World) -> None:
     first, second = await asyncio.gather(world.obtain(), world.obtain())
     assert first == second == TARGET
     assert world.travelled == {patch.filename: patch.size}
+
+
+async def test_a_bundle_that_brings_the_file_while_a_patch_makes_it_waits_for_it(world: World) -> None:
+    world.add_sub8()
+    begun, go = threading.Event(), threading.Event()
+
+    def hold(digest: str) -> None:
+        if digest == world.ref.sha256:
+            begun.set()
+            go.wait(10)
+
+    world.store.before_append = hold
+    making = asyncio.create_task(world.obtain())
+    assert await asyncio.to_thread(begun.wait, 10)
+    copying = asyncio.create_task(world.bring_whole())
+    await asyncio.sleep(0.05)
+    assert not copying.done()
+    go.set()
+    assert await making == (await copying).read_bytes() == TARGET
+    assert world.ref.sha256 not in world.shelf.given, "it came once"
+
+
+async def test_a_patch_is_not_applied_when_the_file_came_whole_meanwhile(world: World) -> None:
+    patch = world.add_sub8()
+    begun, go = threading.Event(), threading.Event()
+
+    def hold(digest: str) -> None:
+        if digest == patch.sha256:
+            begun.set()
+            go.wait(10)
+
+    world.store.before_append = hold
+    making = asyncio.create_task(world.obtain())
+    assert await asyncio.to_thread(begun.wait, 10)
+    assert (await world.bring_whole()).read_bytes() == TARGET
+    written = sum(world.store.lengths[world.ref.sha256])
+    go.set()
+    assert await making == TARGET
+    assert sum(world.store.lengths[world.ref.sha256]) == written == len(TARGET)
+    assert world.told == [], "no patch made it"
+    assert not world.store.has(patch.sha256)
 
 
 async def test_a_patch_for_another_file_of_the_release_is_not_taken(world: World) -> None:

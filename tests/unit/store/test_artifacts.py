@@ -66,6 +66,30 @@ def test_finishing_early_or_writing_too_much_is_refused(store: ArtifactStore) ->
     assert store.used_bytes() == 0
 
 
+def test_one_digest_has_one_writer_at_a_time(store: ArtifactStore, tmp_path: Path) -> None:
+    with store.partial(DIGEST, len(CONTENT)) as partial:
+        partial.append(CONTENT[:4_000])
+        for other in (store, ArtifactStore(tmp_path / "artifacts", quota_bytes=30_000)):
+            with pytest.raises(ArtifactError, match="is being written already; one writer at a time"):
+                other.partial(DIGEST, len(CONTENT))
+        partial.append(CONTENT[4_000:])
+        with store.partial(digest_of(b"other"), 5):  # of another digest there may be one
+            partial.finish()
+    assert store.verify(DIGEST)
+    assert store.room().promised_bytes == 0
+    store.partial(DIGEST, len(CONTENT)).discard()
+
+
+def test_what_cant_be_opened_is_not_taken_for_open(store: ArtifactStore, tmp_path: Path) -> None:
+    blocked = tmp_path / "artifacts" / "partial" / DIGEST
+    blocked.mkdir(parents=True)
+    for _ in range(2):
+        with pytest.raises(IsADirectoryError):
+            store.partial(DIGEST, 10)
+    blocked.rmdir()
+    store.partial(DIGEST, 10).discard()
+
+
 def test_a_partial_that_is_longer_than_the_artifact_starts_anew(store: ArtifactStore) -> None:
     with store.partial(DIGEST, 100) as partial:
         partial.append(b"x" * 100)
