@@ -12,10 +12,12 @@ from sqlalchemy.orm import Session
 from tuf.api.metadata import Metadata, Targets
 
 from agent.protocol.codec import decode_json
-from agent.protocol.state import Assignment, DesiredState, Phase, Reason
+from agent.protocol.state import Assignment, DesiredState, Phase, Reason, ServingReport
 from cloud_hub.cli import remote
 from cloud_hub.devices.models import Device
+from cloud_hub.errors import InputError
 from cloud_hub.hub import Hub
+from cloud_hub.registry.models import Release
 from cloud_hub.rollouts.documents import desired_payload
 from cloud_hub.signing.director import DEVICE_FIELD
 from tests.unit.cloud_hub.conftest import RecordingPublisher
@@ -185,6 +187,37 @@ def test_a_rollout_waits_for_it_and_says_who_holds_it(fleet: People, hub: Hub) -
     assert waiting() == {}
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_a_held_device_that_serves_a_withdrawn_release_is_named(
+    fleet: People, hub: Hub, *, held: bool
+) -> None:
+    if held:
+        hold(fleet)
+    serving = ServingReport(
+        model="digits",
+        release=1,
+        variant="onnx-int8",
+        artifact="a" * 64,
+        ready=True,
+        requests=0,
+        failures=0,
+        p95_ms=None,
+        p99_ms=None,
+    )
+
+    def put(session: Session) -> None:
+        session.get_one(Release, ("digits", 1)).state = "withdrawn"
+        for name in ("cam-1", "cam-2"):
+            state = replace(report(name), serving=(serving,))
+            session.get_one(Device, name).reported = msgspec.json.encode(state)
+
+    hub.database.write(put)
+    findings = fleet.ok("viewer", "GET", "/v1/fleet")["findings"]
+    (found,) = [each for each in findings if "have withdrawn it" in each["what"]]
+    assert found["to_do"].endswith("Resume those that you hold: cam-1.") is held
+    assert "cam-2" not in found["to_do"]
+
+
 @pytest.mark.parametrize("action", ["hold", "resume"])
 def test_who_may_not_and_what_is_not_there(fleet: People, action: str) -> None:
     def tried(who: str, name: str, body: object) -> tuple[int, str]:
@@ -235,7 +268,7 @@ def test_the_command(
     assert run("resume", "cam-1") == "cam-1 is resumed: it goes on with what is assigned to it.\n"
     assert "held" not in run("list")
     for action in ("hold", "resume"):
-        with pytest.raises(remote.InputError, match=f"name the device to {action}"):
+        with pytest.raises(InputError, match=f"name the device to {action}"):
             run(action)
-    with pytest.raises(remote.InputError, match="--reason: resume takes none"):
+    with pytest.raises(InputError, match="--reason: resume takes none"):
         run("resume", "cam-1", REASON)
