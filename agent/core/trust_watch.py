@@ -108,7 +108,7 @@ def _withdrawn(releases: Collection[ModelRelease]) -> list[Warned]:
             f"withdrawn:{each.model}:{each.release}",
             "release-withdrawn",
             f"{each.model} release {each.release} was withdrawn by its approvers; it serves on until the hub orders another "
-            "release, which no hold keeps away. Ask whoever runs the hub for one",
+            "release, which no hold set on this device keeps away. Ask whoever runs the hub for one",
             urgent=True,
         )
         for each in releases
