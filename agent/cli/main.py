@@ -12,6 +12,7 @@ from agent.cli.health import findings
 from agent.cli.parser import build_parser
 from agent.protocol.control import ControlRequest, ControlResult, StatusResult
 from agent.protocol.ids import NAME_PATTERN, is_name
+from agent.protocol.words import as_lines
 
 SOMETHING_IS_WRONG = 10
 INTERRUPTED = 130
@@ -83,9 +84,9 @@ def _print_error(error: CliError, *, as_json: bool) -> None:
         body = {"error": str(error), "next": error.hint, "exit_code": error.exit_code}
         print(msgspec.json.format(msgspec.json.encode(body), indent=2).decode())
         return
-    print(f"edgeward: {error}", file=sys.stderr)
-    if error.hint:
-        print(f"  next: {error.hint}", file=sys.stderr)
+    # What is told may be in somebody else's words: a file's name in a bundle, a hub's answer.
+    hint = [f"  next: {error.hint}"] if error.hint else []
+    print(as_lines([f"edgeward: {error}", *hint]), file=sys.stderr)
 
 
 if __name__ == "__main__":

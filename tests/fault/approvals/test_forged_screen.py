@@ -142,9 +142,9 @@ def test_a_ceremony_file_shows_names_of_keys_in_their_lines(
 def test_what_a_command_says_of_a_file_that_is_wrong_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "wrong.ceremony"
-    path.write_text(json.dumps({"format": f"{UP}\nPublished.", "new": {}}))
-    assert main(["ceremony", "show", str(path)]) == 1
+    path = tmp_path / f"wrong{UP}\nPublished."
+    path.write_text("{}")
+    assert main(["bundle", "verify", str(path)]) == 1
     said = capsys.readouterr().err
     assert said.removesuffix("\n").isprintable()
     assert "Published." in said

@@ -106,6 +106,17 @@ def test_an_answer_that_is_cut_short_or_empty(tmp_path: Path, answer: bytes, err
         client.ask(str(path), STATUS)
 
 
+def test_what_is_told_of_a_file_with_a_hostile_name_stays_in_its_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x\x1b[9A\x1b[J\nevery byte is there"
+    path.write_bytes(b"no bundle")
+    assert main(["bundle", "show", str(path)]) == 7
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in said] == ["edgeward", "  next"]
+    assert all(line.isprintable() for line in said)
+
+
 async def test_clients_that_stay_or_leave_do_not_hold_up_a_stop(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     server = ControlServer(path, cast(Any, object()), lambda _: None)
