@@ -4,7 +4,6 @@ import argparse
 import platform
 import shlex
 import subprocess
-import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -80,7 +79,7 @@ def run_delta(options: argparse.Namespace) -> None:
     report = DeltaReport(
         machine=machine(),
         packages=_versions(),
-        command=shlex.join(["python", "-m", "hw_bench", *sys.argv[1:]]),
+        command=_command(options),
         made=datetime.now(UTC).strftime("%Y-%m-%d"),
         models=origins,
         rows=measure(chosen, _tell, options.change or ALL_CHANGES),
@@ -112,6 +111,20 @@ def _chosen(options: argparse.Namespace) -> "tuple[list[Subject], dict[str, str]
         followed = "" if model.before is None else f"; the next version after {model.before}"
         origins[model.name] = f"`{path.name}` of {model.requirement} ({model.licence}){made}{followed}"
     return chosen, origins, absent
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What makes these tables again; where somebody put the JSON beside them is no part of it."""
+    words = ["python", "-m", "hw_bench", "delta"]
+    if options.models != packages.DEFAULT_FOLDER:
+        words += ["--models", str(options.models)]
+    for path in options.model or ():
+        words += ["--model", str(path)]
+    for change in options.change or ():
+        words += ["--change", change]
+    if options.markdown is not None:
+        words += ["--markdown", str(options.markdown)]
+    return shlex.join(words)
 
 
 def _versions() -> dict[str, str]:

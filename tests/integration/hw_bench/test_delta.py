@@ -1,13 +1,16 @@
 """Patches are compared for real, on the digits models: every tool makes and applies, and what comes out is compared."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import bsdiff4
 import msgspec
 import numpy as np
 import pytest
+import zstandard
 
 from agent.delta.make import make_patch
 from agent.protocol.patches import PatchMethod
@@ -15,6 +18,7 @@ from hw_bench.__main__ import main
 from hw_bench.delta.bench import (
     MEMORY_BYTES,
     NEXT_VERSION,
+    WITHIN,
     DeltaReport,
     Row,
     Subject,
@@ -22,13 +26,13 @@ from hw_bench.delta.bench import (
     measure,
 )
 from hw_bench.delta.changes import CHANGES, LAST_SHARE
-from hw_bench.delta.child import Applied
+from hw_bench.delta.child import PATCH_WINDOW_LOG, Applied
 from hw_bench.delta.methods import OURS, PEERS
 from hw_bench.delta.packages import MODELS, install, path_of
 from hw_bench.delta.table import markdown
 from hw_bench.delta.weights import NOTE, read_weights
 from hw_bench.errors import AbsentError, SubjectError
-from tests.unit.delta.patches import floats
+from tests.unit.delta.patches import floats, weights
 
 
 @pytest.fixture(params=["onnx", "tflite"])
@@ -82,6 +86,9 @@ def test_the_command_compares_every_tool(student_folder: Path, tmp_path: Path) -
     assert text.endswith("after\n")
     assert "old" not in text
     assert f"| {model.name} | last layer |" in text
+    again = shlex.join(["--model", str(model), "--change", "last layer", "--markdown", str(page)])
+    assert f" by `python -m hw_bench delta {again}` with " in text
+    assert str(out) not in text
 
 
 def test_a_large_patch_is_applied_in_a_few_chunks_of_memory(tmp_path: Path) -> None:
@@ -90,7 +97,7 @@ def test_a_large_patch_is_applied_in_a_few_chunks_of_memory(tmp_path: Path) -> N
     target = (np.frombuffer(base, np.float32) * noise).astype(np.float32).tobytes()
     old, patch, out = tmp_path / "old", tmp_path / "patch", tmp_path / "out"
     old.write_bytes(base)
-    for method in (PatchMethod.SUB32, PatchMethod.ZSTD):  # sub8 holds less: it has no planes
+    for method in PatchMethod:
         patch.write_bytes(make_patch(base, target, method))
         files = (str(old), str(patch), str(out))
         command = [sys.executable, "-m", "hw_bench.delta.child", method, *files, str(len(target))]
@@ -99,6 +106,44 @@ def test_a_large_patch_is_applied_in_a_few_chunks_of_memory(tmp_path: Path) -> N
         )
         assert out.read_bytes() == target
         assert 0 < applied.beyond_bytes <= MEMORY_BYTES < 0.9 * len(target), method
+
+
+def by_others(base: bytes, target: bytes) -> int:
+    """The smallest patch of ``zstd --patch-from`` (its library, at the command's settings) and bsdiff."""
+    settings = zstandard.ZstdCompressionParameters.from_level(
+        19, window_log=PATCH_WINDOW_LOG, source_size=len(target), dict_size=len(base), enable_ldm=True
+    )
+    prefix = zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    compressor = zstandard.ZstdCompressor(dict_data=prefix, compression_params=settings)
+    return min(len(compressor.compress(target)), len(bsdiff4.diff(base, target)))
+
+
+LAYER = 8_000
+FEW_BYTES = 24
+INT8, FP32 = weights(600_000), floats(150_000).tobytes()
+NOTED = b"\x0a\x04note\x12\x10made by edgeward"
+
+
+@pytest.mark.parametrize(
+    ("base", "target"),
+    [
+        pytest.param(INT8, INT8[:-LAYER] + weights(LAYER, seed=5), id="last layer, int8"),
+        pytest.param(FP32, FP32[:-LAYER] + floats(LAYER // 4, seed=5).tobytes(), id="last layer, fp32"),
+        pytest.param(INT8, INT8 + NOTED, id="metadata behind"),
+        pytest.param(FP32, FP32[:100] + NOTED + FP32[100:], id="metadata before"),
+    ],
+)
+def test_what_the_hub_would_ship_is_as_small_as_what_others_make(base: bytes, target: bytes) -> None:
+    ours = min(len(make_patch(base, target, method)) for method in PatchMethod)
+    assert ours <= WITHIN * by_others(base, target)
+
+
+@pytest.mark.parametrize("change", ["last layer", "metadata only"])
+def test_of_a_model_of_ten_kilobytes_it_is_a_few_bytes_more_at_most(model: Path, change: str) -> None:
+    """Every operation names its place in bytes of its own: of a patch of a hundred bytes that is more than a tenth."""
+    changed = CHANGES[change](read_weights(model))
+    ours = min(len(make_patch(changed.base, changed.target, method)) for method in PatchMethod)
+    assert ours <= WITHIN * by_others(changed.base, changed.target) + FEW_BYTES
 
 
 def test_what_cant_be_measured_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
