@@ -39,7 +39,7 @@ class Trust:
     hub_time: float = 0.0
 
     async def load(self) -> TrustState:
-        raise AssertionError("no desired state arrives here")
+        return TrustState(root=b"{}", metadata={}, marks=(), hub_time=0.0)
 
     async def apply(self, result: VerifyResult) -> None:
         raise AssertionError("no desired state arrives here")
