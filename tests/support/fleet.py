@@ -30,6 +30,7 @@ from cloud_hub.config import load_config
 from models.digits import data
 from tests.acceptance.processes import StepFailedError, wait_for
 from tests.acceptance.world import APPROVERS, HARDWARE_CLASS, MODEL, Agent, World, python
+from tests.support.own_children import children_running
 from tests.unit.cloud_hub.hub_world import People
 
 PEOPLE = {"anna": Role.AUTHOR, "olga": Role.OPERATOR, "victor": Role.VIEWER, "alice": Role.APPROVER}
@@ -189,8 +190,7 @@ def lasting_processes(fleet: Fleet) -> set[tuple[str, int]]:
     found = {("hub", fleet.hub.pid)}
     found |= {("of the hub", child.pid) for child in psutil.Process(fleet.hub.pid).children(recursive=True)}
     for agent in fleet.agents:
-        children = psutil.Process(agent.service.pid).children(recursive=True)
-        runners = [child for child in children if "agent.runner" in child.cmdline()]
+        runners = children_running(agent.service.pid, "agent.runner")
         found |= {
             (agent.name, agent.service.pid),
             *((f"runner of {agent.name}", each.pid) for each in runners),

@@ -144,9 +144,10 @@ class AttackedDevice:
         """Of the agent's own process."""
         return float(psutil.Process(self.service.pid).memory_info().rss) / 2**20
 
-    def biggest_file(self) -> int:
-        """Bytes of the largest file in its state folder."""
-        return max(path.stat().st_size for path in self.config.state.glob("**/*") if path.is_file())
+    def biggest_artifact(self) -> int:
+        """Bytes of the largest file among its artifacts, whole or in part."""
+        folder = self.config.state / "artifacts"
+        return max(path.stat().st_size for path in folder.glob("**/*") if path.is_file())
 
     def trust(self) -> TrustState:
         """What the stopped device keeps of its trust."""

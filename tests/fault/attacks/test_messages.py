@@ -14,6 +14,7 @@ from agent.protocol.transfer import ArtifactSource, Block, Location, TransferPro
 from agent.protocol.words import REASON_CHARACTERS
 from tests.fault.attacks.device import AttackedDevice
 from tests.fault.attacks.hostile_hub import HostileHub
+from tests.support.own_children import children_running
 
 COMMANDS = (
     b'{"v": 1, "command": "run", "argv": ["sh"]}',
@@ -85,8 +86,7 @@ def test_a_flood_of_desired_states(hub: HostileHub, device: AttackedDevice) -> N
             slowest = max(slowest, time.monotonic() - began)
     assert slowest < 5.0
     assert device.refuses("the last one").code == "malformed"
-    verifiers = [child for child in psutil.Process(device.pid).children() if "agent.trust" in child.cmdline()]
-    assert len(verifiers) <= 1
+    assert len(children_running(device.pid, "agent.trust")) <= 1
 
 
 def test_acknowledgements_of_what_was_never_sent(hub: HostileHub, device: AttackedDevice) -> None:

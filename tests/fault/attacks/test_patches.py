@@ -52,5 +52,5 @@ def test_a_bomb_a_wrong_base_and_a_wrong_result(hub: HostileHub, device: Attacke
     assert isinstance(events, EventsResult)
     failed = {event.text.partition(":")[0] for event in events.events if event.kind == "patch-failed"}
     assert set(hostile) <= failed
-    assert device.biggest_file() < 10 * len(model)
+    assert device.biggest_artifact() < 10 * len(model)
     device.commits(served)

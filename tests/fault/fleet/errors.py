@@ -24,6 +24,7 @@ from agent.protocol.state import Phase
 from tests.acceptance.processes import wait_for
 from tests.acceptance.world import Agent
 from tests.fault.fleet.traps import ACCEPT_CALL, SECONDS, candidate_pid, persisted, reach, traced
+from tests.support.own_children import children_running
 
 OPERATOR = '[updates]\napproval = "operator"\n'
 
@@ -89,8 +90,7 @@ def _candidate_dies_when_it_should_accept(agent: Agent) -> None:
 
 def _runner_dies(agent: Agent) -> None:
     reach(agent, Phase.PROBATION)
-    children = psutil.Process(agent.service.pid).children(recursive=True)
-    runners = [child for child in children if "agent.runner" in child.cmdline()]
+    runners = children_running(agent.service.pid, "agent.runner")
     max(runners, key=psutil.Process.create_time).kill()
 
 

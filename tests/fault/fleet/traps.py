@@ -19,6 +19,7 @@ from agent.protocol.state import FINAL_PHASES, DeploymentReport, Phase
 from tests.acceptance.processes import StepFailedError, wait_for
 from tests.acceptance.world import MODEL, Agent
 from tests.support.fleet import deployment, start
+from tests.support.own_children import children_running
 
 RELEASE = 2
 """The release that is on its way when the agent is killed; release 1 is committed before."""
@@ -162,8 +163,7 @@ def candidate_pid(agent: Agent) -> int:
     """The process that runs the candidate, once it has loaded it and is being probed."""
 
     def found() -> int | None:
-        children = psutil.Process(agent.service.pid).children(recursive=True)
-        runners = [child for child in children if "agent.runner" in child.cmdline()]
+        runners = children_running(agent.service.pid, "agent.runner")
         pid = max(runners, key=psutil.Process.create_time).pid if len(runners) > 1 else None
         loaded = f'"runner loaded", "pid": {pid},' in agent.service.log.read_text(encoding="utf-8")
         return pid if loaded else None

@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 
 import msgspec
-import psutil
 import pytest
 
 from agent.cli.client import ask
@@ -29,6 +28,7 @@ from tests.fault.store.conftest import (
     scribble,
     serves,
 )
+from tests.support.own_children import children_running
 
 
 def state_of(device: AttackedDevice) -> ModelState:
@@ -73,9 +73,7 @@ def test_bit_rot_while_it_serves_shows_when_its_runner_is_started_again(device: 
     serves(device, ACTIVE)
     scribble(path)
     device.hub.tamper = no_artifacts
-    (runner,) = [
-        child for child in psutil.Process(device.pid).children() if "agent.runner" in child.cmdline()
-    ]
+    (runner,) = children_running(device.pid, "agent.runner")
     os.kill(runner.pid, signal.SIGKILL)
     comes_to_serve(device, PREVIOUS)
     device.hub.tamper = None
