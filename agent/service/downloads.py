@@ -146,11 +146,10 @@ class ArtifactDownloader:
         return (*offered, *configured)
 
     async def rest(self, step: Pause, woken: asyncio.Event) -> None:
-        """Until the pause is over, or ``woken`` says that a way may have come back; one that asked for time still gets it."""
+        """Until the pause is over, or ``woken`` says that there is a way to try; one that asked for time still gets it."""
         delay = self.policy.backoff.delay(step.attempt, self._randomness)
-        await asyncio.sleep(step.at_least)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(delay):
+            async with asyncio.timeout(step.at_least + delay):
                 await woken.wait()
 
 

@@ -519,3 +519,21 @@ async def test_an_offered_source_is_asked_first_and_may_go(hub: Hub, store: Arti
     assert (bundle.began, min(hub.offsets)) == ([0], 2000)
     under_test.withdraw("bundle")
     assert under_test.order(10) == ("mqtt",)
+
+
+async def test_a_source_that_is_offered_while_a_server_wants_time_is_asked_at_once(
+    hub: Hub, store: ArtifactStore
+) -> None:
+    class Bundle(Scripted):
+        way: Way = "bundle"
+
+    http, bundle = Scripted((0, BusyError("503", 600.0))), Bundle()
+    policy = msgspec.structs.replace(POLICY, order=("http",))
+    under_test = downloader(hub, store, http, policy=policy)
+    task = asyncio.create_task(under_test.obtain(DIGEST, len(DATA), lambda _: None))
+    while under_test.transfers.flow(DIGEST).waiting is None:  # noqa: ASYNC110 - waiting is not an event
+        await asyncio.sleep(0.001)
+    under_test.offer(bundle)
+    path = await asyncio.wait_for(task, 10)
+    assert path.read_bytes() == DATA
+    assert (http.began, bundle.began) == ([0], [0]), "and the server was left alone"
