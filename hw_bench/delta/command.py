@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from rich.console import Console
 
 from hw_bench.delta import packages
 from hw_bench.errors import AbsentError, SubjectError
 from hw_bench.machine import machine
+from hw_bench.page import tell, with_tables
 
 if TYPE_CHECKING:
     from hw_bench.delta.bench import Subject
@@ -62,7 +62,7 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 
 def run_fetch(options: argparse.Namespace) -> None:
     """Fetch what is not there."""
-    packages.install(options.models, _tell)
+    packages.install(options.models, tell)
 
 
 def run_delta(options: argparse.Namespace) -> None:
@@ -71,7 +71,7 @@ def run_delta(options: argparse.Namespace) -> None:
     from hw_bench.delta.table import markdown  # noqa: PLC0415
 
     if options.markdown is not None:
-        _page(options.markdown, "")  # refused before minutes of measuring, not after
+        with_tables(options.markdown, "", BEGIN, END)  # refused before minutes of measuring, not after
     unknown = sorted(set(options.change or ()) - set(ALL_CHANGES))
     if unknown:
         raise SubjectError(f"--change {unknown[0]}: allowed are {', '.join(ALL_CHANGES)}")
@@ -82,7 +82,7 @@ def run_delta(options: argparse.Namespace) -> None:
         command=_command(options),
         made=datetime.now(UTC).strftime("%Y-%m-%d"),
         models=origins,
-        rows=measure(chosen, _tell, options.change or ALL_CHANGES),
+        rows=measure(chosen, tell, options.change or ALL_CHANGES),
         absent=absent,
     )
     text = markdown(report)
@@ -90,7 +90,7 @@ def run_delta(options: argparse.Namespace) -> None:
     if options.out is not None:
         options.out.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
     if options.markdown is not None:
-        options.markdown.write_text(_page(options.markdown, text), encoding="utf-8")
+        options.markdown.write_text(with_tables(options.markdown, text, BEGIN, END), encoding="utf-8")
 
 
 def _chosen(options: argparse.Namespace) -> "tuple[list[Subject], dict[str, str], dict[str, str]]":
@@ -132,17 +132,3 @@ def _versions() -> dict[str, str]:
     command = next((word for word in zstd.split() if word.startswith("v")), "absent").strip("v,")
     names = ("zstandard", "bsdiff4", "detools", "numpy")
     return {"Python": platform.python_version(), **{name: version(name) for name in names}, "zstd": command}
-
-
-def _page(path: Path, tables: str) -> str:
-    if not path.exists():
-        return tables
-    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SubjectError(f"{path} is there, and is not written over: no lines {BEGIN} and {END}")
-    return f"{before}{begin}\n{tables}{end}{after}"
-
-
-def _tell(text: str) -> None:
-    Console(stderr=True).print(text, highlight=False, style="dim")

@@ -12,11 +12,12 @@ import msgspec
 from rich.console import Console
 
 from hw_bench.errors import SubjectError
+from hw_bench.page import tell, with_tables
 from hw_bench.serving import peers
 from hw_bench.serving.bench import PARTS, Plan, run
 from hw_bench.serving.model import read_served
 from hw_bench.serving.rounds import FULL, QUICK
-from hw_bench.serving.table import between_markers, markdown, show
+from hw_bench.serving.table import BEGIN, END, markdown, show
 from hw_bench.serving.targets import ECHO, EDGEWARD, FRONT, MLSERVER, TRITON
 
 _WIDTH = 120
@@ -69,13 +70,13 @@ def _add_peers(parser: argparse.ArgumentParser) -> None:
 
 def run_peers(options: argparse.Namespace) -> None:
     """Install what is not there."""
-    peers.install(options.peers, _tell)
+    peers.install(options.peers, tell)
 
 
 def run_serving(options: argparse.Namespace) -> None:
     """Measure, show and write."""
     if options.markdown is not None:
-        _page(options.markdown, "")  # refused before minutes of measuring, not after
+        with_tables(options.markdown, "", BEGIN, END)  # refused before minutes of measuring, not after
     with ExitStack() as stack:
         plan = Plan(
             models=read_served(options.directory or _digits(stack)),
@@ -85,29 +86,22 @@ def run_serving(options: argparse.Namespace) -> None:
             servers=tuple(options.server or ()),
             command=shlex.join(["python", "-m", "hw_bench", *sys.argv[1:]]),
         )
-        report = run(plan, _tell)
+        report = run(plan, tell)
     console = Console()
     show(report, console if console.is_terminal else Console(width=_WIDTH))
     if options.out is not None:
         options.out.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
     if options.markdown is not None:
-        options.markdown.write_text(_page(options.markdown, markdown(report)), encoding="utf-8")
-
-
-def _page(path: Path, tables: str) -> str:
-    if not path.exists():
-        return tables
-    try:
-        return between_markers(path.read_text(encoding="utf-8"), tables)
-    except ValueError as error:
-        raise SubjectError(f"{path} is there, and is not written over: {error}") from error
+        options.markdown.write_text(
+            with_tables(options.markdown, markdown(report), BEGIN, END), encoding="utf-8"
+        )
 
 
 def _digits(stack: ExitStack) -> Path:
     """In processes of their own, so that what they import is gone again."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeward-bench-digits-")))
     teacher, student = folder / "teacher", folder / "student"
-    _tell("making the digits student")
+    tell("making the digits student")
     for arguments in (("teacher", "--out", teacher), ("student", "--teacher", teacher, "--out", student)):
         made = subprocess.run(
             [sys.executable, "-m", "models", "digits", *map(str, arguments)],
@@ -118,7 +112,3 @@ def _digits(stack: ExitStack) -> Path:
         if made.returncode != 0:
             raise SubjectError(f"python -m models digits {arguments[0]}: {made.stderr.strip()}")
     return student
-
-
-def _tell(text: str) -> None:
-    Console(stderr=True).print(text, highlight=False, style="dim")

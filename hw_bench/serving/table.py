@@ -140,18 +140,5 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def between_markers(page: str, table: str) -> str:
-    """``page`` with what stands between its markers replaced.
-
-    Raises:
-        ValueError: it has no such markers.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"no lines {BEGIN} and {END}")
-    return f"{before}{begin}\n{table}{end}{after}"
-
-
 BEGIN = "<!-- serving bench: begin -->"
 END = "<!-- serving bench: end -->"

@@ -1,11 +1,10 @@
 import io
 
-import pytest
 from rich.console import Console
 
 from hw_bench.serving.pairs import Sample, spread
 from hw_bench.serving.report import ServingReport, summarise
-from hw_bench.serving.table import BEGIN, END, between_markers, markdown, show
+from hw_bench.serving.table import markdown, show
 from hw_bench.serving.targets import Figure, outcomes
 
 
@@ -60,10 +59,3 @@ def test_the_terminal_shows_the_same() -> None:
         "70.0 MiB",
     ):
         assert words in text
-
-
-def test_a_page_keeps_what_stands_around_its_markers() -> None:
-    page = f"# Title\n{BEGIN}\nold\n{END}\nend\n"
-    assert between_markers(page, "new\n") == f"# Title\n{BEGIN}\nnew\n{END}\nend\n"
-    with pytest.raises(ValueError, match="no lines"):
-        between_markers("# Title\n", "new\n")
