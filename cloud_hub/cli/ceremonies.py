@@ -145,22 +145,8 @@ def _add_create(actions: Commands) -> None:
     parser.add_argument(
         "--approver", action="append", default=[], metavar="NAME", help="with --keys-dir: once for each"
     )
-    parser.add_argument(
-        "--root-key",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="public key of a root holder",
-    )
-    parser.add_argument(
-        "--approver-key",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="public key of an approver",
-    )
+    _public_keys(parser, "--root-key", "public key of a root holder")
+    _public_keys(parser, "--approver-key", "public key of an approver")
     parser.add_argument("--model", action="append", required=True, metavar="NAME", help="once for each model")
     parser.add_argument(
         "--root-keys", type=int, default=3, metavar="N", help="with --keys-dir: root holders (default: 3)"
@@ -207,20 +193,17 @@ def _create(arguments: argparse.Namespace) -> int:
     return _carry_on(arguments, paths, "create", file)
 
 
+def _public_keys(parser: argparse.ArgumentParser, option: str, what: str) -> None:
+    parser.add_argument(option, action="append", default=[], type=Path, metavar="FILE", help=what)
+
+
 def _add_people(actions: Commands) -> None:
     parser = _ceremony(actions, "add-model", "let a new model be released", _add_model)
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument(
         "--approver", action="append", default=[], metavar="NAME", help="an approver of another model"
     )
-    parser.add_argument(
-        "--approver-key",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="a new approver's public key",
-    )
+    _public_keys(parser, "--approver-key", "a new approver's public key")
     parser.add_argument(
         "--threshold", type=int, default=2, metavar="N", help="signatures needed (default: 2)"
     )
