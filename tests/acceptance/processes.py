@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,13 +16,6 @@ BIN = Path(sys.executable).parent
 
 class StepFailedError(Exception):
     """A step of the loop did not come out as it must; the text says what was seen."""
-
-
-def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(what: str, check: Callable[[], T | None], *, seconds: float, every: float = 0.25) -> T:

@@ -10,7 +10,8 @@ from typing import Any
 from models.digits import data
 from tests.acceptance.cameras import Camera
 from tests.acceptance.hub_client import HubClient
-from tests.acceptance.processes import Service, free_port, run, wait_for
+from tests.acceptance.processes import Service, run, wait_for
+from tests.support.ports import free_port
 
 MODEL = "digits"
 HARDWARE_CLASS = "demo-linux"

@@ -29,6 +29,7 @@ from cloud_hub.config import BrokerSettings
 from cloud_hub.mqtt import Message
 from cloud_hub.mqtt import MqttLink as HubLink
 from tests.conformance.http_way import ABSENT, address_of
+from tests.support.ports import free_port
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 DEVICE = "conformance"
@@ -156,9 +157,7 @@ def _broker(folder: Path) -> Iterator[int]:
     """A Mosquitto of our own on loopback; its port."""
     if MOSQUITTO is None:
         raise SystemExit("MISSING TOOL: mosquitto (apt install mosquitto)")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     config = folder / "mosquitto.conf"
     config.write_text(
         f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_inflight_messages 0\n"

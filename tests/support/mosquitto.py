@@ -15,6 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.transport.settings import TlsFiles
+from tests.support.ports import free_port
 
 FILES = Path(__file__).parents[2] / "packaging" / "mosquitto"
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
@@ -26,9 +27,7 @@ class Broker:
 
     def __init__(self, folder: Path, pki: Path) -> None:
         self.pki = pki
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         (folder / "data").mkdir()
         values = {
             "ADDRESS": "127.0.0.1",

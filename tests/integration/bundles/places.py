@@ -16,9 +16,10 @@ from agent.cli.main import main as technicians_main
 from agent.protocol.control import BundleReport, BundleResult, ControlRequest
 from agent.protocol.state import FINAL_PHASES, DeploymentReport, Phase
 from cloud_hub.cli import main as hub_main
-from tests.acceptance.processes import StepFailedError, free_port, wait_for
+from tests.acceptance.processes import StepFailedError, wait_for
 from tests.acceptance.world import Agent
 from tests.support.fleet import Fleet, answered, deployment
+from tests.support.ports import free_port
 
 SECONDS = 60.0
 

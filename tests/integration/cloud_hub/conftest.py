@@ -3,7 +3,6 @@
 import os
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,15 +20,10 @@ from cloud_hub import setup
 from cloud_hub.access.service import Role
 from cloud_hub.cli.ceremony import hold_ceremony
 from cloud_hub.config import load_config
+from tests.support.ports import free_port
 from tests.unit.cloud_hub.hub_world import APPROVERS, People
 
 PATIENCE = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class HubProcess:

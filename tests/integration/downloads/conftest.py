@@ -18,9 +18,10 @@ from cloud_hub.cli.ceremony import hold_ceremony
 from cloud_hub.config import load_config
 from cloud_hub.downloads.locations import LocationKey
 from cloud_hub.registry.artifacts import ArtifactStore
-from tests.integration.cloud_hub.conftest import HubProcess, free_port
+from tests.integration.cloud_hub.conftest import HubProcess
 from tests.integration.transport.conftest import MOSQUITTO, Broker
 from tests.support.byte_proxy import ByteProxy
+from tests.support.ports import free_port
 from tests.unit.cloud_hub.hub_world import APPROVERS, People
 
 DEVICE = "cam-1"

@@ -11,11 +11,12 @@ import pytest
 
 from agent.protocol.ids import MANIFEST_FILENAME
 from agent.protocol.manifest import decode_manifest
-from tests.acceptance.processes import free_port, run, wait_for
+from tests.acceptance.processes import run, wait_for
 from tests.acceptance.world import Agent
 from tests.integration.downloads.test_ways import report
 from tests.support.byte_proxy import ByteProxy
 from tests.support.fleet import Fleet, start
+from tests.support.ports import free_port
 
 MIB = 1024 * 1024
 SECONDS = 8

@@ -25,6 +25,7 @@ from agent.transport.identity import create_key, signing_request, store_certific
 from agent.transport.identity_files import IdentityFiles
 from agent.transport.mqtt import MqttLink
 from agent.transport.settings import LinkSettings, TlsFiles
+from tests.support.ports import free_port
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
@@ -100,9 +101,7 @@ def authority() -> Authority:
 @pytest.fixture
 def port(tmp_path: Path, authority: Authority) -> Iterator[int]:
     """A Mosquitto that wants client certificates; its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = int(probe.getsockname()[1])
+    number = free_port()
     certificate, key = authority.broker()
     (tmp_path / "ca.crt").write_text(authority.pem)
     (tmp_path / "broker.crt").write_text(certificate)

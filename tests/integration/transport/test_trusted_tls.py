@@ -4,7 +4,6 @@ import asyncio
 import datetime as dt
 import ipaddress
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from agent.transport.mqtt import MqttLink
 from agent.transport.settings import LinkSettings, TlsFiles
 from agent.transport.trusted_tls import judge_at
 from tests.integration.transport.test_tls import failed, wait_listening
+from tests.support.ports import free_port
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 DAY = 86_400.0
@@ -81,9 +81,7 @@ class Times:
     @contextmanager
     def listening(self) -> Iterator[int]:
         """Mosquitto with the broker's certificate, under the machine's own clock; its port."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        port = free_port()
         config = self.folder / "mosquitto.conf"
         config.write_text(
             f"listener {port} 127.0.0.1\ncafile {self.folder}/ca.crt\ncertfile {self.folder}/broker.crt\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloud_hub.cli import main
-from tests.acceptance.processes import free_port
+from tests.support.ports import free_port
 from tests.unit.cloud_hub.bundles.conftest import Site
 
 
