@@ -10,7 +10,7 @@ KEEP ?= 0
 # Processes that share the tests out by file; much of what they do is waiting for other processes.
 WORKERS ?= 3
 # Every extra but tflite-legacy, which needs numpy<2 and so an environment of its own.
-LOCKED := onnx tflite hub model-signing models bench dev
+LOCKED := onnx tflite hub model-signing postgresql parquet models bench dev
 
 .PHONY: help setup demo test soak fuzz conformance check format lock docs system-tools clean
 

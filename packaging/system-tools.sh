@@ -12,6 +12,7 @@ declare -A packages=(
   [ip]=iproute2
   [linux.uml]=user-mode-linux
   [zstd]=zstd
+  [pg_lsclusters]=postgresql
 )
 missing=()
 for tool in "${!packages[@]}"; do
