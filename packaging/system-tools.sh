@@ -12,6 +12,7 @@ declare -A packages=(
   [ip]=iproute2
   [linux.uml]=user-mode-linux
   [zstd]=zstd
+  [faketime]=faketime
   [pg_lsclusters]=postgresql
 )
 missing=()

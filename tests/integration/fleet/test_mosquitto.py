@@ -5,7 +5,6 @@ import shutil
 import signal
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,43 +18,15 @@ from agent.protocol.topics import FROM_DEVICE, FROM_HUB, Channel, topic
 from agent.protocol.transfer import BlockRequest, MetadataSource
 from agent.transport.identity_files import IdentityFiles
 from tests.acceptance.processes import run, wait_for
-from tests.support.fleet import Fleet, answered, start
-from tests.support.mosquitto import MOSQUITTO, Broker, Peer
+from tests.support.fleet import answered, start
+from tests.support.mosquitto import MOSQUITTO, Peer
+from tests.support.mosquitto_fleet import MosquittoFleet
 
 NOT_AUTHORIZED = 0x87
 
 pytestmark = pytest.mark.skipif(
     MOSQUITTO is None, reason="mosquitto (Debian package mosquitto) is not installed"
 )
-
-
-@dataclass
-class MosquittoFleet(Fleet):
-    """A fleet whose broker is Mosquitto, set up as packaging/mosquitto/README.md says."""
-
-    broker: Broker = field(init=False)
-
-    def start_hub(self) -> None:
-        if not hasattr(self, "broker"):
-            self._make_broker()
-        super().start_hub()
-        wait_for("the hub to connect", lambda: self.bridge()["connected"], seconds=20)
-
-    def _make_broker(self) -> None:
-        tls, pki = self.hub_folder / "tls", self.folder / "pki"
-        files = ("--out", str(tls), "--address", "127.0.0.1", "--config", str(self.hub_config))
-        run("edgeward-hub", "broker-files", *files)
-        pki.mkdir()
-        for name in ("ca.pem", "revoked.pem", "broker.pem", "broker.key"):
-            shutil.copy(tls / name, pki)
-        self.broker = Broker(self.folder, pki)
-        self.broker.start()
-        text = self.hub_config.read_text()
-        text = text.replace("embedded = true", "embedded = false")
-        text = text.replace(f"port = {self.broker_port}", f"port = {self.broker.port}")
-        for line in ("[broker.tls]", 'authority = "', 'certificate = "', 'key = "'):
-            text = text.replace(f"# {line}", line)
-        self.hub_config.write_text(text)
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +186,6 @@ def _lets_in(peer: Peer) -> bool:
         peer.close()
 
 
-def _newer(before: dict[str, dict[str, Any]], fleet: Fleet) -> dict[str, dict[str, Any]] | None:
+def _newer(before: dict[str, dict[str, Any]], fleet: MosquittoFleet) -> dict[str, dict[str, Any]] | None:
     after = fleet.devices()
     return after if all(after[name]["time"] > report["time"] for name, report in before.items()) else None
