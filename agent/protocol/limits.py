@@ -6,6 +6,9 @@ MAX_MESSAGE_BYTES = 256 * 1024
 MAX_RECORD_BYTES = 32 * 1024
 """One encoded telemetry record; a larger one is quarantined on the device and counted."""
 
+MAX_BATCH_RECORDS = 256
+"""How many telemetry records one message carries."""
+
 BLOCK_BYTES = 64 * 1024
 """The longest stretch of an artifact or a metadata file that one response carries."""
 

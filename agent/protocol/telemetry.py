@@ -6,8 +6,12 @@ from msgspec import Meta, Struct
 
 from agent.protocol.drift import DriftWindow
 from agent.protocol.ids import Count, Name, UnixTime, Version
+from agent.protocol.limits import MAX_BATCH_RECORDS
 
 Severity = Literal["info", "warning", "error"]
+
+Sequence = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+"""Number of a record in its epoch; what a database can hold."""
 
 
 Thermal = Literal["ok", "hot", "critical"]
@@ -52,7 +56,7 @@ Body = Event | Health | Window
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    sequence: Annotated[int, Meta(ge=1)]
+    sequence: Sequence
     """Grows by one with every record of an epoch."""
     body: Body
 
@@ -64,7 +68,7 @@ class TelemetryBatch(Struct, frozen=True, kw_only=True):
     device: Name
     epoch: Name
     """New when the device's telemetry database is new, so that sequences never collide."""
-    records: Annotated[tuple[Record, ...], Meta(min_length=1, max_length=256)]
+    records: Annotated[tuple[Record, ...], Meta(min_length=1, max_length=MAX_BATCH_RECORDS)]
 
 
 class TelemetryAck(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from agent.protocol.codec import encode_json
+from agent.protocol.batch_codec import encode_batch
 from agent.protocol.telemetry import TelemetryAck, TelemetryBatch
 from agent.protocol.topics import Channel
 from agent.store.errors import StoreError
@@ -75,7 +75,7 @@ class TelemetrySync:
         while (batch := await self._outbox.next_batch(BATCH_BYTES)) is not None:
             self._acknowledged.clear()
             try:
-                await self._link.publish(Channel.TELEMETRY, encode_json(batch))
+                await self._link.publish(Channel.TELEMETRY, encode_batch(batch))
                 async with asyncio.timeout(ACK_SECONDS):
                     await self._acknowledged.wait()
             except (TimeoutError, TransportError) as error:

@@ -13,14 +13,13 @@ import msgspec
 
 from agent.protocol.codec import encode_json
 from agent.protocol.ids import Name
-from agent.protocol.limits import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_RECORD_BYTES
+from agent.protocol.limits import MAX_BATCH_RECORDS, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_RECORD_BYTES
 from agent.protocol.state import OutboxReport
 from agent.protocol.telemetry import Body, Event, Health, Record, TelemetryAck, TelemetryBatch, Window
 from agent.store.database import Database
 from agent.store.events import insert_event
 from agent.store.windows import insert_window
 
-MAX_BATCH_RECORDS = 256
 KEEP_QUARANTINED = 16
 PRIORITY = {"health": 0, "event": 1, "window": 2}
 """Kind → rank; over the bound the lowest rank goes first, and of one rank the oldest."""

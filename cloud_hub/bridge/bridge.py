@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
+from agent.protocol.batch_codec import ReceivedBatch, decode_envelope
 from agent.protocol.codec import decode_json, decode_msgpack, encode_json, encode_msgpack
 from agent.protocol.errors import MessageTooLargeError, ProtocolError, UnknownTopicError
 from agent.protocol.ids import DeviceId
@@ -20,7 +21,7 @@ from cloud_hub.devices.service import take_presence, take_report
 from cloud_hub.hub import Hub
 from cloud_hub.mqtt import Connected, Incoming, Message, MqttLink
 from cloud_hub.rollouts import documents, reports
-from cloud_hub.telemetry.service import ReceivedBatch, read_batch, store_batch
+from cloud_hub.telemetry.service import store_batch
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class Bridge:
         if channel not in FROM_DEVICE:
             raise UnknownTopicError(f"topic {message.topic!r}: devices do not publish on {channel}")
         if channel is Channel.TELEMETRY:
-            batch = read_batch(message.payload)
+            batch = decode_envelope(message.payload)
             self._known(device)
             _same(device, batch.device)
             batches.append(batch)

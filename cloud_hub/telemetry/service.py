@@ -1,62 +1,12 @@
 """Store telemetry once, whatever comes twice, and say what is safe."""
 
 import msgspec
-from msgspec import Struct
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
-from agent.protocol.codec import decode_json
-from agent.protocol.errors import MalformedMessageError, ProtocolError
-from agent.protocol.ids import Name
-from agent.protocol.limits import MAX_RECORD_BYTES
+from agent.protocol.batch_codec import ReceivedBatch
 from agent.protocol.telemetry import Record, TelemetryAck, TelemetryCounts, Window
 from cloud_hub.telemetry.models import DriftWindowRow, TelemetryRecord
-
-MAX_RECORDS = 256
-REASON_CHARACTERS = 300
-
-
-class _Envelope(Struct, frozen=True):
-    v: int
-    device: Name
-    epoch: Name
-    records: list[msgspec.Raw]
-
-
-class _SequenceOnly(Struct, frozen=True):
-    sequence: int
-
-
-class ReceivedBatch(Struct, frozen=True, kw_only=True):
-    """A batch of which every record was looked at by itself, so that one bad record blocks no other."""
-
-    device: str
-    epoch: str
-    records: tuple[Record, ...]
-    refused: dict[str, str]
-    """Sequence → why this record can never be stored."""
-
-
-def read_batch(payload: bytes) -> ReceivedBatch:
-    """Decode a batch, record by record.
-
-    Raises:
-        ProtocolError: the batch as a whole can't be read.
-    """
-    envelope = decode_json(payload, _Envelope)
-    if envelope.v != 1 or not 1 <= len(envelope.records) <= MAX_RECORDS:
-        raise MalformedMessageError(f"TelemetryBatch: v must be 1, and 1-{MAX_RECORDS} records are allowed")
-    records: list[Record] = []
-    refused: dict[str, str] = {}
-    for raw in envelope.records:
-        try:
-            records.append(decode_json(bytes(raw), Record, limit=MAX_RECORD_BYTES))
-        except ProtocolError as error:
-            sequence = decode_json(bytes(raw), _SequenceOnly).sequence
-            refused[str(sequence)] = str(error)[:REASON_CHARACTERS]
-    return ReceivedBatch(
-        device=envelope.device, epoch=envelope.epoch, records=tuple(records), refused=refused
-    )
 
 
 def store_batch(session: Session, batch: ReceivedBatch, now: float) -> TelemetryAck:

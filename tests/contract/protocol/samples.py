@@ -29,13 +29,20 @@ from agent.protocol import (
     verification,
 )
 from agent.protocol.drift import (
+    AccuracyEstimate,
+    Alarm,
+    Calibration,
+    Components,
     DriftPolicy,
     DriftReference,
     DriftWindow,
+    SequentialPolicy,
     SignalCounts,
     SignalReference,
     SignalVerdict,
+    SlicePolicy,
     Verdict,
+    Withheld,
 )
 from agent.protocol.manifest import (
     ArtifactRef,
@@ -187,23 +194,22 @@ REPORTED = state.ReportedState(
     trust=TRUST_REPORT,
     traffic=(TRAFFIC,),
 )
+SIGNAL = SignalVerdict(
+    level="drift",
+    rows=490,
+    psi=0.5,
+    ks=0.25,
+    p_value=0.001,
+    test="chi-squared",
+    missing_rate=0.02,
+    outside_rate=0.125,
+)
 VERDICT = Verdict(
     level="drift",
     rows=500,
     correction="benjamini-hochberg",
     alpha=0.01,
-    signals={
-        "brightness": SignalVerdict(
-            level="drift",
-            rows=490,
-            psi=0.5,
-            ks=0.25,
-            p_value=0.001,
-            test="chi-squared",
-            missing_rate=0.02,
-            outside_rate=0.125,
-        )
-    },
+    signals={"brightness": SIGNAL},
     moved_most=("brightness",),
     reason="brightness moved: PSI 0.50 over 490 rows",
 )
@@ -215,8 +221,17 @@ WINDOW = DriftWindow(
     opened=1_700_000_000.0,
     closed=1_700_000_060.0,
     rows=500,
-    signals={"brightness": SignalCounts(counts=(10, 200, 240, 40), missing=10)},
+    signals={
+        "brightness": SignalCounts(counts=(10, 200, 235, 40), missing=10, not_finite=5, repeated=3),
+    },
     verdict=VERDICT,
+    slice="site=north",
+    incomplete=True,
+    merged=4,
+    alarm=Alarm(level="drift", since=1_700_000_060.0, windows=3, changed=("brightness",)),
+    estimate=AccuracyEstimate(accuracy=0.91, low=0.88, high=0.94, level=0.95, rows=495),
+    estimate_off="calibration failed: expected error 0.12",
+    withheld=Withheld(mechanism="suppressed", parameter=5.0),
 )
 EVENT = telemetry.Event(
     time=1_700_000_000.0,
@@ -315,8 +330,41 @@ REFERENCE = DriftReference(
             summary="value",
             index=0,
             edges=(0.0, 0.25, 1.0),
-            counts=(0, 400, 590, 0),
+            counts=(0, 400, 585, 0),
             missing=10,
+            not_finite=5,
+            missing_value=-1.0,
+        ),
+        SignalReference(
+            name="kind",
+            source="input",
+            tensor="row",
+            summary="category",
+            index=3,
+            categories=(2, 7),
+            edges=(-0.5, 0.5, 1.5),
+            counts=(0, 400, 600, 0),
+            missing=0,
+        ),
+        SignalReference(
+            name="clipped",
+            source="input",
+            tensor="sound",
+            summary="clipping",
+            full_scale=32767.0,
+            edges=(0.0, 1.0),
+            counts=(0, 1000, 0),
+            missing=0,
+        ),
+        SignalReference(
+            name="sharp",
+            source="input",
+            tensor="picture",
+            summary="sharpness",
+            layout="CHW",
+            edges=(0.0, 1.0),
+            counts=(0, 1000, 0),
+            missing=0,
         ),
     ),
     policy=DriftPolicy(
@@ -327,6 +375,20 @@ REFERENCE = DriftReference(
         psi_warning=0.2,
         psi_drift=0.3,
         maximum_outside=0.1,
+        persistence=3,
+        recovery=5,
+        slices=SlicePolicy(parameter="site", values=("north", "south"), maximum=4),
+        sequential=SequentialPolicy(tolerance=0.5, threshold=12.0, minimum_windows=8),
+    ),
+    embeddings=(
+        Components(source="input", tensor="row", mean=b"\x00\x00\x80?", vectors=b"\x00\x00\x80\xbf"),
+    ),
+    calibration=Calibration(
+        signal="brightness",
+        rows=(0, 400, 585, 0),
+        correct=(0, 300, 580, 0),
+        expected_error=0.02,
+        problem="expected error 0.02, at most 0.01 is allowed",
     ),
 )
 EVALUATION = evidence.Evaluation(
@@ -402,6 +464,7 @@ START = runner.Start(
     queue_depth=64,
     shared_memory="unix",
     access=ACCESS,
+    drift_states={"": b"\x01\x02", "site=north": b"\x03"},
 )
 RELEASE_FILE = verification.ReleaseFile(filename="manifest.json", sha256=_digest("9"), size=2048)
 MARK = verification.Mark(role="snapshot", keys="1:" + _digest("c"), version=4)
@@ -550,9 +613,9 @@ SAMPLES: tuple[Sample, ...] = (
     _json("presence", state.Presence(online=True, boot="5f1c2d3e4f5a6b7c")),
     _json("command", state.Command(command="sync")),
     # telemetry, over MQTT
-    _json("telemetry-event", _batch(EVENT)),
-    _json("telemetry-health", _batch(HEALTH)),
-    _json("telemetry-window", _batch(telemetry.Window(window=WINDOW))),
+    _hex("telemetry-event", _batch(EVENT)),
+    _hex("telemetry-health", _batch(HEALTH)),
+    _hex("telemetry-window", _batch(telemetry.Window(window=WINDOW))),
     _json(
         "telemetry-ack",
         telemetry.TelemetryAck(epoch="e1", sequences=(7, 8), refused={"9": "it is of no known kind"}),
@@ -671,7 +734,7 @@ SAMPLES: tuple[Sample, ...] = (
                 ),
             ),
             runner.Alive(running_seconds=2.5),
-            runner.WindowClosed(window=WINDOW),
+            runner.WindowClosed(window=WINDOW, signals={"brightness": SIGNAL}, drift_state=b"\x01\x02"),
             runner.ShadowReport(
                 session=3,
                 requests=200,

@@ -10,10 +10,11 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
+from agent.protocol.batch_codec import decode_envelope
 from agent.protocol.codec import decode_json, decode_msgpack, encode_json, encode_msgpack
 from agent.protocol.ids import MANIFEST_FILENAME
 from agent.protocol.state import DesiredState, ReportedState
-from agent.protocol.telemetry import TelemetryAck, TelemetryBatch
+from agent.protocol.telemetry import TelemetryAck
 from agent.protocol.topics import Channel, parse_topic, topic
 from agent.protocol.transfer import (
     ArtifactSource,
@@ -172,7 +173,7 @@ class HostileHub(HubSimulator):
                     payload = response if isinstance(response, bytes) else encode_msgpack(response)
                     self.publish(device, Channel.RESPONSE, payload)
             case Channel.TELEMETRY:
-                batch = decode_json(message.payload, TelemetryBatch)
+                batch = decode_envelope(message.payload)
                 sequences = tuple(record.sequence for record in batch.records)
                 ack = TelemetryAck(epoch=batch.epoch, sequences=sequences)
                 self.publish(device, Channel.TELEMETRY_ACK, encode_json(ack))

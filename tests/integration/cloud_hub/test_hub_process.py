@@ -2,6 +2,7 @@ import signal
 
 import msgspec
 
+from agent.protocol.batch_codec import encode_batch
 from agent.protocol.codec import decode_json, decode_msgpack, encode_json, encode_msgpack
 from agent.protocol.limits import MAX_MESSAGE_BYTES
 from agent.protocol.state import DesiredState, Phase, Presence
@@ -73,19 +74,19 @@ def test_a_rollout_over_the_wire_with_blocks_and_a_hub_that_is_killed(
 
 def test_telemetry_is_stored_once_and_acknowledged_each_time(people: People, wire: WireDevice) -> None:
     for batch in (events(1, 2), events(2, 3), events(1, 2, 3)):
-        wire.send(Channel.TELEMETRY, encode_json(batch))
+        wire.send(Channel.TELEMETRY, encode_batch(batch))
         ack = decode_json(wire.expect(Channel.TELEMETRY_ACK), TelemetryAck)
         assert ack.sequences == tuple(record.sequence for record in batch.records)
-    wire.send(Channel.TELEMETRY, encode_json(events(1, epoch="e2")))
+    wire.send(Channel.TELEMETRY, encode_batch(events(1, epoch="e2")))
     wire.expect(Channel.TELEMETRY_ACK)
     (ledger,) = people.ok("viewer", "GET", "/v1/telemetry/counts")
     assert [(epoch["epoch"], epoch["records"]) for epoch in ledger["held"]] == [("e1", 3), ("e2", 1)]
 
 
 def test_one_bad_record_is_refused_by_name_and_the_others_are_stored(wire: WireDevice) -> None:
-    batch = msgspec.json.decode(encode_json(events(1, 2)))
+    batch = msgspec.msgpack.decode(encode_batch(events(1, 2)))
     batch["records"][1]["body"]["type"] = "from-the-future"
-    wire.send(Channel.TELEMETRY, msgspec.json.encode(batch))
+    wire.send(Channel.TELEMETRY, msgspec.msgpack.encode(batch))
     ack = decode_json(wire.expect(Channel.TELEMETRY_ACK), TelemetryAck)
     assert ack.sequences == (1,)
     assert "from-the-future" in ack.refused["2"]
@@ -94,7 +95,7 @@ def test_one_bad_record_is_refused_by_name_and_the_others_are_stored(wire: WireD
 def test_what_is_wrong_is_counted_and_visible_and_stops_nothing(people: People, wire: WireDevice) -> None:
     wire.send(Channel.REPORTED, b"{not json")
     wire.send(Channel.TELEMETRY, b"x" * (MAX_MESSAGE_BYTES + 1))
-    wire.send(Channel.TELEMETRY, encode_json(events(1)), device="cam-2")
+    wire.send(Channel.TELEMETRY, encode_batch(events(1)), device="cam-2")
     wire.send(Channel.PRESENCE, encode_json(Presence(online=True, boot="b1")), device="stranger")
     state = report("cam-2")
     wire.send(Channel.REPORTED, report_bytes(state))

@@ -27,7 +27,10 @@ OVER_THE_BROKERS_LIMIT = 400 * 1024
 TO_HUB = {
     Channel.REPORTED: (b'{"v": 1, "device": "camera-1"}', "missing required field `agent_version`"),
     Channel.PRESENCE: (b'{"v": 1, "online": "yes", "boot": "1"}', "`$.online`"),
-    Channel.TELEMETRY: (b'{"v": 1, "device": "camera-1", "epoch": "1"}', "missing required field `records`"),
+    Channel.TELEMETRY: (
+        msgspec.msgpack.encode({"v": 1, "device": "camera-1", "epoch": "1"}),
+        "missing required field `records`",
+    ),
     Channel.REQUEST: (msgspec.msgpack.encode({"type": "block", "v": 1, "id": -1}), "`$.id`"),
 }
 TO_DEVICE = {
@@ -182,7 +185,7 @@ def test_a_message_of_another_device_is_refused(fleet: Fleet, agent: Agent, anyo
     event = {"type": "event", "time": 1.0, "severity": "info", "kind": "forged", "text": "not mine"}
     records = [{"sequence": 1, "body": event}]
     batch = {"v": 1, "device": "camera-2", "epoch": "1", "records": records}
-    anyone.send(topic(DEVICE, Channel.TELEMETRY), json.dumps(batch).encode())
+    anyone.send(topic(DEVICE, Channel.TELEMETRY), msgspec.msgpack.encode(batch))
     assert grown("wrong-device", before, lambda: refused(fleet), 1)
     desired = {"v": 1, "device": "camera-2", "director": "{}"}
     anyone.send(topic(DEVICE, Channel.DESIRED), json.dumps(desired).encode())

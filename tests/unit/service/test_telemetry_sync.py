@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agent.protocol.codec import decode_json
-from agent.protocol.telemetry import Event, TelemetryAck, TelemetryBatch
+from agent.protocol.batch_codec import ReceivedBatch, decode_envelope
+from agent.protocol.telemetry import Event, TelemetryAck
 from agent.protocol.topics import Channel
 from agent.service import telemetry_sync
 from agent.service.telemetry_sync import TelemetrySync
@@ -30,7 +30,7 @@ class Hub:
         self.is_connected = True
         self.answers = True
         self.fails = 0
-        self.batches: list[TelemetryBatch] = []
+        self.batches: list[ReceivedBatch] = []
         self.sync = TelemetrySync(outbox, self, interval=1_000.0)
         self.emptied = 0
 
@@ -40,13 +40,13 @@ class Hub:
             self.fails -= 1
             self.journal.note("down")
             raise LinkDownError("the link went down")
-        batch = decode_json(payload, TelemetryBatch)
+        batch = decode_envelope(payload)
         self.batches.append(batch)
         self.journal.note("batch")
         if self.answers:
             await self.acknowledge(batch)
 
-    async def acknowledge(self, batch: TelemetryBatch) -> None:
+    async def acknowledge(self, batch: ReceivedBatch) -> None:
         sequences = tuple(record.sequence for record in batch.records)
         await self.sync.acknowledge(TelemetryAck(epoch=batch.epoch, sequences=sequences))
 
