@@ -57,6 +57,8 @@ def merge_counts(parts: Iterable[SignalCounts]) -> SignalCounts:
     return SignalCounts(
         counts=tuple(map(sum, zip(*(part.counts for part in every), strict=True))),
         missing=sum(part.missing for part in every),
+        not_finite=sum(part.not_finite for part in every),
+        repeated=sum(part.repeated for part in every),
     )
 
 

@@ -201,7 +201,7 @@ def _problem(signal: SignalReference, rows: int) -> str | None:
         return "edges must ascend"
     if len(signal.counts) != len(edges) + 1:
         return f"{len(edges)} edges make {len(edges) + 1} counts, there are {len(signal.counts)}"
-    total = sum(signal.counts) + signal.missing
+    total = sum(signal.counts) + signal.missing + signal.not_finite
     if total != rows:
         return f"counts and missing add up to {total}, the reference has {rows} rows"
     if (signal.summary == "value") != (signal.index is not None) or (signal.index or 0) < 0:

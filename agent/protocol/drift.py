@@ -8,13 +8,38 @@ from agent.protocol.ids import Count, Name, Sha256, UnixTime, Version
 from agent.protocol.manifest import Fraction, Positive
 
 SignalSource = Literal["input", "output"]
-Summary = Literal["mean", "std", "gradient", "value", "confidence", "entropy", "argmax"]
-"""How one number a row is taken from a tensor.
+Summary = Literal[
+    "value",
+    "category",
+    "mean",
+    "std",
+    "gradient",
+    "brightness",
+    "contrast",
+    "sharpness",
+    "saturation",
+    "noise",
+    "rms",
+    "spectral-centroid",
+    "spectral-flatness",
+    "clipping",
+    "projection",
+    "confidence",
+    "margin",
+    "entropy",
+    "argmax",
+]
+"""How one number a row is taken from a tensor; the formulas stand in :mod:`agent.drift.summaries`.
 
-``mean``, ``std``: over all elements. ``gradient``: mean absolute difference of neighbours along the last two axes
-(sharpness of an image). ``value``: the element at ``index``. ``confidence``: largest element. ``entropy``: Shannon
-entropy in nats of the element vector taken as probabilities. ``argmax``: index of the largest element.
+Tables: ``value``, ``category``: the element at ``index``, the latter an integer code without an order. Any tensor:
+``mean``, ``std``, ``gradient`` (of neighbours along the last two axes). Images (with ``layout``): ``brightness``,
+``contrast``, ``sharpness``, ``saturation``, ``noise``. Sound: ``rms``, ``spectral-centroid``, ``spectral-flatness``,
+``clipping``. Embeddings: ``projection`` on the component ``index`` of the reference's ``embeddings``. Outputs:
+``confidence``, ``margin``, ``entropy``, ``argmax`` (the rates of the classes).
 """
+
+Layout = Literal["HW", "HWC", "CHW"]
+"""Axes of one image, after the batch axis; other axes of size 1 do not count."""
 
 
 class SignalReference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,12 +50,72 @@ class SignalReference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tensor: str
     summary: Summary
     index: int | None = None
+    """Element of the flattened row (``value``, ``category``), or number of the component (``projection``)."""
+    layout: Layout | None = None
+    """For images only."""
+    full_scale: Positive | None = None
+    """For ``clipping`` only: the magnitude from which a sample is clipped."""
+    missing_value: float | None = None
+    """A value that stands for "not known"; for ``value`` and ``category`` only."""
+    categories: tuple[int, ...] | None = None
+    """For ``category`` only: the known codes, ascending; all others count as "over"."""
     edges: Annotated[tuple[float, ...], Meta(min_length=2)]
-    """Ascending; ``k + 1`` edges make ``k`` bins ``[e_i, e_i+1)``, the last one closed."""
+    """Ascending; ``k + 1`` edges make ``k`` bins ``[e_i, e_i+1)``, the last one closed.
+
+    Classes and categories have one bin each: class or place ``j`` of ``categories`` lies in ``[j - 0.5, j + 0.5)``.
+    """
     counts: tuple[Count, ...]
     """``k + 2`` counts: under the first edge, the bins, over the last edge."""
     missing: Count
-    """Rows whose signal was not finite."""
+    """Rows that had ``missing_value``."""
+    not_finite: Count = 0
+    """Rows whose signal was NaN or infinite."""
+
+
+class Components(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Directions on which one embedding is projected. Numbers are little-endian float32, in JSON as base64."""
+
+    source: SignalSource
+    tensor: str
+    mean: bytes
+    """Shape (elements of a row,): subtracted first."""
+    vectors: bytes
+    """Shape (components, elements of a row), row after row."""
+
+
+class Calibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often the model was right at each confidence, on held-out data."""
+
+    signal: Name
+    """The confidence signal whose slots (under, the bins, over) the counts below follow."""
+    rows: tuple[Count, ...]
+    correct: tuple[Count, ...]
+    """Of these rows."""
+    expected_error: float
+    """Expected calibration error of the confidences, on the same data."""
+    problem: str | None = None
+    """Why accuracy may not be estimated from it; None where the check was passed."""
+
+
+class SlicePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rows are also counted apart by one request parameter."""
+
+    parameter: Name
+    values: tuple[str, ...] = ()
+    """Declared values; empty: the first ones that are seen."""
+    maximum: Annotated[int, Meta(ge=1, le=16)] = 8
+    """Slices at most, without "other", which takes the rest."""
+
+
+class SequentialPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Page-Hinkley on each signal's distance from the reference, in standard deviations of chance."""
+
+    tolerance: Positive = 1.0
+    """Change of the mean that is of no interest."""
+    threshold: Positive = 10.0
+    """Cumulated excess that is a change: higher is later and surer."""
+    minimum_windows: Annotated[int, Meta(ge=2)] = 5
+    """Windows before it may report."""
 
 
 class DriftPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,7 +132,14 @@ class DriftPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     psi_warning: Positive = 0.1
     psi_drift: Positive = 0.25
     maximum_outside: Fraction = 0.05
-    """Share of rows outside the reference's range, or missing, beyond the reference's own share, that is drift."""
+    """Share of rows outside the reference's range, missing or not finite, beyond the reference's own share, that is
+    drift."""
+    persistence: Annotated[int, Meta(ge=1)] = 2
+    """Windows in a row, at a level or above it, that raise the alarm to it."""
+    recovery: Annotated[int, Meta(ge=1)] = 3
+    """Windows in a row under a level that take the alarm down from it."""
+    slices: SlicePolicy | None = None
+    sequential: SequentialPolicy = SequentialPolicy()
 
 
 class DriftReference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,16 +150,26 @@ class DriftReference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rows: Count
     signals: Annotated[tuple[SignalReference, ...], Meta(min_length=1)]
     policy: DriftPolicy
+    embeddings: tuple[Components, ...] = ()
+    """At most one a tensor."""
+    calibration: Calibration | None = None
+    """None: accuracy is not estimated."""
 
 
 VerdictLevel = Literal["ok", "warning", "drift", "insufficient data"]
 
 
-class SignalCounts(Struct, frozen=True, kw_only=True):
-    """One signal's window; the same layout as its reference."""
+class SignalCounts(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One signal's window; the same layout as its reference. All merge by adding."""
 
     counts: tuple[Count, ...]
-    missing: Count
+    """Under the first edge, the bins, over the last edge; with ``missing`` and ``not_finite`` they make all rows."""
+    missing: Count = 0
+    """Rows that had the signal's ``missing_value``."""
+    not_finite: Count = 0
+    """Rows whose signal was NaN or infinite."""
+    repeated: Count = 0
+    """Rows equal to the row before them (a sensor that is stuck repeats itself); they stand in ``counts`` too."""
 
 
 class SignalVerdict(Struct, frozen=True, kw_only=True):
@@ -101,7 +203,39 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """One plain sentence."""
 
 
-class DriftWindow(Struct, frozen=True, kw_only=True):
+class Alarm(Struct, frozen=True, kw_only=True):
+    """What is to be believed after persistence and hysteresis; one window alone raises nothing."""
+
+    level: VerdictLevel
+    since: UnixTime
+    """When it came to this level."""
+    windows: Count
+    """That it has had this level."""
+    changed: tuple[str, ...] = ()
+    """Signals in which the sequential detector saw an abrupt change in this window."""
+
+
+class AccuracyEstimate(Struct, frozen=True, kw_only=True):
+    """Accuracy estimated without labels (CBPE), with its confidence interval."""
+
+    accuracy: float
+    low: float
+    high: float
+    level: float
+    """Of the interval, as 0.95."""
+    rows: Count
+    """It is made from."""
+
+
+class Withheld(Struct, frozen=True, kw_only=True):
+    """Counts are not as they were counted, for privacy."""
+
+    mechanism: Literal["suppressed", "noised"]
+    parameter: float
+    """Smallest count that is told, or scale of the noise."""
+
+
+class DriftWindow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One closed window of one model on one device: counts, so that it merges, and the verdict on it."""
 
     model: Name
@@ -114,3 +248,14 @@ class DriftWindow(Struct, frozen=True, kw_only=True):
     rows: Count
     signals: dict[str, SignalCounts]
     verdict: Verdict
+    slice: str | None = None
+    """``parameter=value`` or ``parameter=other``; None is the whole."""
+    incomplete: bool = False
+    """The runner ended before it could close the window; what is here is what was last known."""
+    merged: Count = 1
+    """Windows it was made of, by thinning on the device."""
+    alarm: Alarm | None = None
+    estimate: AccuracyEstimate | None = None
+    estimate_off: str | None = None
+    """Why there is no estimate."""
+    withheld: Withheld | None = None

@@ -5,7 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from agent.protocol.access import Access
-from agent.protocol.drift import DriftWindow
+from agent.protocol.drift import DriftWindow, SignalVerdict
 from agent.protocol.latency import LatencyBins
 from agent.protocol.manifest import TensorSpec
 
@@ -41,6 +41,8 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     shared_memory: SharedMemoryAccess = "off"
     """Who may pass tensors in ``/dev/shm`` regions."""
     access: Access = Access()
+    drift_states: dict[str, bytes] = {}
+    """By slice ("" is the whole): the newest :attr:`WindowClosed.drift_state` of this release."""
 
 
 class Probe(Struct, frozen=True, kw_only=True, tag="probe"):
@@ -175,6 +177,10 @@ class Alive(Struct, frozen=True, kw_only=True, tag="alive"):
 
 class WindowClosed(Struct, frozen=True, kw_only=True, tag="window"):
     window: DriftWindow
+    signals: dict[str, SignalVerdict] = {}
+    """Each signal's statistics: they stay on the device."""
+    drift_state: bytes = b""
+    """Persistence and sequential detector after this window; opaque, to be given back in :class:`Start`."""
 
 
 class ShadowReport(Struct, frozen=True, kw_only=True, tag="shadow-report"):
