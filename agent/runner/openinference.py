@@ -21,6 +21,7 @@ from agent.protocol.manifest import TensorSpec
 from agent.runner.backends import BYTES, DTYPES, Array
 from agent.runner.backends.datatypes import BYTES_DTYPE
 from agent.runner.errors import RequestError
+from agent.runner.request_facts import NO_FACTS, NO_VALUE, RequestFacts, facts_of
 from agent.runner.shared_memory import Regions
 from agent.runner.tensors import check_rows, check_size, check_tensor, from_binary, from_json
 
@@ -83,7 +84,18 @@ class _Request(Struct):
 _NO_INPUT_PARAMETERS, _NO_OUTPUT_PARAMETERS = _InputParameters(), _OutputParameters()
 _NO_PARAMETERS = _RequestParameters()
 
-_decode = msgspec.json.Decoder(_Request).decode
+
+def _request_type(parameter: str | None) -> type[_Request]:
+    """Requests, of whose parameters ``parameter`` is kept as it came, in ``watched``."""
+    if parameter is None:
+        return _Request
+    parameters = msgspec.defstruct(
+        "_WatchedParameters",
+        [("watched", msgspec.Raw, NO_VALUE)],
+        bases=(_RequestParameters,),
+        rename={"watched": parameter},
+    )
+    return msgspec.defstruct("_WatchedRequest", [("parameters", parameters | None, None)], bases=(_Request,))
 
 
 class Room(NamedTuple):
@@ -116,17 +128,25 @@ class InferRequest(NamedTuple):
     """Seconds; None: the server's default."""
     peer: int | None = None
     """Uid of who asks; None over TCP."""
+    facts: RequestFacts = NO_FACTS
 
 
 class Contract:
     """The tensors of one model."""
 
     def __init__(
-        self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], labels: Sequence[str] = ()
+        self,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        labels: Sequence[str] = (),
+        *,
+        parameter: str | None = None,
     ) -> None:
+        """``parameter``: of a request, by whose value slices are made."""
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.labels = tuple(labels)
+        self.parameter = parameter
         self.input_by_name = {spec.name: spec for spec in inputs}
         self.output_by_name = {spec.name: spec for spec in outputs}
         self._rows_of = next((spec.name for spec in inputs if spec.shape and spec.shape[0] == -1), None)
@@ -192,6 +212,7 @@ class _Plan(NamedTuple):
     deadline_s: float | None
     body_bytes: int
     """What its body must have."""
+    facts: RequestFacts = NO_FACTS
 
 
 class Decoder:
@@ -201,6 +222,7 @@ class Decoder:
         self._contract = contract
         self._regions = regions
         self._plans: dict[bytes, _Plan] = {}
+        self._decode = msgspec.json.Decoder(_request_type(contract.parameter)).decode
 
     def decode(self, body: bytes, header_length: int | None, peer: int | None = None) -> InferRequest:
         """Take a request apart and check it.
@@ -221,7 +243,10 @@ class Decoder:
         for wanted in plan.outputs:
             if wanted.room is not None:
                 self._regions.check(peer, *wanted.room)
-        return InferRequest(request_id, inputs, plan.outputs, plan.deadline_s, peer)
+        facts = plan.facts
+        if request_id != plan.id:
+            facts = RequestFacts(request_id, facts.value)  # of a plan that is known: plain, and short enough
+        return InferRequest(request_id, inputs, plan.outputs, plan.deadline_s, peer, facts)
 
     def _plan(self, body: bytes, header_length: int | None) -> _Plan:
         length = len(body) if header_length is None else header_length
@@ -231,7 +256,7 @@ class Decoder:
             )
         head = body[:length]
         try:
-            request = _decode(head)
+            request = self._decode(head)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RequestError(f"request: {error}") from error
         parameters = request.parameters or _NO_PARAMETERS
@@ -241,6 +266,7 @@ class Decoder:
             _wanted(request.outputs, self._contract, binary_by_default=parameters.binary_data_output),
             _deadline(parameters.timeout),
             len(body),
+            facts_of(request.id, getattr(parameters, "watched", NO_VALUE)),
         )
         if length <= _PLANNED_BYTES and not any(isinstance(source, _InJson) for source in plan.sources):
             self._remember(head, plan)

@@ -38,6 +38,7 @@ from agent.protocol.runner import (
     YieldTcp,
 )
 from agent.runner.backends import Array, Backend, InferenceError, ModelRefusedError, open_backend, zeros
+from agent.runner.bookkeeping import Bookkeeping, Observer
 from agent.runner.drift_log import DriftLog
 from agent.runner.errors import ControlError, ProbeError
 from agent.runner.inference_queue import InferenceQueue
@@ -131,7 +132,7 @@ class Runner:
             maximum_bytes=start.maximum_body_bytes,
             registrations=Registrations(start.access.registrations_fd),
         )
-        self._drift = _drift(start, self._window_closed)
+        self._books = Bookkeeping(time.time, _drift(start, self._window_closed))
         self._service = self._make_service()
         self._server = Server(
             self._router().answer,
@@ -159,7 +160,7 @@ class Runner:
             policy=_policy(self._start),
             default_deadline_s=self._start.default_deadline_ms / 1e3,
             statistics=ServingStatistics(),
-            drift=self._drift,
+            books=self._books,
             queue=self._queue,
         )
 
@@ -245,8 +246,7 @@ class Runner:
 
     def _say_goodbye(self) -> None:
         """The open window and the last counts; a second time there is nothing left to say."""
-        if self._drift is not None:
-            self._drift.close()
+        self._books.close()
         self._report()
 
     def _report(self) -> None:
@@ -262,8 +262,7 @@ class Runner:
             await asyncio.sleep(STATISTICS_SECONDS)
             self._channel.send(Alive(running_seconds=self._queue.running_seconds))
             self._server.sweep()
-            if self._drift is not None:
-                self._drift.tick()
+            self._books.tick()
             self._report()
             feed = self._service.shadow
             if feed is not None and feed.changed():
@@ -328,9 +327,9 @@ def _zeros(specs: Sequence[TensorSpec]) -> dict[str, Array]:
     }
 
 
-def _drift(start: Start, closed: Callable[[DriftWindow], None]) -> DriftLog | None:
+def _drift(start: Start, closed: Callable[[DriftWindow], None]) -> dict[str, Observer]:
     if start.reference_path is None:
-        return None
+        return {}
     identity = Identity(
         model=start.model,
         release=start.release,
@@ -340,6 +339,6 @@ def _drift(start: Start, closed: Callable[[DriftWindow], None]) -> DriftLog | No
     try:
         reference = decode_reference(Path(start.reference_path).read_bytes())
         check_tensors(reference.signals, start.inputs, start.outputs)
-        return DriftLog(WindowBuilder(identity, reference), time.time, closed)
+        return {"drift": DriftLog(WindowBuilder(identity, reference), closed)}
     except (OSError, ProtocolError, DriftError) as error:
         raise LoadError("drift-reference", f"drift reference {start.reference_path}: {error}") from error

@@ -1,4 +1,4 @@
-"""One loaded model: infers, keeps deadlines, counts, and feeds drift bookkeeping."""
+"""One loaded model: infers, keeps deadlines, counts, and feeds the bookkeeping."""
 
 import math
 import time
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from agent.runner.backends import Array, Backend, InferenceError, InvalidInputError
-from agent.runner.drift_log import DriftLog
+from agent.runner.bookkeeping import Bookkeeping
 from agent.runner.errors import NotFiniteError, QueueFullError, RequestError, ServingError
 from agent.runner.inference_queue import InferenceQueue, Run
 from agent.runner.openinference import Contract, Decoder, InferRequest
@@ -47,14 +47,14 @@ class ModelService:
         regions: Regions,
         default_deadline_s: float,
         statistics: ServingStatistics,
-        drift: DriftLog | None,
+        books: Bookkeeping | None,
         queue: InferenceQueue,
         ledger: QueryLedger | None = None,
         policy: OutputPolicy | None = None,
     ) -> None:
         """``ledger``: of the query budget, None without one; ``policy``: what is told of outputs, None: everything.
 
-        Until :meth:`open` nobody but the agent asks, so neither counts, nor does ``drift``.
+        Until :meth:`open` nobody but the agent asks, so neither counts, nor do ``books``.
         """
         self.model = model
         self.version = str(release)
@@ -65,16 +65,16 @@ class ModelService:
         self._encode = Encoder(model, self.version, contract, regions).encode
         self._default_deadline_s = default_deadline_s
         self._queue = queue
-        self._drift: DriftLog | None = None
+        self._books: Bookkeeping | None = None
         self._ledger: QueryLedger | None = None
         self._policy: OutputPolicy | None = None
-        self._for_clients = (drift, ledger, policy)
+        self._for_clients = (books, ledger, policy)
         self.shadow: ShadowFeed | None = None
         """Is offered every request that was answered well."""
 
     def open(self) -> None:
-        """Clients ask from now on: the drift window, the query budget and the counts begin."""
-        self._drift, self._ledger, self._policy = self._for_clients
+        """Clients ask from now on: the books, the query budget and the counts begin."""
+        self._books, self._ledger, self._policy = self._for_clients
         self.statistics = ServingStatistics()
 
     def refused(self) -> None:
@@ -177,8 +177,8 @@ class ModelService:
             raise ServingError(
                 f"model {self.model} {self.version}: {str(error) or 'out of memory'}"
             ) from error
-        if self._drift is not None:
-            self._drift.add(request.inputs, outputs)
+        if self._books is not None:
+            self._books.add(request.inputs, outputs, request.facts)
         _refuse_non_finite(request.inputs, outputs)
         if self.shadow is not None:
             self.shadow.offer(request.inputs, outputs)

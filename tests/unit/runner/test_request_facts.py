@@ -1,0 +1,94 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.runner.openinference import Contract, Decoder
+from agent.runner.request_facts import MAX_ID, MAX_VALUE, NO_FACTS, OTHER, RequestFacts, value_text
+from agent.runner.shared_memory import Regions
+from tests.contract.runner import tiny_models as tiny
+
+X = np.zeros((1, 4), np.float32).tobytes()
+
+
+def decoder(parameter: str | None = "camera") -> Decoder:
+    contract = Contract(tiny.INPUTS, tiny.OUTPUTS, parameter=parameter)
+    return Decoder(contract, Regions("off", maximum_bytes=1 << 20))
+
+
+def binary(**more: Any) -> tuple[bytes, int]:
+    head = json.dumps(
+        more
+        | {
+            "inputs": [
+                {
+                    "name": "x",
+                    "datatype": "FP32",
+                    "shape": [1, 4],
+                    "parameters": {"binary_data_size": len(X)},
+                }
+            ]
+        }
+    ).encode()
+    return head + X, len(head)
+
+
+def facts(**more: Any) -> RequestFacts:
+    return decoder().decode(*binary(**more)).facts
+
+
+def test_the_id_and_the_watched_parameter_reach_whoever_keeps_books() -> None:
+    assert facts(id="r-1", parameters={"camera": "left", "other": [1]}) == RequestFacts("r-1", "left")
+    assert facts(parameters={"camera": "left"}) == RequestFacts("", "left")
+    assert facts(id="r-1") == RequestFacts("r-1", None)
+
+
+def test_a_request_without_either_has_no_facts_of_its_own() -> None:
+    assert facts() is NO_FACTS
+    assert facts(parameters={"timeout": 10, "camera": None}) == NO_FACTS
+    assert decoder(None).decode(*binary(parameters={"camera": "left"})).facts is NO_FACTS
+
+
+def test_a_remembered_json_has_each_requests_own_id() -> None:
+    take = decoder().decode
+    told = [take(*binary(id=f"r-{n}", parameters={"camera": "left"})).facts for n in range(3)]
+    assert told == [RequestFacts(f"r-{n}", "left") for n in range(3)]
+
+
+def test_the_known_parameters_are_still_checked() -> None:
+    assert decoder().decode(*binary(parameters={"timeout": 5, "camera": 1})).deadline_s == 5e-6
+    with pytest.raises(Exception, match=r"Expected `int`, got `str` - at `\$.parameters.timeout`"):
+        decoder().decode(*binary(parameters={"timeout": "5", "camera": 1}))
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ('"left"', "left"),
+        ('"le\\u0066t"', "left"),
+        ('"größe 2"', "größe 2"),
+        ("7", "7"),
+        ("7.5", "7.5"),
+        ("true", "true"),
+        ("null", None),
+        ('""', OTHER),
+        ('"\\u001b[2J"', OTHER),
+        ('"a\\nb"', OTHER),
+        ('"a=b"', OTHER),
+        ('["left"]', OTHER),
+        ('{"a": 1}', OTHER),
+        ("9" * 65, OTHER),
+        (f'"{"x" * MAX_VALUE}"', "x" * MAX_VALUE),
+        (f'"{"x" * (MAX_VALUE + 1)}"', OTHER),
+        (f'"{"x" * 1_000_000}"', OTHER),
+    ],
+)
+def test_a_value_is_text_or_other(written: str, text: str | None) -> None:
+    assert value_text(written.encode()) == text
+
+
+@pytest.mark.parametrize("request_id", ["x" * (MAX_ID + 1), "a\x1b[2J", "a\nb", "a\u202eb"])
+def test_an_id_that_nobody_could_ask_by_is_not_remembered(request_id: str) -> None:
+    assert facts(id=request_id) is NO_FACTS
+    assert decoder().decode(*binary(id=request_id)).id == request_id
