@@ -9,6 +9,7 @@ from agent.protocol.drift import DriftWindow
 from agent.protocol.ids import Count, Name, Sha256, UnixTime, Version
 from agent.protocol.ledger import LedgerReport
 from agent.protocol.limits import MAX_MESSAGE_BYTES
+from agent.protocol.samples import KeptSample, SampleReason
 from agent.protocol.state import DeploymentReport, Reason, ReportedState, ServingReport
 from agent.protocol.telemetry import Event
 
@@ -36,6 +37,9 @@ Method = Literal[
     "bundle-install",
     "bundle-status",
     "bundle-receipt",
+    "samples",
+    "samples-clear",
+    "samples-export",
 ]
 """With ``bundle-install`` one open file descriptor is passed along (``SCM_RIGHTS``): a regular file, the bundle."""
 
@@ -51,6 +55,8 @@ class ControlRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of ``drift`` and ``events``."""
     reason: Annotated[str, Meta(max_length=500)] | None = None
     """Of ``hold`` and ``rollback``."""
+    after: Name | None = None
+    """Of ``samples-export``: the sample after the one of this id, in the order of ids."""
     now: bool = False
     """Of ``accept``: without waiting for a maintenance window, an unmetered network, the battery or the heat."""
 
@@ -173,6 +179,63 @@ class Done(Struct, frozen=True, kw_only=True, tag="done"):
     message: str
 
 
+class SampleView(Struct, frozen=True, kw_only=True):
+    """A sample that is kept on this device, without its tensors."""
+
+    id: Name
+    model: Name
+    release: Version
+    time: UnixTime
+    why: tuple[SampleReason, ...]
+    confidence: float | None = None
+    size_bytes: Count
+    left: UnixTime | None = None
+    """When it was first put on its way to the hub, if it was."""
+
+
+class SampleDeparture(Struct, frozen=True, kw_only=True):
+    """A request for samples as this device has seen it, and what left by it."""
+
+    request: Name
+    time: UnixTime
+    """When it was decided on."""
+    accepted: bool
+    code: Name
+    text: str
+    model: Name | None = None
+    approver: str | None = None
+    """Key id of the approver that signed it; None where that could not be proven."""
+    purpose: str | None = None
+    samples: Count = 0
+    """That were put on their way."""
+    sent: Count = 0
+    """Of these, what the hub has said that it committed."""
+    size_bytes: Count = 0
+
+
+class SamplesResult(Struct, frozen=True, kw_only=True, tag="samples"):
+    """Answer to ``samples``."""
+
+    enabled: bool
+    """Whether inputs are kept."""
+    may_leave: bool
+    """Whether the owner lets them go when an approver asks."""
+    samples: tuple[SampleView, ...]
+    """The newest first, up to the limit."""
+    count: Count
+    """Of all that are kept."""
+    size_bytes: Count
+    maximum_bytes: Count
+    departures: tuple[SampleDeparture, ...]
+    """The newest requests first."""
+
+
+class SampleFileResult(Struct, frozen=True, kw_only=True, tag="sample-file"):
+    """Answer to ``samples-export``: one sample whole, for its owner at the device; None: there is no further one."""
+
+    sample: KeptSample | None
+
+
 class DataResult(Struct, frozen=True, kw_only=True, tag="data"):
     """Answer to ``data``: what the device has spent."""
 
@@ -188,6 +251,8 @@ ControlResult: TypeAlias = (
     | DataResult
     | BundleResult
     | ReceiptResult
+    | SamplesResult
+    | SampleFileResult
     | Done
 )
 

@@ -11,6 +11,7 @@ from agent.protocol.errors import MalformedMessageError
 
 BUNDLE_TYPE = "application/vnd.edgeward.bundle+json"
 RECEIPT_TYPE = "application/vnd.edgeward.receipt+json"
+SAMPLE_REQUEST_TYPE = "application/vnd.edgeward.sample-request+json"
 
 
 class EnvelopeSignature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +36,13 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 
 def seal(payload_type: str, payload: bytes, keyid: str, signature: bytes, *, limit: int) -> bytes:
     """The envelope as JSON; raises MessageTooLargeError over ``limit`` bytes."""
-    signatures = (EnvelopeSignature(keyid=keyid, sig=signature),)
+    return seal_all(payload_type, payload, (EnvelopeSignature(keyid=keyid, sig=signature),), limit=limit)
+
+
+def seal_all(
+    payload_type: str, payload: bytes, signatures: tuple[EnvelopeSignature, ...], *, limit: int
+) -> bytes:
+    """As :func:`seal`, with several signatures over the same bytes."""
     return encode_json(
         Envelope(payload=payload, payload_type=payload_type, signatures=signatures), limit=limit
     )

@@ -8,6 +8,7 @@ from agent.protocol.access import Access
 from agent.protocol.drift import DriftWindow, SignalVerdict
 from agent.protocol.latency import LatencyBins
 from agent.protocol.manifest import TensorSpec
+from agent.protocol.samples import KeptSample, SamplePolicy
 
 SharedMemoryAccess = Literal["off", "unix", "unix+tcp"]
 """``unix``: who connects over a Unix socket, with regions of their own; ``unix+tcp``: whoever reaches the TCP port too."""
@@ -41,6 +42,8 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     shared_memory: SharedMemoryAccess = "off"
     """Who may pass tensors in ``/dev/shm`` regions."""
     access: Access = Access()
+    samples: SamplePolicy | None = None
+    """Inputs to hand over; None: none, and none is copied for it."""
     drift_states: dict[str, bytes] = {}
     """By slice ("" is the whole): the newest :attr:`WindowClosed.drift_state` of this release."""
 
@@ -183,6 +186,12 @@ class WindowClosed(Struct, frozen=True, kw_only=True, tag="window"):
     """Persistence and sequential detector after this window; opaque, to be given back in :class:`Start`."""
 
 
+class SampleTaken(Struct, frozen=True, kw_only=True, tag="sample"):
+    """An input worth keeping; only where :class:`Start` asks for them, and no more than it allows."""
+
+    sample: KeptSample
+
+
 class ShadowReport(Struct, frozen=True, kw_only=True, tag="shadow-report"):
     """What a session of :class:`Shadow` has seen since it began; sent once a second while anything changed, and at its end.
 
@@ -211,5 +220,6 @@ FromRunner = (
     | Statistics
     | Alive
     | WindowClosed
+    | SampleTaken
     | ShadowReport
 )

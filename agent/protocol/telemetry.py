@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from agent.protocol.drift import DriftWindow
-from agent.protocol.ids import Count, Name, UnixTime, Version
+from agent.protocol.ids import Count, Name, Sha256, UnixTime, Version
 from agent.protocol.limits import MAX_BATCH_RECORDS
+from agent.protocol.samples import SampleReason, SampleTensor
 
 Severity = Literal["info", "warning", "error"]
 
@@ -52,7 +53,41 @@ class Window(Struct, frozen=True, kw_only=True, tag="window"):
     window: DriftWindow
 
 
-Body = Event | Health | Window
+class Sample(Struct, frozen=True, kw_only=True, tag="sample"):
+    """One input that an approver asked for, from a device whose owner lets it go (:mod:`agent.protocol.samples`)."""
+
+    request: Name
+    """Id of the request by which it left."""
+    sample: Name
+    """Id of the sample on its device."""
+    model: Name
+    release: Version
+    artifact: Sha256
+    taken: UnixTime
+    why: tuple[SampleReason, ...]
+    confidence: float | None
+    inputs: tuple[SampleTensor, ...]
+    outputs: tuple[SampleTensor, ...]
+
+
+class SampleAnswer(Struct, frozen=True, kw_only=True, tag="sample-answer"):
+    """What a device says to a request for samples; a later answer takes the place of an earlier one."""
+
+    time: UnixTime
+    request: Name
+    digest: Sha256
+    """Of the request's signed bytes, as they arrived here."""
+    accepted: bool
+    code: Name
+    """``accepted``, ``stopped`` (given up on the way), or why it was refused: ``not-allowed``, ``not-an-approver``, …"""
+    text: str
+    chosen: Count = 0
+    """Samples that leave, or left."""
+    too_large: Annotated[tuple[Name, ...], Meta(max_length=64)] = ()
+    """Samples that fit into no record and stay; at most 64 of them are named."""
+
+
+Body = Event | Health | Window | Sample | SampleAnswer
 
 
 class Record(Struct, frozen=True, kw_only=True):

@@ -19,10 +19,11 @@ class Channel(StrEnum):
     REQUEST = "request"
     RESPONSE = "response"
     COMMAND = "command"
+    SAMPLES = "samples"
 
 
 FROM_DEVICE = frozenset({Channel.REPORTED, Channel.PRESENCE, Channel.TELEMETRY, Channel.REQUEST})
-FROM_HUB = frozenset({Channel.DESIRED, Channel.TELEMETRY_ACK, Channel.RESPONSE, Channel.COMMAND})
+FROM_HUB = frozenset({Channel.DESIRED, Channel.TELEMETRY_ACK, Channel.RESPONSE, Channel.COMMAND, Channel.SAMPLES})
 RETAINED = frozenset({Channel.DESIRED, Channel.REPORTED, Channel.PRESENCE})
 
 

@@ -6,6 +6,7 @@ as it needs and ends with a :class:`VerifyResult`.
 
 from msgspec import Struct
 
+from agent.protocol.samples import VerifiedSampleRequest
 from agent.protocol.state import Assignment, ModelRelease, Reason, RoleExpiry
 
 
@@ -38,6 +39,8 @@ class VerifyRequest(Struct, frozen=True, kw_only=True, tag="verify"):
     """The director's document to check; None refreshes the repository only."""
     bundle: bytes | None = None
     """The envelope of the bundle from which document and metadata come (:mod:`agent.protocol.bundle`), to be checked too."""
+    sample_request: bytes | None = None
+    """The envelope of a request for samples (:mod:`agent.protocol.samples`), to be checked too."""
     installed: tuple[ModelRelease, ...] = ()
     """What this device committed last of each model; those that were withdrawn come back in ``withdrawn``."""
 
@@ -106,6 +109,8 @@ class VerifyResult(Struct, frozen=True, kw_only=True, tag="result"):
     """It takes the place of what is stored, which may be later: the keys that signed that were replaced."""
     expiry: tuple[RoleExpiry, ...] = ()
     """Until when each role holds that was verified: root, timestamp, snapshot, targets, each model, the director's document."""
+    sample_request: VerifiedSampleRequest | None = None
+    """The request that came along, where it was found good; where not, ``refusal`` says why."""
     withdrawn: tuple[ModelRelease, ...] = ()
     """Of ``installed``, those that their model's approvers do not list any more."""
 

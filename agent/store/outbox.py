@@ -15,13 +15,13 @@ from agent.protocol.codec import encode_json
 from agent.protocol.ids import Name
 from agent.protocol.limits import MAX_BATCH_RECORDS, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_RECORD_BYTES
 from agent.protocol.state import OutboxReport
-from agent.protocol.telemetry import Body, Event, Health, Record, TelemetryAck, TelemetryBatch, Window
+from agent.protocol.telemetry import Body, Event, Record, TelemetryAck, TelemetryBatch, Window
 from agent.store.database import Database
 from agent.store.events import insert_event
 from agent.store.windows import insert_window
 
 KEEP_QUARANTINED = 16
-PRIORITY = {"health": 0, "event": 1, "window": 2}
+PRIORITY = {"sample": 0, "health": 1, "event": 2, "sample-answer": 2, "window": 3}
 """Kind → rank; over the bound the lowest rank goes first, and of one rank the oldest."""
 
 _ENVELOPE_BYTES = 1024
@@ -140,7 +140,7 @@ class Outbox:
 
 
 def _kind(body: Body) -> str:
-    return {Event: "event", Health: "health", Window: "window"}[type(body)]
+    return str(body.__struct_config__.tag)
 
 
 def _unfit(data: bytes) -> tuple[str, str] | None:

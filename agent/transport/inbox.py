@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from agent.protocol.codec import decode_json, decode_msgpack
+from agent.protocol.envelope import Envelope
 from agent.protocol.errors import (
     MalformedMessageError,
     MessageTooLargeError,
     ProtocolError,
     UnknownTopicError,
 )
+from agent.protocol.samples import MAX_SAMPLE_ENVELOPE_BYTES
 from agent.protocol.state import Command, DesiredState
 from agent.protocol.telemetry import TelemetryAck
 from agent.protocol.topics import Channel, parse_topic
@@ -19,8 +21,8 @@ from agent.protocol.transfer import Block, Location, TransferProblem, TransferRe
 
 log = logging.getLogger(__name__)
 
-Incoming = DesiredState | TelemetryAck | Command | Block | Location | TransferProblem
-T = TypeVar("T", DesiredState, TelemetryAck, Command, Block, Location, TransferProblem)
+Incoming = DesiredState | TelemetryAck | Command | Block | Location | TransferProblem | Envelope
+T = TypeVar("T", DesiredState, TelemetryAck, Command, Block, Location, TransferProblem, Envelope)
 
 _TEXT_SHOWN = 300
 
@@ -84,6 +86,8 @@ class Inbox:
                 return decode_json(payload, TelemetryAck)
             case Channel.COMMAND:
                 return decode_json(payload, Command)
+            case Channel.SAMPLES:
+                return decode_json(payload, Envelope, limit=MAX_SAMPLE_ENVELOPE_BYTES)
             case Channel.RESPONSE:
                 response: TransferResponse = decode_msgpack(payload, TransferResponse)
                 return response

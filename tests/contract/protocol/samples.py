@@ -23,6 +23,7 @@ from agent.protocol import (
     ledger,
     receipt,
     runner,
+    samples,
     state,
     telemetry,
     transfer,
@@ -36,6 +37,7 @@ from agent.protocol.drift import (
     DriftPolicy,
     DriftReference,
     DriftWindow,
+    MovedSignal,
     SequentialPolicy,
     SignalCounts,
     SignalReference,
@@ -198,19 +200,27 @@ SIGNAL = SignalVerdict(
     level="drift",
     rows=490,
     psi=0.5,
+    js=0.375,
     ks=0.25,
+    wasserstein=0.75,
     p_value=0.001,
     test="chi-squared",
     missing_rate=0.02,
+    not_finite_rate=0.01,
     outside_rate=0.125,
+    constant=True,
 )
 VERDICT = Verdict(
     level="drift",
     rows=500,
     correction="benjamini-hochberg",
     alpha=0.01,
-    signals={"brightness": SIGNAL},
-    moved_most=("brightness",),
+    judged=1,
+    moved_most=(
+        MovedSignal(
+            signal="brightness", level="drift", rows=490, statistic="outside", value=0.125, p_value=0.001
+        ),
+    ),
     reason="brightness moved: PSI 0.50 over 490 rows",
 )
 WINDOW = DriftWindow(
@@ -251,6 +261,59 @@ HEALTH = telemetry.Health(
     thermal="hot",
     load=1.75,
     supervisor_pss_mib=25.25,
+)
+
+
+SAMPLE_TENSOR = samples.SampleTensor(name="x", datatype="UINT8", shape=(1, 2), data=b"\x01\x02")
+KEPT_SAMPLE = samples.KeptSample(
+    id="0123456789abcdef",
+    model="digits",
+    release=2,
+    deployment="rollout-7.camera-1",
+    artifact=_digest("1"),
+    time=1_700_000_000.0,
+    why=("low-confidence", "outside-reference"),
+    score=2.5,
+    likeness="aa00",
+    confidence=0.31,
+    inputs=(SAMPLE_TENSOR,),
+    outputs=(SAMPLE_TENSOR,),
+)
+SAMPLE_REQUEST = samples.SampleRequest(
+    id="request-1",
+    model="digits",
+    devices=("camera-1", "camera-2"),
+    first_release=1,
+    last_release=3,
+    maximum=20,
+    created=1_700_000_000.0,
+    expires=1_700_600_000.0,
+    purpose="find out why night shots are read wrongly",
+)
+VERIFIED_SAMPLE_REQUEST = samples.VerifiedSampleRequest(
+    request=SAMPLE_REQUEST, digest=_digest("5"), approver=_digest("6")
+)
+SAMPLE = telemetry.Sample(
+    request="request-1",
+    sample="0123456789abcdef",
+    model="digits",
+    release=2,
+    artifact=_digest("1"),
+    taken=1_700_000_000.0,
+    why=("over-represented",),
+    confidence=0.31,
+    inputs=(SAMPLE_TENSOR,),
+    outputs=(SAMPLE_TENSOR,),
+)
+SAMPLE_ANSWER = telemetry.SampleAnswer(
+    time=1_700_000_000.0,
+    request="request-1",
+    digest=_digest("5"),
+    accepted=True,
+    code="accepted",
+    text="2 of 9 samples leave",
+    chosen=2,
+    too_large=("0123456789abcdef",),
 )
 
 
@@ -464,6 +527,9 @@ START = runner.Start(
     queue_depth=64,
     shared_memory="unix",
     access=ACCESS,
+    samples=samples.SamplePolicy(
+        reasons=("low-confidence",), low_confidence_share=0.02, per_hour=60, maximum_bytes=65_536
+    ),
     drift_states={"": b"\x01\x02", "site=north": b"\x03"},
 )
 RELEASE_FILE = verification.ReleaseFile(filename="manifest.json", sha256=_digest("9"), size=2048)
@@ -485,6 +551,7 @@ VERIFIED = verification.VerifyResult(
     hub_time=1_700_000_000.0,
     hub_time_replaced=True,
     expiry=(ROLE_EXPIRY,),
+    sample_request=VERIFIED_SAMPLE_REQUEST,
     withdrawn=(MODEL_RELEASE,),
 )
 SLOT = control.SlotReport(
@@ -554,6 +621,41 @@ RESULTS: tuple[control.ControlResult, ...] = (
             ),
         )
     ),
+    control.SamplesResult(
+        enabled=True,
+        may_leave=True,
+        samples=(
+            control.SampleView(
+                id="0123456789abcdef",
+                model="digits",
+                release=2,
+                time=1_700_000_000.0,
+                why=("low-confidence",),
+                confidence=0.31,
+                size_bytes=64,
+                left=1_700_000_100.0,
+            ),
+        ),
+        count=3,
+        size_bytes=192,
+        maximum_bytes=16_777_216,
+        departures=(
+            control.SampleDeparture(
+                request="request-1",
+                time=1_700_000_100.0,
+                accepted=True,
+                code="accepted",
+                text="1 of 3 samples leaves",
+                model="digits",
+                approver=_digest("6"),
+                purpose="find out why night shots are read wrongly",
+                samples=1,
+                sent=1,
+                size_bytes=64,
+            ),
+        ),
+    ),
+    control.SampleFileResult(sample=KEPT_SAMPLE),
     control.Done(message="resumed"),
 )
 BUNDLE = bundle.BundleIndex(
@@ -615,6 +717,9 @@ SAMPLES: tuple[Sample, ...] = (
     # telemetry, over MQTT
     _hex("telemetry-event", _batch(EVENT)),
     _hex("telemetry-health", _batch(HEALTH)),
+    _hex("telemetry-sample", _batch(SAMPLE)),
+    _hex("telemetry-sample-answer", _batch(SAMPLE_ANSWER)),
+    _json("sample-request", SAMPLE_REQUEST),
     _hex("telemetry-window", _batch(telemetry.Window(window=WINDOW))),
     _json(
         "telemetry-ack",
@@ -735,6 +840,7 @@ SAMPLES: tuple[Sample, ...] = (
             ),
             runner.Alive(running_seconds=2.5),
             runner.WindowClosed(window=WINDOW, signals={"brightness": SIGNAL}, drift_state=b"\x01\x02"),
+            runner.SampleTaken(sample=KEPT_SAMPLE),
             runner.ShadowReport(
                 session=3,
                 requests=200,
@@ -777,6 +883,7 @@ SAMPLES: tuple[Sample, ...] = (
             system=1_699_999_000.0,
             director=b"{}",
             bundle=b"{}",
+            sample_request=b"{}",
             installed=(MODEL_RELEASE,),
         ),
         verification.ToVerifier,
@@ -799,7 +906,9 @@ SAMPLES: tuple[Sample, ...] = (
     # technician and agent
     _json(
         "control-request",
-        control.ControlRequest(method="rollback", model="digits", limit=20, reason="it is slow", now=True),
+        control.ControlRequest(
+            method="rollback", model="digits", limit=20, reason="it is slow", after="0123456789abcdef", now=True
+        ),
     ),
     *(
         _json(f"control-response-{_named(result)}", control.ControlResponse(result=result))
