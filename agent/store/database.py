@@ -16,7 +16,7 @@ from typing import Self, TypeVar
 from agent.store.errors import DamagedError, SchemaMissingError, StoreClosedError, UnavailableError
 from agent.store.writer import Writer
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """``PRAGMA user_version`` this program needs. Migrations only add, so a newer database is opened too."""
 
 BUSY_SECONDS = 5.0

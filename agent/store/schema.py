@@ -4,17 +4,7 @@ The daemon runs it as a child process at each start, so that sqlite-utils (and w
 resident supervisor. Running it again changes nothing. A damaged database is set aside (``telemetry.db.damaged``) and a new one
 made, with a new epoch. The outcome is one JSON line on standard output, see :class:`Outcome`.
 
-Tables
-    ``meta`` (key, value): ``epoch``. ``counters`` (name, value): the outbox ledger. ``outbox``: records not yet acknowledged.
-    ``quarantine``: the newest records that could never be sent. ``events``. ``windows``: closed drift windows, whole.
-    ``verdicts``: one row a signal of each window. ``traffic``: network bytes by day and purpose. ``flash``: bytes written to
-    storage by deployment.
-
-Views, for people and for tools such as ``datasette``
-    ``drift_latest``: newest window of each model. ``drift_signals_latest``: its signals.
-    ``drift_history``: all windows, newest first. ``events_readable``: newest first, times as text.
-    ``outbox_ledger``: recorded = acknowledged + pending + dropped. ``traffic_monthly``: network bytes, newest first.
-    ``flash_writes``: deployments, newest first.
+Each table, view and column is explained in ``docs/telemetry.md`` (a test compares).
 
 Migrations only add: a table, a view, a column that may be NULL. So the agent before this one opens the database too.
 """
@@ -191,6 +181,66 @@ def _second(database: Database) -> None:
         database.create_view(name, query)
 
 
+def _third(database: Database) -> None:
+    """The device's own history in full, and what thinning needs to know of a record.
+
+    Ranks of importance get room between them. An index makes place for one that also serves slices.
+    """
+    for table, columns in _THIRD_COLUMNS.items():
+        for name, kind in columns.items():
+            database.table(table).add_column(name, kind)
+    for table, (columns, key, optional) in _THIRD_TABLES.items():
+        parts = {key} if isinstance(key, str) else set(key)
+        database.table(table).create(columns, pk=key, not_null=set(columns) - parts - optional, strict=True)
+    database.execute("DROP INDEX idx_windows_model_id")
+    database.table("windows").create_index(["model", "slice", "id"])
+    database.execute("UPDATE outbox SET priority = priority * 20 WHERE priority < 3")
+    for name, query in _THIRD_VIEWS.items():
+        database.create_view(name, query, replace=True)
+
+
+_THIRD_COLUMNS: dict[str, dict[str, type]] = {
+    "windows": {
+        "slice": str,
+        "incomplete": int,
+        "alarm": str,
+        "alarm_since": float,
+        "changed": str,
+        "moved_most": str,
+        "accuracy": float,
+        "accuracy_low": float,
+        "accuracy_high": float,
+        "estimate_off": str,
+    },
+    "verdicts": {"js": float, "wasserstein": float, "not_finite_rate": float, "constant": int},
+    "outbox": {"offered": int},
+}
+"""Table → columns that it gets; each may be NULL: yesterday's agent does not fill them."""
+
+_THIRD_TABLES: dict[str, tuple[dict[str, type], str | tuple[str, ...], set[str]]] = {
+    "health": (
+        {
+            "id": int,
+            "time": float,
+            "cpu_percent": float,
+            "memory_available_mib": float,
+            "disk_free_mib": float,
+            "temperature_c": float,
+            "thermal": str,
+            "load": float,
+            "supervisor_pss_mib": float,
+        },
+        "id",
+        {"temperature_c", "thermal"},
+    ),
+    "drift_states": (
+        {"model": str, "release": int, "slice": str, "updated": float, "state": bytes},
+        ("model", "release", "slice"),
+        set(),
+    ),
+}
+"""Table → its columns, its key, and those that may be NULL."""
+
 _FIRST_VIEWS = {
     "drift_latest": """
         SELECT model, release, level, rows, reason, datetime(opened, 'unixepoch') AS opened_utc,
@@ -225,7 +275,60 @@ _SECOND_VIEWS = {
         FROM flash ORDER BY began DESC""",
 }
 
-_MIGRATIONS: dict[int, Callable[[Database], None]] = {1: _first, 2: _second}
+_THIRD_VIEWS = {
+    "drift_latest": """
+        SELECT model, release, level, rows, reason, datetime(opened, 'unixepoch') AS opened_utc,
+               datetime(closed, 'unixepoch') AS closed_utc, deployment, artifact, id AS window,
+               coalesce(slice, 'whole') AS slice, coalesce(incomplete, 0) AS incomplete, alarm,
+               datetime(alarm_since, 'unixepoch') AS alarm_since_utc, changed, moved_most,
+               accuracy, accuracy_low, accuracy_high, estimate_off
+        FROM windows WHERE id IN (SELECT max(id) FROM windows GROUP BY model, slice) ORDER BY model, windows.slice""",
+    "drift_signals_latest": """
+        SELECT windows.model, verdicts.signal, verdicts.level, verdicts.rows, psi, ks, p_value, test, missing_rate, outside_rate,
+               coalesce(slice, 'whole') AS slice, js, wasserstein, not_finite_rate, constant
+        FROM verdicts JOIN windows ON windows.id = verdicts.window
+        WHERE windows.id IN (SELECT max(id) FROM windows GROUP BY model, slice) ORDER BY windows.model, windows.slice, psi DESC""",
+    "drift_history": """
+        SELECT id AS window, model, release, level, rows, reason, datetime(closed, 'unixepoch') AS closed_utc,
+               coalesce(slice, 'whole') AS slice, coalesce(incomplete, 0) AS incomplete, alarm, changed, moved_most,
+               accuracy, accuracy_low, accuracy_high
+        FROM windows ORDER BY id DESC""",
+    "drift_signals_history": """
+        SELECT verdicts.window, windows.model, windows.release, coalesce(slice, 'whole') AS slice,
+               datetime(closed, 'unixepoch') AS closed_utc, verdicts.signal, verdicts.level, verdicts.rows, psi, js, ks,
+               wasserstein, p_value, test, missing_rate, not_finite_rate, outside_rate, constant
+        FROM verdicts JOIN windows ON windows.id = verdicts.window ORDER BY verdicts.window DESC, verdicts.signal""",
+    "health_readable": """
+        SELECT datetime(time, 'unixepoch') AS time_utc, cpu_percent, load, memory_available_mib, disk_free_mib,
+               temperature_c, thermal, supervisor_pss_mib
+        FROM health ORDER BY id DESC""",
+    "health_hourly": """
+        SELECT strftime('%Y-%m-%d %H:00', time, 'unixepoch') AS hour_utc, count(*) AS samples,
+               round(avg(cpu_percent), 1) AS cpu_percent, max(load) AS load, min(memory_available_mib) AS memory_available_mib,
+               min(disk_free_mib) AS disk_free_mib, max(temperature_c) AS temperature_c,
+               max(supervisor_pss_mib) AS supervisor_pss_mib
+        FROM health GROUP BY hour_utc ORDER BY hour_utc DESC""",
+    "outbox_ledger": """
+        SELECT (SELECT value FROM meta WHERE key = 'epoch') AS epoch,
+               coalesce((SELECT value FROM counters WHERE name = 'recorded'), 0) AS recorded,
+               coalesce((SELECT value FROM counters WHERE name = 'acknowledged'), 0) AS acknowledged,
+               (SELECT count(*) FROM outbox) AS pending,
+               coalesce((SELECT sum(value) FROM counters WHERE name LIKE 'dropped:%'), 0) AS dropped,
+               coalesce((SELECT sum(size) FROM outbox), 0) AS pending_bytes,
+               coalesce((SELECT sum(value) FROM counters WHERE name LIKE 'merged:%'), 0) AS merged""",
+    "outbox_dropped": """
+        SELECT substr(name, 1, instr(name, ':') - 1) AS what, substr(name, instr(name, ':') + 1) AS kind, value AS records
+        FROM counters WHERE name LIKE 'dropped:%' OR name LIKE 'merged:%' ORDER BY what, kind""",
+    "outbox_waiting": """
+        SELECT kind, count(*) AS records, sum(size) AS bytes, sum(coalesce(offered, 0)) AS offered,
+               datetime(min(recorded), 'unixepoch') AS oldest_utc
+        FROM outbox GROUP BY kind ORDER BY max(priority) DESC""",
+    "quarantine_readable": """
+        SELECT sequence, kind, reason, size, datetime(recorded, 'unixepoch') AS recorded_utc
+        FROM quarantine ORDER BY sequence DESC""",
+}
+
+_MIGRATIONS: dict[int, Callable[[Database], None]] = {1: _first, 2: _second, 3: _third}
 """Version → what makes it from the one before."""
 
 

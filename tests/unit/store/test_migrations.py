@@ -17,7 +17,8 @@ from agent.store.ledger import Ledger
 from agent.store.schema import migrate
 from agent.store.writer import Writer
 
-YESTERDAY = Path(__file__).with_name("schema_1.sql")
+YESTERDAY = Path(__file__).with_name("schema_2.sql")
+OLDER = (Path(__file__).with_name("schema_1.sql"), YESTERDAY)
 
 QUERIES = (
     "SELECT value FROM meta WHERE key = 'epoch'",
@@ -49,15 +50,52 @@ QUERIES = (
     "SELECT * FROM drift_history",
     "SELECT * FROM events_readable",
     "SELECT * FROM outbox_ledger",
+    (
+        "INSERT INTO traffic (day, purpose, bytes_in, bytes_out) VALUES ('2026-11-28', 'telemetry', 1, 2) "
+        "ON CONFLICT (day, purpose) DO UPDATE SET bytes_in = bytes_in + 1, bytes_out = bytes_out + 2"
+    ),
+    (
+        "INSERT INTO flash (deployment, model, release, began, ended, written) VALUES ('d-1', 'digits', 1, 1.0, NULL, 5) "
+        "ON CONFLICT (deployment) DO UPDATE SET ended = 2.0, written = written + 5"
+    ),
+    "DELETE FROM traffic WHERE day < (SELECT date(max(day), '-400 days') FROM traffic)",
+    "DELETE FROM flash WHERE deployment NOT IN (SELECT deployment FROM flash ORDER BY began DESC LIMIT 256)",
+    "SELECT substr(day, 1, 7) AS month, purpose, sum(bytes_in), sum(bytes_out) FROM traffic GROUP BY month, purpose",
+    "SELECT * FROM traffic_monthly",
+    "SELECT * FROM flash_writes",
 )
-"""Every kind of statement that the agent of schema 1 sends."""
+"""Every kind of statement that the agent of schema 2 sends."""
 
 
-def yesterday(folder: Path) -> Path:
+def yesterday(folder: Path, script: Path = YESTERDAY) -> Path:
     path = folder / "telemetry.db"
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(YESTERDAY.read_text())
+        connection.executescript(script.read_text())
     return path
+
+
+def contents(
+    path: Path, known: dict[tuple[str, str], tuple[object, ...]]
+) -> dict[str, list[tuple[object, ...]]]:
+    """Table → its rows, in the columns that are ``known``."""
+    tables = sorted({table for table, _ in known})
+    with closing(sqlite3.connect(path)) as connection:
+        return {
+            table: connection.execute(
+                f"SELECT {', '.join(column for name, column in known if name == table)} FROM {table} ORDER BY 1"
+            ).fetchall()
+            for table in tables
+        }
+
+
+def views(path: Path) -> dict[str, list[str]]:
+    """View → its columns."""
+    with closing(sqlite3.connect(path)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view'")]
+        return {
+            name: [column for column, *_ in connection.execute(f"SELECT * FROM {name}").description]
+            for name in names
+        }
 
 
 def columns(path: Path) -> dict[tuple[str, str], tuple[object, ...]]:
@@ -73,15 +111,21 @@ def columns(path: Path) -> dict[tuple[str, str], tuple[object, ...]]:
         }
 
 
-def test_up_nothing_that_was_there_is_lost(tmp_path: Path) -> None:
-    path = yesterday(tmp_path)
-    with closing(sqlite3.connect(path)) as connection:
-        before = list(connection.iterdump())
+@pytest.mark.parametrize("script", OLDER, ids=["schema 1", "schema 2"])
+def test_up_nothing_that_was_there_is_lost(tmp_path: Path, script: Path) -> None:
+    path = yesterday(tmp_path, script)
+    version = OLDER.index(script) + 1
+    known, before, shown = columns(path), contents(path, columns(path)), views(path)
     outcome = migrate(tmp_path)
-    assert (outcome.before, outcome.after, outcome.quarantined) == (1, SCHEMA_VERSION, None)
-    with closing(sqlite3.connect(path)) as connection:
-        after = list(connection.iterdump())
-    assert set(before) <= set(after)
+    assert (outcome.before, outcome.after, outcome.quarantined) == (version, SCHEMA_VERSION, None)
+    after = contents(path, known)
+    if script == YESTERDAY:
+        assert all(before.values()), "each table has something to lose"
+    ranks = {rank: rank * 20 for rank in (0, 1, 2)}
+    before["outbox"] = [(*row[:2], ranks[row[2]], *row[3:]) for row in before["outbox"]]  # type: ignore[index]
+    assert after == before
+    for name, was in shown.items():
+        assert views(path)[name][: len(was)] == was, "a query written for yesterday's view still works"
 
 
 async def test_up_todays_agent_uses_it(tmp_path: Path) -> None:
@@ -89,9 +133,9 @@ async def test_up_todays_agent_uses_it(tmp_path: Path) -> None:
     migrate(tmp_path)
     writer = Writer()
     database = await Database.open(path, writer)
-    ledger = Ledger(database, clock=lambda: 0.0)
+    ledger = Ledger(database, clock=lambda: 1_795_000_000.0)
     ledger.add("telemetry", bytes_out=7)
-    assert [row.bytes_out for row in (await ledger.report()).traffic] == [7]
+    assert [row.bytes_out for row in (await ledger.report()).traffic] == [2_007]
     await database.close()
     await writer.close()
 
@@ -146,7 +190,7 @@ def test_a_migration_without_room_leaves_yesterdays_database_whole(tmp_path: Pat
     )
     assert done.returncode in {1, -signal.SIGXFSZ}, done.stderr
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         for query in QUERIES:
             connection.execute(query).fetchall()
@@ -188,4 +232,4 @@ def test_a_migration_that_is_killed_anywhere_leaves_one_of_both(tmp_path: Path, 
             break
         assert migrate(folder).after == SCHEMA_VERSION
     assert done.returncode == 0, "the sweep went over its end"
-    assert versions == {1, SCHEMA_VERSION}
+    assert versions == {2, SCHEMA_VERSION}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from agent.store import schema
 from agent.store.database import SCHEMA_VERSION
 from agent.store.schema import main, migrate
 
@@ -50,19 +49,6 @@ def test_a_damaged_database_is_set_aside_and_a_new_epoch_begins(tmp_path: Path) 
     with closing(sqlite3.connect(path)) as connection:
         (new,) = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
     assert new != old
-
-
-def test_every_view_answers_and_is_documented(tmp_path: Path) -> None:
-    migrate(tmp_path)
-    with closing(sqlite3.connect(tmp_path / "telemetry.db")) as connection:
-        views = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view'")]
-        assert set(views) == {
-            "drift_latest", "drift_signals_latest", "drift_history", "events_readable", "outbox_ledger",
-            "traffic_monthly", "flash_writes",
-        }  # fmt: skip
-        for name in views:
-            connection.execute(f"SELECT * FROM {name}").fetchall()
-            assert f"``{name}``" in (schema.__doc__ or "")
 
 
 def test_a_folder_that_can_not_be_written_is_an_error_in_words(
