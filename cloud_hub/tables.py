@@ -6,9 +6,10 @@ from cloud_hub.audit import models as audit
 from cloud_hub.bundles import models as bundles
 from cloud_hub.database import Base
 from cloud_hub.devices import models as devices
+from cloud_hub.ingest import models as ingest
 from cloud_hub.registry import models as registry
 from cloud_hub.rollouts import models as rollouts
 from cloud_hub.telemetry import models as telemetry
 
-ROOMS = (access, approvals, audit, bundles, devices, registry, rollouts, telemetry)
+ROOMS = (access, approvals, audit, bundles, devices, ingest, registry, rollouts, telemetry)
 metadata = Base.metadata

@@ -19,9 +19,9 @@ from cloud_hub.bridge.transfer import answer
 from cloud_hub.devices.models import Device
 from cloud_hub.devices.service import take_presence, take_report
 from cloud_hub.hub import Hub
+from cloud_hub.ingest.store import store_batches
 from cloud_hub.mqtt import Connected, Incoming, Message, MqttLink
 from cloud_hub.rollouts import documents, reports
-from cloud_hub.telemetry.service import store_batch
 
 log = logging.getLogger(__name__)
 
@@ -142,10 +142,8 @@ class Bridge:
 
     def _store(self, batches: list[ReceivedBatch]) -> None:
         now = self._hub.now()
-        acks = self._hub.database.write(
-            lambda session: [(batch.device, store_batch(session, batch, now)) for batch in batches]
-        )
-        for device, ack in acks:  # only now: what is acknowledged is committed
+        stored = self._hub.database.write(lambda session: store_batches(session, batches, now))
+        for device, ack in stored.messages():  # only now: what is acknowledged is committed
             self._link.publish(topic(device, Channel.TELEMETRY_ACK), encode_json(ack))
 
     def _reported(self, device: DeviceId, payload: bytes) -> None:

@@ -1,6 +1,5 @@
 """Drift over the fleet: the same counts and the same code as on the device, merged."""
 
-import msgspec
 from msgspec import Struct
 from sqlalchemy.orm import Session
 
@@ -8,11 +7,12 @@ from agent.drift.errors import DriftError
 from agent.drift.merge import merge_windows
 from agent.drift.reference import decode_reference
 from agent.drift.verdict import judge
-from agent.protocol.drift import DriftReference, DriftWindow, SignalCounts, Verdict
+from agent.protocol.drift import DriftReference, SignalCounts, SignalVerdict, Verdict
 from agent.protocol.errors import ProtocolError
 from agent.protocol.ids import UnixTime
 from cloud_hub.registry.artifacts import ArtifactStore
 from cloud_hub.registry.service import stored_manifest
+from cloud_hub.telemetry.bodies import decode_window
 from cloud_hub.telemetry.models import DriftWindowRow
 from cloud_hub.telemetry.service import newest_windows
 
@@ -40,6 +40,8 @@ class ReleaseDrift(Struct, frozen=True, kw_only=True):
     devices: tuple[DeviceDrift, ...]
     signals: dict[str, SignalCounts]
     """Merged counts of each signal."""
+    statistics: dict[str, SignalVerdict]
+    """Of the merged counts; empty when they cannot be judged."""
     reference: DriftReference | None
 
 
@@ -70,15 +72,17 @@ def _reference(session: Session, model: str, release: int, artifacts: ArtifactSt
 def _release_drift(
     model: str, release: int, rows: list[DriftWindowRow], reference: DriftReference | str
 ) -> ReleaseDrift:
-    windows = {row.device: msgspec.json.decode(row.window, type=DriftWindow) for row in rows}
+    windows = {row.device: decode_window(row.window) for row in rows}
     verdict: Verdict | None = None
     signals: dict[str, SignalCounts] = {}
+    statistics: dict[str, SignalVerdict] = {}
     problem = reference if isinstance(reference, str) else None
     try:
         merged = merge_windows(windows.values())
         signals = merged.signals
         if not isinstance(reference, str):
-            verdict = judge(reference, merged.signals, merged.rows)
+            judgement = judge(reference, merged.signals, merged.rows)
+            verdict, statistics = judgement.verdict, judgement.signals
     except DriftError as error:
         problem = str(error)
     return ReleaseDrift(
@@ -99,5 +103,6 @@ def _release_drift(
             for device, window in windows.items()
         ),
         signals=signals,
+        statistics=statistics,
         reference=None if isinstance(reference, str) else reference,
     )

@@ -1,76 +1,17 @@
-"""Store telemetry once, whatever comes twice, and say what is safe."""
+"""Read what :mod:`cloud_hub.ingest` has stored."""
 
-import msgspec
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
-from agent.protocol.batch_codec import ReceivedBatch
-from agent.protocol.telemetry import Record, TelemetryAck, TelemetryCounts, Window
-from cloud_hub.telemetry.models import DriftWindowRow, TelemetryRecord
-
-
-def store_batch(session: Session, batch: ReceivedBatch, now: float) -> TelemetryAck:
-    """Insert what is not here yet; the answer may be sent once the transaction is committed."""
-    known = _known(session, batch)
-    new = {record.sequence: record for record in batch.records if record.sequence not in known}
-    for record in new.values():
-        session.add(_row(batch, record, now))
-        if isinstance(record.body, Window):
-            session.add(_window_row(batch, record.sequence, record.body, now))
-    session.flush()
-    return TelemetryAck(
-        epoch=batch.epoch,
-        sequences=tuple(sorted({record.sequence for record in batch.records})),
-        refused=batch.refused,
-    )
-
-
-def _known(session: Session, batch: ReceivedBatch) -> set[int]:
-    wanted = [record.sequence for record in batch.records]
-    query = select(TelemetryRecord.sequence).where(
-        TelemetryRecord.device == batch.device,
-        TelemetryRecord.epoch == batch.epoch,
-        TelemetryRecord.sequence.in_(wanted),
-    )
-    return set(session.scalars(query))
-
-
-def _row(batch: ReceivedBatch, record: Record, now: float) -> TelemetryRecord:
-    return TelemetryRecord(
-        device=batch.device,
-        epoch=batch.epoch,
-        sequence=record.sequence,
-        kind=record.body.__struct_config__.tag,
-        received=now,
-        body=msgspec.json.encode(record.body),
-    )
-
-
-def _window_row(batch: ReceivedBatch, sequence: int, body: Window, now: float) -> DriftWindowRow:
-    window = body.window
-    return DriftWindowRow(
-        device=batch.device,
-        epoch=batch.epoch,
-        sequence=sequence,
-        model=window.model,
-        release=window.release,
-        artifact=window.artifact,
-        opened=window.opened,
-        closed=window.closed,
-        received=now,
-        rows=window.rows,
-        level=window.verdict.level,
-        window=msgspec.json.encode(window),
-    )
+from agent.protocol.telemetry import TelemetryCounts
+from cloud_hub.telemetry.models import DriftWindowRow, TelemetryTally
 
 
 def counts(session: Session, device: str | None = None) -> dict[str, tuple[TelemetryCounts, ...]]:
-    """Device → its epochs with the records held of each kind."""
-    query = select(
-        TelemetryRecord.device, TelemetryRecord.epoch, TelemetryRecord.kind, func.count()
-    ).group_by(TelemetryRecord.device, TelemetryRecord.epoch, TelemetryRecord.kind)
+    """Device → its epochs with the records stored of each kind, also of those that retention has taken away since."""
+    query = select(TelemetryTally.device, TelemetryTally.epoch, TelemetryTally.kind, TelemetryTally.records)
     if device is not None:
-        query = query.where(TelemetryRecord.device == device)
+        query = query.where(TelemetryTally.device == device)
     kinds: dict[str, dict[str, dict[str, int]]] = {}
     for name, epoch, kind, count in session.execute(query):
         kinds.setdefault(name, {}).setdefault(epoch, {})[kind] = count
@@ -84,11 +25,15 @@ def counts(session: Session, device: str | None = None) -> dict[str, tuple[Telem
 
 
 def newest_windows(session: Session, since: float) -> list[DriftWindowRow]:
-    """The newest window of every device and model release, of those received since ``since``."""
+    """The newest window (not of a slice) of every device and model release, of those received since ``since``."""
     keys = (DriftWindowRow.device, DriftWindowRow.model, DriftWindowRow.release)
     newest = (
-        select(*keys, func.max(DriftWindowRow.closed)).where(DriftWindowRow.received >= since).group_by(*keys)
+        select(*keys, func.max(DriftWindowRow.closed))
+        .where(DriftWindowRow.received >= since, DriftWindowRow.slice == "")
+        .group_by(*keys)
     )
-    query = select(DriftWindowRow).where(tuple_(*keys, DriftWindowRow.closed).in_(newest))
+    query = select(DriftWindowRow).where(
+        tuple_(*keys, DriftWindowRow.closed).in_(newest), DriftWindowRow.slice == ""
+    )
     rows = {(row.device, row.model, row.release): row for row in session.scalars(query)}
     return [rows[key] for key in sorted(rows)]

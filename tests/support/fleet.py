@@ -1,6 +1,5 @@
 """A small fleet of real processes for integration and fault suites: the acceptance suite's world, with devices by name."""
 
-import json
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -23,10 +22,12 @@ from agent.protocol.control import ControlRequest, ModelsResult
 from agent.protocol.ids import MANIFEST_FILENAME
 from agent.protocol.manifest import decode_manifest
 from agent.protocol.state import DeploymentReport
+from agent.protocol.telemetry import Event
 from cloud_hub import setup
 from cloud_hub.access.service import Role
 from cloud_hub.cli.ceremony import hold_ceremony
 from cloud_hub.config import load_config
+from cloud_hub.telemetry.bodies import decode_body
 from models.digits import data
 from tests.acceptance.processes import StepFailedError, wait_for
 from tests.acceptance.world import APPROVERS, HARDWARE_CLASS, MODEL, Agent, World, python
@@ -125,9 +126,9 @@ class Fleet(World):
             query = "SELECT body FROM telemetry WHERE device = ? AND kind = 'event'"
             bodies = database.execute(query, (agent.name,)).fetchall()
         for (body,) in bodies:
-            event = json.loads(body)
-            if event["kind"] == "deployment-outcome":
-                found.setdefault(event["deployment"], []).append(event["text"])
+            event = decode_body(body)
+            if isinstance(event, Event) and event.kind == "deployment-outcome":
+                found.setdefault(event.deployment or "", []).append(event.text)
         return found
 
 

@@ -1,7 +1,6 @@
 """A release whose last layer changed comes by a patch: a real hub makes it, approvers' clients apply it, a real device does."""
 
 import hashlib
-import json
 import shutil
 import sqlite3
 from collections import Counter
@@ -17,10 +16,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 from agent.protocol.codec import decode_msgpack
 from agent.protocol.manifest import decode_manifest
 from agent.protocol.patches import parse_patch_name
+from agent.protocol.telemetry import Event
 from agent.protocol.topics import Channel, topic
 from agent.protocol.transfer import Block, TransferResponse
 from cloud_hub.approvals.client import approve
 from cloud_hub.signing.keys import file_uri, private_path, public_path
+from cloud_hub.telemetry.bodies import decode_body
 from hw_bench.delta.weights import OnnxWeights
 from models.description import read_description
 from models.faults import _readdress_bench
@@ -122,7 +123,8 @@ def approve_with_the_client(fleet: Fleet, folder: Path, release: int) -> list[st
 def events(fleet: Fleet, kind: str) -> list[str]:
     with closing(sqlite3.connect(f"file:{fleet.hub_folder}/hub.db?mode=ro", uri=True)) as database:
         bodies = database.execute("SELECT body FROM telemetry WHERE kind = 'event'").fetchall()
-    return [event["text"] for (body,) in bodies if (event := json.loads(body))["kind"] == kind]
+    found = [decode_body(body) for (body,) in bodies]
+    return [event.text for event in found if isinstance(event, Event) and event.kind == kind]
 
 
 def test_a_changed_last_layer_travels_as_a_patch(

@@ -8,7 +8,7 @@ from agent.protocol.batch_codec import decode_envelope, encode_batch
 from agent.protocol.drift import DriftWindow, SignalCounts
 from agent.protocol.telemetry import Record, TelemetryBatch, Window
 from cloud_hub.hub import Hub
-from cloud_hub.telemetry.service import store_batch
+from cloud_hub.ingest.store import store_batches
 from tests.unit.cloud_hub.hub_world import People
 from tests.unit.cloud_hub.sample_release import reference, release_files
 
@@ -31,7 +31,9 @@ def send_window(hub: Hub, device: str, values: np.ndarray, *, release: int = 1) 
     batch = TelemetryBatch(
         device=device, epoch="e1", records=(Record(sequence=1, body=Window(window=window)),)
     )
-    hub.database.write(lambda session: store_batch(session, decode_envelope(encode_batch(batch)), hub.now()))
+    hub.database.write(
+        lambda session: store_batches(session, [decode_envelope(encode_batch(batch))], hub.now())
+    )
 
 
 def test_the_fleet_is_merged_and_each_device_stands_by_itself(people: People, hub: Hub) -> None:

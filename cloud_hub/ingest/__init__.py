@@ -1,0 +1,1 @@
+"""Ingest: devices' telemetry is validated, stored once, committed, and only then acknowledged."""

@@ -1,0 +1,22 @@
+"""Bodies of records as they are stored: msgpack, encoded by the hub itself, each once."""
+
+import msgspec
+
+from agent.protocol.drift import DriftWindow
+from agent.protocol.telemetry import Body
+
+encode_body = msgspec.msgpack.Encoder().encode
+"""A :data:`~agent.protocol.telemetry.Body`, or a :class:`~agent.protocol.drift.DriftWindow`, as bytes."""
+
+_read_body = msgspec.msgpack.Decoder[Body](Body)
+_read_window = msgspec.msgpack.Decoder(DriftWindow)
+
+
+def decode_body(stored: bytes) -> Body:
+    """What :attr:`TelemetryRecord.body` holds; of every kind but windows."""
+    return _read_body.decode(stored)
+
+
+def decode_window(stored: bytes) -> DriftWindow:
+    """What :attr:`DriftWindowRow.window` holds."""
+    return _read_window.decode(stored)
