@@ -7,13 +7,14 @@ from msgspec import Meta, Struct
 from agent.protocol.bundle import BundleOrder
 from agent.protocol.drift import DriftWindow
 from agent.protocol.ids import Count, Name, Sha256, UnixTime, Version
+from agent.protocol.labels import MAX_LABELS, AccuracyFigure, Label, LabelAnswer, LabelCounts
 from agent.protocol.ledger import LedgerReport
 from agent.protocol.limits import MAX_MESSAGE_BYTES
 from agent.protocol.samples import KeptSample, SampleReason
 from agent.protocol.state import DeploymentReport, Reason, ReportedState, ServingReport
 from agent.protocol.telemetry import Event
 
-MAX_REQUEST_BYTES = 4 * 1024
+MAX_REQUEST_BYTES = 256 * 1024
 """One request line, its line end included."""
 
 MAX_RESPONSE_BYTES = 4 * MAX_MESSAGE_BYTES
@@ -37,6 +38,8 @@ Method = Literal[
     "bundle-install",
     "bundle-status",
     "bundle-receipt",
+    "label",
+    "accuracy",
     "samples",
     "samples-clear",
     "samples-export",
@@ -59,6 +62,21 @@ class ControlRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of ``samples-export``: the sample after the one of this id, in the order of ids."""
     now: bool = False
     """Of ``accept``: without waiting for a maintenance window, an unmetered network, the battery or the heat."""
+    labels: Annotated[tuple[Label, ...], Meta(max_length=MAX_LABELS)] = ()
+    """Of ``label``, which also needs ``model``."""
+
+
+class LabelResult(Struct, frozen=True, kw_only=True, tag="label"):
+    """Answer to ``label``: what became of each, in the order of the request."""
+
+    answers: tuple[LabelAnswer, ...]
+
+
+class AccuracyResult(Struct, frozen=True, kw_only=True, tag="accuracy"):
+    """Answer to ``accuracy``: real figures beside estimated ones, and how they came about."""
+
+    figures: tuple[AccuracyFigure, ...]
+    counts: LabelCounts
 
 
 class StatusResult(Struct, frozen=True, kw_only=True, tag="status"):
@@ -249,6 +267,8 @@ ControlResult: TypeAlias = (
     | EventsResult
     | PlanResult
     | DataResult
+    | LabelResult
+    | AccuracyResult
     | BundleResult
     | ReceiptResult
     | SamplesResult

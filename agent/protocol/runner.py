@@ -6,9 +6,13 @@ from msgspec import Struct
 
 from agent.protocol.access import Access
 from agent.protocol.drift import DriftWindow, SignalVerdict
+from agent.protocol.labels import Label, LabelAnswer, Prediction
 from agent.protocol.latency import LatencyBins
 from agent.protocol.manifest import TensorSpec
 from agent.protocol.samples import KeptSample, SamplePolicy
+
+LabelAccess = Literal["off", "unix", "unix+tcp"]
+"""Where labels are taken over HTTP: nowhere; on the Unix sockets; on ``serving.address`` too."""
 
 SharedMemoryAccess = Literal["off", "unix", "unix+tcp"]
 """``unix``: who connects over a Unix socket, with regions of their own; ``unix+tcp``: whoever reaches the TCP port too."""
@@ -44,6 +48,9 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     access: Access = Access()
     samples: SamplePolicy | None = None
     """Inputs to hand over; None: none, and none is copied for it."""
+    predictions_per_minute: int = 0
+    """Rows whose prediction is told, so that labels can be joined later; 0: none."""
+    labels_from: LabelAccess = "off"
     drift_states: dict[str, bytes] = {}
     """By slice ("" is the whole): the newest :attr:`WindowClosed.drift_state` of this release."""
 
@@ -98,7 +105,17 @@ class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
     """Close the open drift window as it is, report it, and exit."""
 
 
-ToRunner = Start | Probe | Accept | Shadow | EndShadow | Drain | Stop | YieldTcp
+class LabelsJoined(Struct, frozen=True, kw_only=True, tag="labels-joined"):
+    """Answer to :class:`LabelsGiven`."""
+
+    call: int
+    answers: tuple[LabelAnswer, ...] = ()
+    """In the order of the labels."""
+    problem: str | None = None
+    """Why none of them could be taken now."""
+
+
+ToRunner = Start | Probe | Accept | Shadow | EndShadow | Drain | Stop | YieldTcp | LabelsJoined
 
 
 class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
@@ -192,6 +209,22 @@ class SampleTaken(Struct, frozen=True, kw_only=True, tag="sample"):
     sample: KeptSample
 
 
+class Predicted(Struct, frozen=True, kw_only=True, tag="predicted"):
+    """What was said of the newest requests that carried an id; about once a second."""
+
+    predictions: tuple[Prediction, ...]
+    skipped: int = 0
+    """Rows that were not told: more came than :attr:`Start.predictions_per_minute`."""
+
+
+class LabelsGiven(Struct, frozen=True, kw_only=True, tag="labels-given"):
+    """A client has sent labels, and waits for their answer."""
+
+    call: int
+    """Repeated in the answer."""
+    labels: tuple[Label, ...]
+
+
 class ShadowReport(Struct, frozen=True, kw_only=True, tag="shadow-report"):
     """What a session of :class:`Shadow` has seen since it began; sent once a second while anything changed, and at its end.
 
@@ -221,5 +254,7 @@ FromRunner = (
     | Alive
     | WindowClosed
     | SampleTaken
+    | Predicted
+    | LabelsGiven
     | ShadowReport
 )

@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from agent.protocol.drift import DriftWindow
 from agent.protocol.ids import Count, Name, Sha256, UnixTime, Version
+from agent.protocol.labels import LabelOrigin
 from agent.protocol.limits import MAX_BATCH_RECORDS
 from agent.protocol.samples import SampleReason, SampleTensor
 
@@ -87,7 +88,33 @@ class SampleAnswer(Struct, frozen=True, kw_only=True, tag="sample-answer"):
     """Samples that fit into no record and stay; at most 64 of them are named."""
 
 
-Body = Event | Health | Window | Sample | SampleAnswer
+class Accuracy(Struct, frozen=True, kw_only=True, tag="accuracy", omit_defaults=True):
+    """Labels that were joined with one day's predictions: all of them so far.
+
+    A later record takes the place of an earlier one with the same model, release, slice, day and origin.
+    """
+
+    time: UnixTime
+    model: Name
+    release: Version
+    slice: str | None = None
+    """As in :class:`agent.protocol.drift.DriftWindow`."""
+    opened: UnixTime
+    """The day (UTC) on which the requests were answered, whenever their labels came."""
+    closed: UnixTime
+    origin: LabelOrigin
+    """``model``: no truth; kept apart from the real figure."""
+    rows: Count
+    correct: Count
+    expected_rows: Count = 0
+    """Of the rows, those of which the calibration says something."""
+    expected_correct: float = 0.0
+    """Right answers that it expects among them."""
+    suspicious: bool = False
+    """These labels agree with the model improbably often: they may be its own output."""
+
+
+Body = Event | Health | Window | Sample | SampleAnswer | Accuracy
 
 
 class Record(Struct, frozen=True, kw_only=True):

@@ -20,10 +20,23 @@ class Channel(StrEnum):
     RESPONSE = "response"
     COMMAND = "command"
     SAMPLES = "samples"
+    LABELS = "labels"
+    LABELS_ACK = "labels/ack"
 
 
-FROM_DEVICE = frozenset({Channel.REPORTED, Channel.PRESENCE, Channel.TELEMETRY, Channel.REQUEST})
-FROM_HUB = frozenset({Channel.DESIRED, Channel.TELEMETRY_ACK, Channel.RESPONSE, Channel.COMMAND, Channel.SAMPLES})
+FROM_DEVICE = frozenset(
+    {Channel.REPORTED, Channel.PRESENCE, Channel.TELEMETRY, Channel.REQUEST, Channel.LABELS_ACK}
+)
+FROM_HUB = frozenset(
+    {
+        Channel.DESIRED,
+        Channel.TELEMETRY_ACK,
+        Channel.RESPONSE,
+        Channel.COMMAND,
+        Channel.SAMPLES,
+        Channel.LABELS,
+    }
+)
 RETAINED = frozenset({Channel.DESIRED, Channel.REPORTED, Channel.PRESENCE})
 
 

@@ -21,7 +21,7 @@ from agent.store.events import insert_event
 from agent.store.windows import insert_window
 
 KEEP_QUARANTINED = 16
-PRIORITY = {"sample": 0, "health": 1, "event": 2, "sample-answer": 2, "window": 3}
+PRIORITY = {"sample": 0, "health": 1, "event": 2, "sample-answer": 2, "accuracy": 3, "window": 4}
 """Kind → rank; over the bound the lowest rank goes first, and of one rank the oldest."""
 
 _ENVELOPE_BYTES = 1024

@@ -19,6 +19,7 @@ from agent.protocol import (
     evidence,
     front,
     golden,
+    labels,
     latency,
     ledger,
     receipt,
@@ -530,6 +531,8 @@ START = runner.Start(
     samples=samples.SamplePolicy(
         reasons=("low-confidence",), low_confidence_share=0.02, per_hour=60, maximum_bytes=65_536
     ),
+    predictions_per_minute=600,
+    labels_from="unix",
     drift_states={"": b"\x01\x02", "site=north": b"\x03"},
 )
 RELEASE_FILE = verification.ReleaseFile(filename="manifest.json", sha256=_digest("9"), size=2048)
@@ -561,7 +564,53 @@ SLOT = control.SlotReport(
     deployment="rollout-7.camera-1",
     standby="tflite-int8",
 )
+LABEL = labels.Label(request="part-1#2", label="3", origin="person", time=1_700_000_000.5)
+LABEL_ANSWER = labels.LabelAnswer(request="part-1#2", outcome="unknown", text="no request of that id is kept")
+ACCURACY = telemetry.Accuracy(
+    time=1_700_000_000.5,
+    model="digits",
+    release=3,
+    slice="camera=left",
+    opened=1_699_920_000.0,
+    closed=1_700_006_400.0,
+    origin="system",
+    rows=100,
+    correct=93,
+    expected_rows=98,
+    expected_correct=91.5,
+    suspicious=True,
+)
 RESULTS: tuple[control.ControlResult, ...] = (
+    control.LabelResult(answers=(LABEL_ANSWER,)),
+    control.AccuracyResult(
+        figures=(
+            labels.AccuracyFigure(
+                model="digits",
+                release=3,
+                slice="camera=left",
+                origin="system",
+                opened=1_699_920_000.0,
+                closed=1_700_006_400.0,
+                rows=100,
+                correct=93,
+                low=0.862,
+                high=0.966,
+                expected=0.934,
+                suspicious="100 of 100 agree",
+                contradicts="50 of 100 are right",
+                estimate=0.93,
+                estimate_low=0.91,
+                estimate_high=0.95,
+            ),
+        ),
+        counts=labels.LabelCounts(
+            predictions=2_000,
+            oldest=1_699_920_000.0,
+            labelled=100,
+            skipped=17,
+            outcomes={"joined": 100, "unknown": 3},
+        ),
+    ),
     control.StatusResult(
         state=REPORTED,
         connected=True,
@@ -726,6 +775,20 @@ SAMPLES: tuple[Sample, ...] = (
         telemetry.TelemetryAck(epoch="e1", sequences=(7, 8), refused={"9": "it is of no known kind"}),
     ),
     _json("telemetry-counts", telemetry.TelemetryCounts(epoch="e1", records=3, by_kind={"event": 3})),
+    _hex("telemetry-accuracy", _batch(ACCURACY)),
+    # labels, over HTTP and MQTT
+    _json("model-labels", labels.ModelLabels(labels=(LABEL,))),
+    _json("labels-answer", labels.LabelsAnswer(answers=(LABEL_ANSWER,))),
+    _json("label-delivery", labels.LabelDelivery(id="labels-7", model="digits", labels=(LABEL,))),
+    _json(
+        "label-receipt",
+        labels.LabelReceipt(
+            id="labels-7",
+            outcomes={"joined": 2, "unknown": 1},
+            refused=(LABEL_ANSWER,),
+            problem="no such model",
+        ),
+    ),
     # block transfer, over MQTT
     _hex(
         "request-metadata",
@@ -807,6 +870,7 @@ SAMPLES: tuple[Sample, ...] = (
             runner.Drain(idle_seconds=30.0),
             runner.Stop(),
             runner.YieldTcp(),
+            runner.LabelsJoined(call=4, answers=(LABEL_ANSWER,), problem="the database can't be used now"),
         )
     ),
     *(
@@ -841,6 +905,13 @@ SAMPLES: tuple[Sample, ...] = (
             runner.Alive(running_seconds=2.5),
             runner.WindowClosed(window=WINDOW, signals={"brightness": SIGNAL}, drift_state=b"\x01\x02"),
             runner.SampleTaken(sample=KEPT_SAMPLE),
+            runner.Predicted(
+                predictions=(
+                    labels.Prediction("part-1#2", 1_700_000_000.5, "camera=left", "3", 0.75, 0.875),
+                ),
+                skipped=2,
+            ),
+            runner.LabelsGiven(call=4, labels=(LABEL,)),
             runner.ShadowReport(
                 session=3,
                 requests=200,
@@ -907,7 +978,13 @@ SAMPLES: tuple[Sample, ...] = (
     _json(
         "control-request",
         control.ControlRequest(
-            method="rollback", model="digits", limit=20, reason="it is slow", after="0123456789abcdef", now=True
+            method="rollback",
+            model="digits",
+            limit=20,
+            reason="it is slow",
+            after="0123456789abcdef",
+            now=True,
+            labels=(LABEL,),
         ),
     ),
     *(
