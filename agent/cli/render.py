@@ -245,11 +245,11 @@ def _level(window: DriftWindow) -> Text:
 
 
 def _moved(window: DriftWindow) -> str:
-    rows = []
-    for name in window.verdict.moved_most:
-        signal = window.verdict.signals.get(name)
-        rows.append(name if signal is None else f"{name} ({signal.psi:.2f}, {signal.p_value:.2g})")
-    return ", ".join(rows) or "nothing"
+    moved = (
+        f"{one.signal} ({'' if one.statistic == 'psi' else one.statistic + ' '}{one.value:.2f}, {one.p_value:.2g})"
+        for one in window.verdict.moved_most
+    )
+    return ", ".join(moved) or "nothing"
 
 
 @_render.register

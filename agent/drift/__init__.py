@@ -15,13 +15,16 @@ from agent.drift.reference import (
     signal_values,
 )
 from agent.drift.signals import check_tensors
-from agent.drift.verdict import check_counts, judge
-from agent.drift.window import Identity, WindowBuilder
+from agent.drift.verdict import Judge, Judgement, check_counts, judge
+from agent.drift.window import ClosedWindow, Identity, WindowBuilder
 
 __all__ = [
     "BadReferenceError",
+    "ClosedWindow",
     "DriftError",
     "Identity",
+    "Judge",
+    "Judgement",
     "LayoutError",
     "MergedWindow",
     "SignalError",

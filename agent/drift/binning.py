@@ -1,6 +1,7 @@
-"""Count values into the fixed bins of a reference: under, the bins, over, and missing.
+"""Count values into the fixed bins of a reference: under, the bins, over, missing, not finite.
 
-All signals are counted in one vector: signal after signal, each ``k + 2`` counts and then its missing count.
+All signals are counted in one vector: signal after signal, each ``k + 2`` counts, then its missing count, then that of
+the rows that were not finite.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ class Binner:
 
     def __init__(self, signals: Sequence[SignalReference]) -> None:
         self._names = [signal.name for signal in signals]
-        strides = np.array([len(signal.edges) + 2 for signal in signals], dtype=np.int64)
+        strides = np.array([len(signal.edges) + 3 for signal in signals], dtype=np.int64)
         self._starts = np.concatenate(([0], np.cumsum(strides)))
         self.size = int(self._starts[-1])
         """Length of the vector of counts."""
@@ -54,8 +55,8 @@ class Binner:
         self._even.add_to(counts, values)
         for column, edges, start in self._uneven:
             slots = np.searchsorted(edges, values[:, column], side="right")
-            slots[~np.isfinite(values[:, column])] = len(edges) + 1
-            found = np.bincount(slots, minlength=len(edges) + 2)
+            slots[~np.isfinite(values[:, column])] = len(edges) + 2
+            found = np.bincount(slots, minlength=len(edges) + 3)
             counts[start : start + len(found)] += found
         return counts
 
@@ -64,7 +65,9 @@ class Binner:
         flat: list[int] = counts.tolist()
         bounds: list[int] = self._starts.tolist()
         return {
-            name: SignalCounts(counts=tuple(flat[start : end - 1]), missing=flat[end - 1])
+            name: SignalCounts(
+                counts=tuple(flat[start : end - 2]), missing=flat[end - 2], not_finite=flat[end - 1]
+            )
             for name, start, end in zip(self._names, bounds[:-1], bounds[1:], strict=True)
         }
 
@@ -83,7 +86,7 @@ class _FewBins:
             for rank in range(max(map(len, edges), default=0))
         ]
         self._under = starts[self._columns]
-        self._missing = starts[self._columns + 1] - 1
+        self._not_finite = starts[self._columns + 1] - 1
 
     def add_to(self, counts: Ints, values: Floats) -> None:
         if not self._columns.size or not len(values):
@@ -99,7 +102,7 @@ class _FewBins:
         slots = reached + self._under
         finite = np.isfinite(chosen)
         if not finite.all():
-            slots = np.where(finite, slots, self._missing)
+            slots = np.where(finite, slots, self._not_finite)
         counts += np.bincount(slots.ravel(), minlength=len(counts))
 
 
@@ -116,10 +119,10 @@ class _EvenBins:
         self._per_unit = bins / (high - self._low)
         self._last = bins - 1
         self._edges = np.concatenate([_closed(edges) for edges in chosen]) if chosen else np.empty(0)
-        # First edge of each signal in ``_edges``; slot of "under" and of "missing" in the vector of counts.
+        # First edge of each signal in ``_edges``; slot of "under" and of "not finite" in the vector of counts.
         self._first_edge = np.cumsum(bins + 1).astype(np.int64) - (bins.astype(np.int64) + 1)
         self._under = starts[self._columns]
-        self._missing = starts[self._columns + 1] - 1
+        self._not_finite = starts[self._columns + 1] - 1
 
     def add_to(self, counts: Ints, values: Floats) -> None:
         if not self._columns.size or not len(values):
@@ -140,7 +143,7 @@ class _EvenBins:
         bins += chosen >= self._edges[edge]
         bins += self._under + 1
         if not whole:
-            bins = np.where(finite, bins, self._missing)
+            bins = np.where(finite, bins, self._not_finite)
         counts += np.bincount(bins.ravel(), minlength=len(counts))
 
 

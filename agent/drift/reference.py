@@ -20,7 +20,6 @@ from agent.protocol.drift import (
     SignalCounts,
     SignalReference,
     SignalSource,
-    SignalVerdict,
     Summary,
 )
 from agent.protocol.limits import MAX_MANIFEST_BYTES, MAX_RECORD_BYTES
@@ -131,7 +130,12 @@ def _counted(signals: Sequence[SignalReference], values: Floats) -> tuple[Signal
     binner = Binner(signals)
     found = binner.split(binner.count(values))
     return tuple(
-        msgspec.structs.replace(signal, counts=found[signal.name].counts, missing=found[signal.name].missing)
+        msgspec.structs.replace(
+            signal,
+            counts=found[signal.name].counts,
+            missing=found[signal.name].missing,
+            not_finite=found[signal.name].not_finite,
+        )
         for signal in signals
     )
 
@@ -213,7 +217,7 @@ def _require_judgeable(reference: DriftReference) -> None:
     """A reference that can never give a verdict is refused where it is made, not discovered in the field."""
     for signal in reference.signals:
         needed = required_rows(signal, reference.policy)
-        present = reference.rows - signal.missing
+        present = reference.rows - signal.missing - signal.not_finite
         bins = len(signal.edges) - 1
         if present < needed:
             raise BadReferenceError(
@@ -243,17 +247,6 @@ def _require_reportable(reference: DriftReference) -> None:
 
 
 def _report_bytes(signal: SignalReference, rows: int) -> int:
-    """Bytes of one signal in an encoded window, at most: every count and every number as long as it can be."""
-    counts = SignalCounts(counts=(rows,) * len(signal.counts), missing=rows)
-    longest = 1.2345678901234567e-100
-    verdict = SignalVerdict(
-        level="insufficient data",
-        rows=rows,
-        psi=longest,
-        ks=longest,
-        p_value=longest,
-        test="chi-squared",
-        missing_rate=longest,
-        outside_rate=longest,
-    )
-    return len(msgspec.json.encode({signal.name: counts})) + len(msgspec.json.encode({signal.name: verdict}))
+    """Bytes of one signal in an encoded window, at most: every count as long as it can be."""
+    counts = SignalCounts(counts=(rows,) * len(signal.counts), missing=rows, not_finite=rows, repeated=rows)
+    return len(msgspec.json.encode({signal.name: counts}))

@@ -5,11 +5,13 @@ with zeros, which changes none of the statistics, because a bin that is empty on
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 PSEUDO_COUNT = 0.5
 """Added to every bin that is empty on one side only (Jeffreys), so that PSI stays finite."""
@@ -31,6 +33,60 @@ def population_stability(counts: Floats, reference: Floats) -> Floats:
     terms = (p - q) * (np.log(np.where(used, p, 1.0)) - np.log(np.where(used, q, 1.0)))
     known = (counts.sum(axis=1) > 0) & (reference.sum(axis=1) > 0)
     return np.where(known, terms.sum(axis=1), 0.0)
+
+
+def jensen_shannon(counts: Floats, reference: Floats) -> Floats:
+    """Jensen-Shannon distance of each signal, base 2, shape (signals,): 0 to 1, 1 where no bin is shared.
+
+    The root of the mean of both Kullback-Leibler divergences from the mixture (Lin 1991; a metric by Endres &
+    Schindelin 2003). Empty bins need no pseudo-count. 0 where a side has no rows at all.
+    """
+    p, q = shares(counts), shares(reference)
+    mixture = (p + q) / 2
+    divergence = (_entropy_terms(p, mixture) + _entropy_terms(q, mixture)).sum(axis=1) / 2
+    known = (counts.sum(axis=1) > 0) & (reference.sum(axis=1) > 0)
+    return np.where(known, np.sqrt(np.clip(divergence, 0.0, 1.0)), 0.0)
+
+
+def _entropy_terms(p: Floats, mixture: Floats) -> Floats:
+    return p * np.log2(np.where(p > 0, p, 1.0) / np.where(p > 0, mixture, 1.0))
+
+
+def bin_positions(edges: Sequence[Sequence[float]]) -> Floats:
+    """Where the rows of each bin are taken to be, shape (signals, bins), in widths of the signal's own range.
+
+    A bin's rows stand at its centre; those under the first edge or over the last one stand at that edge. So a
+    distance of rows outside the range is a lower bound. Padding stands at the last edge.
+    """
+    width = max(len(one) for one in edges) + 1
+    positions = np.ones((len(edges), width))
+    for row, one in enumerate(edges):
+        exact = np.array(one, dtype=np.float64)
+        # Halved, so that edges of both signs near the largest float do not overflow.
+        halves = exact / 2
+        places = (halves - halves[0]) / (halves[-1] - halves[0])
+        positions[row, : len(one) + 1] = [0.0, *((places[:-1] + places[1:]) / 2).tolist(), 1.0]
+    return positions
+
+
+def wasserstein(counts: Floats, reference: Floats, positions: Floats) -> Floats:
+    """Wasserstein-1 distance of each signal in standard deviations of its reference, shape (signals,).
+
+    The area between both cumulative distributions over ``positions`` (:func:`bin_positions`), divided by the standard
+    deviation of the reference at the same positions, or by the range of the bins where the reference has none. It is
+    not symmetric, because the scale is the reference's. 0 where a side has no rows at all.
+    """
+    p, q = shares(counts), shares(reference)
+    apart = np.abs(np.cumsum(p - q, axis=1))[:, :-1]
+    area = (apart * np.diff(positions, axis=1)).sum(axis=1)
+    mean = (q * positions).sum(axis=1, keepdims=True)
+    deviation = np.sqrt((q * (positions - mean) ** 2).sum(axis=1))
+    known = (counts.sum(axis=1) > 0) & (reference.sum(axis=1) > 0)
+    return np.where(known, area / np.where(deviation > SMALLEST_DEVIATION, deviation, 1.0), 0.0)
+
+
+SMALLEST_DEVIATION = 1e-9
+"""In widths of the range: under it the reference counts as constant."""
 
 
 def kolmogorov_smirnov(counts: Floats, reference: Floats) -> Floats:
@@ -73,28 +129,47 @@ def kolmogorov_survival(x: Floats) -> Floats:
     return survival
 
 
-def chi_squared_p_value(counts: Floats, reference: Floats) -> float:
-    """p-value of Pearson's test that two vectors of counts, shape (categories,), share one distribution.
+def chi_squared(counts: Floats, reference: Floats) -> tuple[Floats, Ints]:
+    """Pearson's two-sample statistic and its degrees of freedom, each of shape (signals,).
 
-    Categories with an expected count under :data:`MINIMUM_EXPECTED` are pooled. 1 where a side is empty or
-    fewer than two categories remain.
+    Bins with an expected count under :data:`MINIMUM_EXPECTED` on the smaller side are pooled. Both are 0 where a side
+    is empty or fewer than two bins remain.
     """
-    rows, reference_rows = float(counts.sum()), float(reference.sum())
-    if rows <= 0 or reference_rows <= 0:
-        return 1.0
-    share = (counts + reference) / (rows + reference_rows)
-    rare = share * min(rows, reference_rows) < MINIMUM_EXPECTED
-    table = np.stack([_pooled(counts, rare), _pooled(reference, rare)])
-    table = table[:, table.sum(axis=0) > 0]
-    if table.shape[1] < 2:  # noqa: PLR2004 - one category can't differ
-        return 1.0
-    expected = table.sum(axis=1, keepdims=True) * (table.sum(axis=0) / table.sum())
-    statistic = float(((table - expected) ** 2 / expected).sum())
-    return chi_squared_survival(statistic, table.shape[1] - 1)
+    rows, reference_rows = counts.sum(axis=1), reference.sum(axis=1)
+    total = np.where(rows + reference_rows > 0, rows + reference_rows, 1.0)
+    share = (counts + reference) / total[:, None]
+    rare = share * np.minimum(rows, reference_rows)[:, None] < MINIMUM_EXPECTED
+    found, known = _pooled(counts, rare), _pooled(reference, rare)
+    both = found + known
+    # In shares of each side, which neither overflow nor cancel: (f - e)² / e over both sides is this.
+    expected = np.where(both > 0, both, 1.0)
+    difference = found * _part(reference_rows, total) - known * _part(rows, total)
+    weight = (total / np.where(rows > 0, rows, 1.0)) * (
+        total / np.where(reference_rows > 0, reference_rows, 1.0)
+    )
+    statistic = (difference**2 / expected).sum(axis=1) * weight
+    degrees = (both > 0).sum(axis=1) - 1
+    usable = (rows > 0) & (reference_rows > 0) & (degrees > 0)
+    return np.where(usable, statistic, 0.0), np.where(usable, degrees, 0)
+
+
+def _part(rows: Floats, total: Floats) -> Floats:
+    part: Floats = (rows / total)[:, None]
+    return part
 
 
 def _pooled(counts: Floats, rare: NDArray[np.bool_]) -> Floats:
-    return np.append(counts[~rare], counts[rare].sum())
+    """The counts without rare bins, and a last column that holds them all."""
+    kept = np.where(rare, 0.0, counts)
+    pool = np.where(rare, counts, 0.0).sum(axis=1, keepdims=True)
+    return np.concatenate([kept, pool], axis=1)
+
+
+def chi_squared_p_values(counts: Floats, reference: Floats) -> Floats:
+    """p-values, shape (signals,), of Pearson's test that both sides share one distribution; 1 where it says nothing."""
+    statistic, degrees = chi_squared(counts, reference)
+    pairs = zip(statistic.tolist(), degrees.tolist(), strict=True)
+    return np.array([chi_squared_survival(value, free) if free else 1.0 for value, free in pairs])
 
 
 def chi_squared_survival(statistic: float, degrees: int) -> float:
@@ -128,8 +203,8 @@ def excess_p_values(counts: Floats, rows: float, reference_counts: Floats, refer
     variance = np.maximum(pooled * (1 - pooled), 0.0) * (1 / rows + 1 / reference_rows)
     difference = counts / rows - reference_counts / reference_rows
     scores = difference / np.sqrt(np.where(variance > 0, 2 * variance, 1.0))
-    p_values = np.array([0.5 * math.erfc(score) for score in scores.tolist()])
-    return np.where(variance > 0, p_values, 1.0)
+    p_values = np.array([0.5 * math.erfc(score) for score in scores.ravel().tolist()])
+    return np.where(variance > 0, p_values.reshape(scores.shape), 1.0)
 
 
 def benjamini_hochberg(p_values: Floats) -> Floats:

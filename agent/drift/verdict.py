@@ -4,15 +4,15 @@ A signal is
 
 - ``insufficient data`` where the window or the reference has fewer rows than
   :func:`agent.drift.reference.required_rows`;
-- ``drift`` where the share of missing rows, or of rows outside the reference's range, is over the reference's own
-  share by more than ``maximum_outside`` and this excess is significant; or where PSI reaches ``psi_drift`` and the
-  distribution differs significantly;
+- ``drift`` where the share of rows that are missing, not finite, or outside the reference's range is over the
+  reference's own share by more than ``maximum_outside`` and this excess is significant; or where PSI reaches
+  ``psi_drift`` and the distribution differs significantly;
 - ``warning`` where PSI reaches ``psi_warning`` and the distribution differs significantly;
 - ``ok`` otherwise.
 
 Significant: a p-value under ``alpha`` after the Benjamini-Hochberg correction. There are two families: one test of
-the distribution a signal, and two tests of shares (missing, outside) a signal. The distribution is tested with
-two-sample KS; the class (``argmax``) has no order, so Pearson's chi-squared test takes its place and ``ks`` is 0.
+the distribution a signal, and three tests of shares a signal. The distribution is tested with two-sample KS; classes
+and categories have no order, so Pearson's chi-squared test takes its place, and ``ks`` and ``wasserstein`` are 0.
 A window's level is that of its worst signal.
 """
 
@@ -20,12 +20,24 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from agent.drift import statistics
 from agent.drift.errors import LayoutError
 from agent.drift.reference import required_rows
-from agent.protocol.drift import DriftReference, SignalCounts, SignalVerdict, Verdict, VerdictLevel
+from agent.drift.wording import Told, reason
+from agent.protocol.drift import (
+    DriftReference,
+    MovedSignal,
+    MovedStatistic,
+    SignalCounts,
+    SignalReference,
+    SignalVerdict,
+    Summary,
+    Verdict,
+    VerdictLevel,
+)
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -33,15 +45,48 @@ Flags = NDArray[np.bool_]
 LEVELS: tuple[VerdictLevel, ...] = ("insufficient data", "ok", "warning", "drift")
 SEVERITY: dict[VerdictLevel, int] = {level: severity for severity, level in enumerate(LEVELS)}
 MOVED_MOST = 3
+UNORDERED: frozenset[Summary] = frozenset({"argmax", "category"})
+"""Summaries whose bins have no order."""
+
+SHARES: tuple[MovedStatistic, ...] = ("missing", "not-finite", "outside")
+"""The shares that are tested, in the order of the rows of the matrices below."""
+
+CONSTANT_SHARE = 0.99
+"""Rows that repeat the one before, of those with a value, from which a signal is called constant."""
+
+_DIGITS = 4
 
 
-def judge(reference: DriftReference, counts: Mapping[str, SignalCounts], rows: int) -> Verdict:
+class Judgement(Struct, frozen=True, kw_only=True):
+    """A verdict, and the statistics behind it."""
+
+    verdict: Verdict
+    signals: dict[str, SignalVerdict]
+
+
+def judge(reference: DriftReference, counts: Mapping[str, SignalCounts], rows: int) -> Judgement:
     """Compare a window, or windows merged over devices, with the reference.
 
     Raises:
         LayoutError: ``counts`` do not have the reference's signals and bins, or do not add up to ``rows``.
     """
-    return Judge(reference).verdict(counts, rows)
+    return Judge(reference).judgement(counts, rows)
+
+
+class _Tests(Struct, frozen=True):
+    """Statistics and corrected p-values of one window; arrays of shape (signals,) or (shares, signals)."""
+
+    present: Floats
+    judged: Flags
+    psi: Floats
+    js: Floats
+    ks: Floats
+    wasserstein: Floats
+    p_values: Floats
+    shares: Floats
+    share_p_values: Floats
+    excessive: Flags
+    """Shares that are over the reference's by too much to matter and to be chance."""
 
 
 class Judge:
@@ -49,58 +94,51 @@ class Judge:
 
     def __init__(self, reference: DriftReference) -> None:
         self._reference = reference
+        self._policy = reference.policy
         self._names = [signal.name for signal in reference.signals]
         self._width = max(len(signal.counts) for signal in reference.signals)
         self._counts = self._matrix([signal.counts for signal in reference.signals])
-        self._missing = [signal.missing for signal in reference.signals]
         self._present = self._counts.sum(axis=1)
-        self._outside = _outside([signal.counts for signal in reference.signals])
-        self._classes = [i for i, signal in enumerate(reference.signals) if signal.summary == "argmax"]
+        self._set_apart = _set_apart(reference.signals)
+        self._positions = statistics.bin_positions([signal.edges for signal in reference.signals])
+        self._unordered = np.array([signal.summary in UNORDERED for signal in reference.signals])
         self._tests: list[Literal["ks", "chi-squared"]] = [
-            "chi-squared" if signal.summary == "argmax" else "ks" for signal in reference.signals
+            "chi-squared" if unordered else "ks" for unordered in self._unordered.tolist()
         ]
         self._needed = np.array([required_rows(signal, reference.policy) for signal in reference.signals])
 
-    def verdict(self, counts: Mapping[str, SignalCounts], rows: int) -> Verdict:
+    def judgement(self, counts: Mapping[str, SignalCounts], rows: int) -> Judgement:
         """See :func:`judge`."""
         check_counts(self._reference, counts, rows)
         window = [counts[name] for name in self._names]
+        tests = self._test(window, rows)
+        levels = self._levels(rows, tests)
+        signals = self._signals(window, tests, levels)
+        return Judgement(verdict=self._verdict(rows, tests, signals), signals=signals)
+
+    def _test(self, window: Sequence[SignalCounts], rows: int) -> _Tests:
         matrix = self._matrix([signal.counts for signal in window])
-        missing = [signal.missing for signal in window]
-        outside = _outside([signal.counts for signal in window])
         present = matrix.sum(axis=1)
-        psi = statistics.population_stability(matrix, self._counts)
-        ks = statistics.kolmogorov_smirnov(matrix, self._counts)
         judged = np.minimum(present, self._present) >= self._needed
-        p_values = self._distribution_p(matrix, present, ks, judged)
-        excessive = self._excessive(missing, outside, rows)
-        ks[self._classes] = 0.0
-        columns = zip(
-            self._names,
-            self._levels(rows, excessive, judged, psi, p_values),
-            present.astype(np.int64).tolist(),
-            psi.tolist(),
-            ks.tolist(),
-            p_values.tolist(),
-            self._tests,
-            missing,
-            outside,
-            strict=True,
+        ks = statistics.kolmogorov_smirnov(matrix, self._counts)
+        ordered = ~self._unordered
+        found = _set_apart(window)
+        shares = found / max(rows, 1)
+        share_p_values = statistics.excess_p_values(found, rows, self._set_apart, self._reference.rows)
+        share_p_values = statistics.benjamini_hochberg(share_p_values.ravel()).reshape(shares.shape)
+        growth = shares - self._set_apart / max(self._reference.rows, 1)
+        return _Tests(
+            present=present,
+            judged=judged,
+            psi=statistics.population_stability(matrix, self._counts),
+            js=statistics.jensen_shannon(matrix, self._counts),
+            ks=ks * ordered,
+            wasserstein=statistics.wasserstein(matrix, self._counts, self._positions) * ordered,
+            p_values=self._distribution_p(matrix, present, ks, judged),
+            shares=shares,
+            share_p_values=share_p_values,
+            excessive=(growth > self._policy.maximum_outside) & (share_p_values < self._policy.alpha),
         )
-        signals = {
-            name: SignalVerdict(
-                level=level,
-                rows=known,
-                psi=stability,
-                ks=distance,
-                p_value=p_value,
-                test=test,
-                missing_rate=absent / max(rows, 1),
-                outside_rate=beyond / max(rows, 1),
-            )
-            for name, level, known, stability, distance, p_value, test, absent, beyond in columns
-        }
-        return self._combine(signals, rows)
 
     def _matrix(self, counts: Sequence[tuple[int, ...]]) -> Floats:
         return np.array([row + (0,) * (self._width - len(row)) for row in counts], dtype=np.float64)
@@ -108,90 +146,121 @@ class Judge:
     def _distribution_p(self, matrix: Floats, present: Floats, ks: Floats, judged: Flags) -> Floats:
         """Corrected p-values over the judged signals; 1 for the others, which are not tested."""
         p_values = statistics.ks_p_values(ks, present, self._present)
-        for i in self._classes:
-            p_values[i] = statistics.chi_squared_p_value(matrix[i], self._counts[i])
+        unordered = self._unordered
+        p_values[unordered] = statistics.chi_squared_p_values(matrix[unordered], self._counts[unordered])
         p_values[~judged] = 1.0
         p_values[judged] = statistics.benjamini_hochberg(p_values[judged])
         return p_values
 
-    def _excessive(self, missing: list[int], outside: list[int], rows: int) -> Flags:
-        """Signals whose missing or outside share is over the reference's by too much to matter and to be chance."""
-        policy, reference_rows = self._reference.policy, self._reference.rows
-        found = np.array([*missing, *outside], dtype=np.float64)
-        expected = np.array([*self._missing, *self._outside], dtype=np.float64)
-        growth = found / max(rows, 1) - expected / max(reference_rows, 1)
-        p_values = statistics.excess_p_values(found, rows, expected, reference_rows)
-        flags = (growth > policy.maximum_outside) & (statistics.benjamini_hochberg(p_values) < policy.alpha)
-        missing_flags, outside_flags = flags.reshape(2, -1)
-        either: Flags = missing_flags | outside_flags
-        return either
-
-    def _levels(
-        self, rows: int, excessive: Flags, judged: Flags, psi: Floats, p_values: Floats
-    ) -> list[VerdictLevel]:
-        policy = self._reference.policy
-        significant = p_values < policy.alpha
-        drift = excessive | (judged & significant & (psi >= policy.psi_drift))
-        warning = judged & significant & (psi >= policy.psi_warning)
-        levels = np.select([rows < self._needed, drift, warning, judged], [0, 3, 2, 1], default=0)
+    def _levels(self, rows: int, tests: _Tests) -> list[VerdictLevel]:
+        significant = tests.judged & (tests.p_values < self._policy.alpha)
+        drift = tests.excessive.any(axis=0) | (significant & (tests.psi >= self._policy.psi_drift))
+        warning = significant & (tests.psi >= self._policy.psi_warning)
+        levels = np.select([rows < self._needed, drift, warning, tests.judged], [0, 3, 2, 1], default=0)
         return [LEVELS[level] for level in levels.tolist()]
 
-    def _combine(self, signals: dict[str, SignalVerdict], rows: int) -> Verdict:
+    def _signals(
+        self, window: Sequence[SignalCounts], tests: _Tests, levels: list[VerdictLevel]
+    ) -> dict[str, SignalVerdict]:
+        repeated = np.array([signal.repeated for signal in window], dtype=np.float64)
+        constant = (tests.present > 1) & (repeated >= CONSTANT_SHARE * (tests.present - 1))
+        columns = zip(
+            self._names,
+            levels,
+            tests.present.astype(np.int64).tolist(),
+            tests.psi.tolist(),
+            tests.js.tolist(),
+            tests.ks.tolist(),
+            tests.wasserstein.tolist(),
+            tests.p_values.tolist(),
+            self._tests,
+            *tests.shares.tolist(),
+            constant.tolist(),
+            strict=True,
+        )
+        return {
+            name: SignalVerdict(
+                level=level,
+                rows=rows,
+                psi=psi,
+                js=js,
+                ks=ks,
+                wasserstein=wasserstein,
+                p_value=p_value,
+                test=test,
+                missing_rate=missing,
+                not_finite_rate=not_finite,
+                outside_rate=outside,
+                constant=stuck,
+            )
+            for name, level, rows, psi, js, ks, wasserstein, p_value, test, missing, not_finite, outside, stuck
+            in columns
+        }  # fmt: skip
+
+    def _verdict(self, rows: int, tests: _Tests, signals: dict[str, SignalVerdict]) -> Verdict:
         level = max((signal.level for signal in signals.values()), key=SEVERITY.__getitem__)
-        judged = [name for name, signal in signals.items() if signal.level != "insufficient data"]
-        judged.sort(key=lambda name: (SEVERITY[signals[name].level], signals[name].psi), reverse=True)
-        moved_most = tuple(judged[:MOVED_MOST])
+        judged = [i for i, one in enumerate(signals.values()) if one.level != "insufficient data"]
+        every = list(signals.values())
+        judged.sort(key=lambda i: (SEVERITY[every[i].level], every[i].psi), reverse=True)
+        moved = tuple(self._moved(i, every[i], tests) for i in judged[:MOVED_MOST])
+        told = Told(
+            level=level,
+            rows=rows,
+            judged=len(judged),
+            needed=int(self._needed.min()),
+            usual=self._usual(judged[0], moved[0]) if moved else 0.0,
+            constant=bool(moved) and every[judged[0]].constant,
+        )
         return Verdict(
             level=level,
             rows=rows,
             correction="benjamini-hochberg",
-            alpha=self._reference.policy.alpha,
-            signals=signals,
-            moved_most=moved_most,
-            reason=self._reason(level, signals, rows, moved_most),
+            alpha=self._policy.alpha,
+            judged=len(judged),
+            moved_most=moved,
+            reason=reason(told, self._reference, moved),
         )
 
-    def _reason(
-        self, level: VerdictLevel, signals: dict[str, SignalVerdict], rows: int, moved_most: tuple[str, ...]
-    ) -> str:
-        if not moved_most:
-            return self._reason_insufficient(rows)
-        policy = self._reference.policy
-        first = signals[moved_most[0]]
-        judged = sum(signal.level != "insufficient data" for signal in signals.values())
-        basis = f"{rows} rows, {judged} of {len(signals)} signals judged"
-        most = f"{moved_most[0]} (PSI {first.psi:.2f}, corrected p {first.p_value:.2g})"
-        if level == "ok":
-            why = "which may be chance" if first.psi >= policy.psi_warning else "within limits"
-            return f"No drift: {most} moved most, {why}; {basis}."
-        index = self._names.index(moved_most[0])
-        if self._excessive_alone(first):
-            usual_missing = self._missing[index] / max(self._reference.rows, 1)
-            usual_outside = self._outside[index] / max(self._reference.rows, 1)
-            return (
-                f"Drift: {moved_most[0]} is missing in {first.missing_rate:.1%} of rows (reference "
-                f"{usual_missing:.1%}) and outside its range in {first.outside_rate:.1%} "
-                f"(reference {usual_outside:.1%}); {basis}."
-            )
-        limit = policy.psi_drift if level == "drift" else policy.psi_warning
-        return f"{level.capitalize()}: {most} moved most, the limit is PSI {limit:g}; {basis}."
+    def _moved(self, index: int, signal: SignalVerdict, tests: _Tests) -> MovedSignal:
+        """How a signal moved, by what made its level: the distribution before a share."""
+        statistic: MovedStatistic = "psi"
+        value, p_value = signal.psi, signal.p_value
+        by_distribution = signal.psi >= self._policy.psi_drift and signal.p_value < self._policy.alpha
+        if signal.level == "drift" and not by_distribution:
+            share = int(np.argmax(tests.shares[:, index] * tests.excessive[:, index]))
+            statistic = SHARES[share]
+            value, p_value = float(tests.shares[share, index]), float(tests.share_p_values[share, index])
+        return MovedSignal(
+            signal=self._names[index],
+            level=signal.level,
+            rows=signal.rows,
+            statistic=statistic,
+            value=rounded(value),
+            p_value=rounded(p_value),
+        )
 
-    def _excessive_alone(self, signal: SignalVerdict) -> bool:
-        """Whether shares, not the distribution, made this signal's level."""
-        policy = self._reference.policy
-        return signal.level == "drift" and (signal.psi < policy.psi_drift or signal.p_value >= policy.alpha)
-
-    def _reason_insufficient(self, rows: int) -> str:
-        if rows >= min(self._needed):
-            return (
-                f"Insufficient data: {rows} rows, but too few of them, or of the reference's, have the signals' "
-                f"values; at least {min(self._needed)} are needed on both sides."
-            )
-        return f"Insufficient data: {rows} rows, at least {min(self._needed)} are needed for a verdict."
+    def _usual(self, index: int, moved: MovedSignal) -> float:
+        """The reference's own share of what moved."""
+        if moved.statistic == "psi":
+            return 0.0
+        return float(self._set_apart[SHARES.index(moved.statistic), index]) / max(self._reference.rows, 1)
 
 
-def _outside(counts: Sequence[tuple[int, ...]]) -> list[int]:
-    return [row[0] + row[-1] for row in counts]
+def _set_apart(signals: Sequence[SignalCounts | SignalReference]) -> Floats:
+    """Rows that are missing, not finite, or outside: shape (shares, signals), in the order of :data:`SHARES`."""
+    return np.array(
+        [
+            [signal.missing for signal in signals],
+            [signal.not_finite for signal in signals],
+            [signal.counts[0] + signal.counts[-1] for signal in signals],
+        ],
+        dtype=np.float64,
+    )
+
+
+def rounded(value: float) -> float:
+    """Four significant digits: what a person reads, and what the wire carries."""
+    return float(f"{value:.{_DIGITS}g}")
 
 
 def check_counts(reference: DriftReference, counts: Mapping[str, SignalCounts], rows: int) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from agent.drift.binning import Binner
 from agent.drift.signals import Array, Extractor, TensorKey, Tensors
 from agent.drift.verdict import Judge
-from agent.protocol.drift import DriftReference, DriftWindow
+from agent.protocol.drift import DriftReference, DriftWindow, SignalVerdict
 
 RING_ROWS = 256
 """Rows held back before they are counted together."""
@@ -24,6 +24,17 @@ class Identity(Struct, frozen=True, kw_only=True):
     deployment: str
     artifact: str
     """SHA-256 of the model file."""
+    slice: str | None = None
+    """As in :class:`agent.protocol.drift.DriftWindow`."""
+
+
+class ClosedWindow(Struct, frozen=True, kw_only=True):
+    """A window, and what does not leave the device with it."""
+
+    window: DriftWindow
+    signals: dict[str, SignalVerdict]
+    state: bytes = b""
+    """Of the alarm and the sequential detector, for the builder that comes after a restart; opaque."""
 
 
 class WindowBuilder:
@@ -77,7 +88,7 @@ class WindowBuilder:
             return True
         return self._rows > 0 and now - self._opened >= self._policy.window_seconds
 
-    def close(self, now: float) -> DriftWindow | None:
+    def close(self, now: float) -> ClosedWindow | None:
         """Judge the window as it is and open the next one; None where it has no row. ``now``: Unix seconds.
 
         A window may hold more than ``window_rows`` by the rest of its last batch.
@@ -86,6 +97,7 @@ class WindowBuilder:
         if not self._rows:
             return None
         signals = self._binner.split(self._counts)
+        judgement = self._judge.judgement(signals, self._rows)
         window = DriftWindow(
             model=self._identity.model,
             release=self._identity.release,
@@ -95,11 +107,12 @@ class WindowBuilder:
             closed=max(now, self._opened),
             rows=self._rows,
             signals=signals,
-            verdict=self._judge.verdict(signals, self._rows),
+            verdict=judgement.verdict,
+            slice=self._identity.slice,
         )
         self._counts[:] = 0
         self._rows = 0
-        return window
+        return ClosedWindow(window=window, signals=judgement.signals)
 
     def _add_slowly(self, inputs: Tensors, outputs: Tensors) -> int:
         """A batch that does not fit in the ring: new layout, full ring, or larger than the ring altogether."""

@@ -173,20 +173,46 @@ class SignalCounts(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class SignalVerdict(Struct, frozen=True, kw_only=True):
-    """One signal's statistics in one window."""
+    """One signal's statistics in one window. It stays where it was computed: counts and reference give it again."""
 
     level: VerdictLevel
     rows: Count
-    """Rows that had a value (were not missing): the sample size of PSI and of the test."""
+    """Rows that had a value: the sample size of the statistics and of the test."""
     psi: float
+    js: float
+    """Jensen-Shannon distance, 0 to 1."""
     ks: float
+    """0 where the bins have no order (classes, categories), as ``wasserstein``."""
+    wasserstein: float
+    """In standard deviations of the reference."""
     p_value: float
     """Of ``test``, Benjamini-Hochberg corrected over the judged signals; 1 where the signal was not tested."""
     test: Literal["ks", "chi-squared"] = "ks"
-    """Classes (``argmax``) have no order, so KS means nothing for them: chi-squared is used and ``ks`` is 0."""
+    """Chi-squared where the bins have no order."""
     missing_rate: float
+    not_finite_rate: float
     outside_rate: float
     """Share under the first or over the last edge."""
+    constant: bool = False
+    """Almost every row repeated the one before it, as a stuck sensor does."""
+
+
+MovedStatistic = Literal["psi", "missing", "not-finite", "outside"]
+"""What says how far a signal moved: its distribution, or a share of its rows that is too large."""
+
+
+class MovedSignal(Struct, frozen=True, kw_only=True):
+    """One of the signals that moved most. Numbers have four significant digits."""
+
+    signal: str
+    level: VerdictLevel
+    rows: Count
+    """Rows that had a value."""
+    statistic: MovedStatistic
+    value: float
+    """PSI, or the share."""
+    p_value: float
+    """Corrected."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -196,9 +222,10 @@ class Verdict(Struct, frozen=True, kw_only=True):
     rows: Count
     correction: Literal["benjamini-hochberg"]
     alpha: float
-    signals: dict[str, SignalVerdict]
-    moved_most: tuple[str, ...]
-    """Up to three signals, the one that moved most first (by PSI)."""
+    judged: Count
+    """Signals that had enough rows."""
+    moved_most: tuple[MovedSignal, ...]
+    """Up to three, the one that moved most first."""
     reason: str
     """One plain sentence."""
 

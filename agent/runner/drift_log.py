@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from agent.drift import WindowBuilder
-from agent.protocol.drift import DriftWindow
+from agent.drift import ClosedWindow, WindowBuilder
 from agent.runner.backends import Array
 from agent.runner.openinference import RequestFacts
 
@@ -11,7 +10,7 @@ from agent.runner.openinference import RequestFacts
 class DriftLog:
     """Feeds a window and hands over each one that closes."""
 
-    def __init__(self, window: WindowBuilder, closed: Callable[[DriftWindow], None]) -> None:
+    def __init__(self, window: WindowBuilder, closed: Callable[[ClosedWindow], None]) -> None:
         self._window = window
         self._closed = closed
 

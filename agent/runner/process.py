@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from agent.control_channel import ControlChannel
-from agent.drift import DriftError, Identity, WindowBuilder, check_tensors, decode_reference
+from agent.drift import ClosedWindow, DriftError, Identity, WindowBuilder, check_tensors, decode_reference
 from agent.protocol.access import Access, OutputLimits
-from agent.protocol.drift import DriftWindow
 from agent.protocol.errors import ProtocolError
 from agent.protocol.manifest import TensorSpec
 from agent.protocol.runner import (
@@ -30,6 +29,7 @@ from agent.protocol.runner import (
     LoadFailed,
     Probe,
     ProbeFailed,
+    SampleTaken,
     Shadow,
     Start,
     Stop,
@@ -37,6 +37,7 @@ from agent.protocol.runner import (
     WindowClosed,
     YieldTcp,
 )
+from agent.protocol.samples import KeptSample
 from agent.runner.backends import Array, Backend, InferenceError, ModelRefusedError, open_backend, zeros
 from agent.runner.bookkeeping import Bookkeeping, Observer
 from agent.runner.drift_log import DriftLog
@@ -49,6 +50,7 @@ from agent.runner.probe import run_probe
 from agent.runner.query_budget import QueryLedger
 from agent.runner.registrations import Registrations
 from agent.runner.routes import Router
+from agent.runner.sample_capture import SampleCapture, Served
 from agent.runner.server_routes import ServerRoutes
 from agent.runner.service import ModelService
 from agent.runner.shadow import ShadowFeed
@@ -132,7 +134,7 @@ class Runner:
             maximum_bytes=start.maximum_body_bytes,
             registrations=Registrations(start.access.registrations_fd),
         )
-        self._books = Bookkeeping(time.time, _drift(start, self._window_closed))
+        self._books = Bookkeeping(time.time, _drift(start, self._window_closed, self._sample_taken))
         self._service = self._make_service()
         self._server = Server(
             self._router().answer,
@@ -254,8 +256,13 @@ class Runner:
         if statistics.changed():
             self._channel.send(statistics.report())
 
-    def _window_closed(self, window: DriftWindow) -> None:
-        self._channel.send(WindowClosed(window=window))
+    def _window_closed(self, closed: ClosedWindow) -> None:
+        self._channel.send(
+            WindowClosed(window=closed.window, signals=closed.signals, drift_state=closed.state)
+        )
+
+    def _sample_taken(self, sample: KeptSample) -> None:
+        self._channel.send(SampleTaken(sample=sample))
 
     async def _report_regularly(self) -> None:
         while True:
@@ -327,7 +334,9 @@ def _zeros(specs: Sequence[TensorSpec]) -> dict[str, Array]:
     }
 
 
-def _drift(start: Start, closed: Callable[[DriftWindow], None]) -> dict[str, Observer]:
+def _drift(
+    start: Start, closed: Callable[[ClosedWindow], None], taken: Callable[[KeptSample], None]
+) -> dict[str, Observer]:
     if start.reference_path is None:
         return {}
     identity = Identity(
@@ -339,6 +348,10 @@ def _drift(start: Start, closed: Callable[[DriftWindow], None]) -> dict[str, Obs
     try:
         reference = decode_reference(Path(start.reference_path).read_bytes())
         check_tensors(reference.signals, start.inputs, start.outputs)
-        return {"drift": DriftLog(WindowBuilder(identity, reference), closed)}
+        observers: dict[str, Observer] = {"drift": DriftLog(WindowBuilder(identity, reference), closed)}
     except (OSError, ProtocolError, DriftError) as error:
         raise LoadError("drift-reference", f"drift reference {start.reference_path}: {error}") from error
+    if start.samples is not None:
+        served = Served(start.model, start.release, start.deployment, start.artifact_sha256)
+        observers["samples"] = SampleCapture(served, reference, start.samples, taken)
+    return observers

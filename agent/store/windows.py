@@ -1,15 +1,18 @@
 """Closed drift windows and their verdicts: bounded, whole for programs, one row a signal for SQL."""
 
 import sqlite3
+from collections.abc import Mapping
 
 from agent.protocol.codec import decode_json, encode_json
-from agent.protocol.drift import DriftWindow
+from agent.protocol.drift import DriftWindow, SignalVerdict
 from agent.store.database import Database
 
 KEEP_WINDOWS = 5_000
 
 
-def insert_window(connection: sqlite3.Connection, window: DriftWindow) -> None:
+def insert_window(
+    connection: sqlite3.Connection, window: DriftWindow, signals: Mapping[str, SignalVerdict] | None = None
+) -> None:
     """Within the caller's transaction: add one, let go of the oldest beyond :data:`KEEP_WINDOWS`."""
     verdict = window.verdict
     cursor = connection.execute(
@@ -45,7 +48,7 @@ def insert_window(connection: sqlite3.Connection, window: DriftWindow) -> None:
                 one.missing_rate,
                 one.outside_rate,
             )
-            for name, one in verdict.signals.items()
+            for name, one in (signals or {}).items()
         ],
     )
     oldest = identity - KEEP_WINDOWS

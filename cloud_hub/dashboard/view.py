@@ -2,12 +2,11 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from functools import partial
 
 from markupsafe import Markup
 from msgspec import Struct
 
-from agent.protocol.drift import DriftReference, SignalCounts, Verdict
+from agent.protocol.drift import DriftReference, SignalCounts, VerdictLevel
 from agent.protocol.progress import fetching, size
 from agent.protocol.state import (
     DeploymentReport,
@@ -308,36 +307,45 @@ def _charts(drift: ReleaseDrift) -> tuple[SignalChart, ...]:
         return ()
     sick = [device for device in drift.devices if device.verdict.level in ("warning", "drift")]
     alone = [
-        _chart(drift.reference, device.verdict.moved_most[0], device.verdict, device.signals, device.device)
+        _chart(drift.reference, moved.signal, moved.level, moved.value, device.signals, device.device)
         for device in sick[:DEVICES_SHOWN]
-        if device.verdict.moved_most
+        for moved in device.verdict.moved_most[:1]
     ]
-    names = sorted(drift.verdict.signals, key=partial(_psi, drift.verdict), reverse=True)
+    names = sorted(drift.statistics, key=lambda name: drift.statistics[name].psi, reverse=True)
     fleet = [
-        _chart(drift.reference, name, drift.verdict, drift.signals, "fleet") for name in names[:SIGNALS_SHOWN]
+        _chart(
+            drift.reference,
+            name,
+            drift.statistics[name].level,
+            drift.statistics[name].psi,
+            drift.signals,
+            "fleet",
+        )
+        for name in names[:SIGNALS_SHOWN]
     ]
     return tuple(chart for chart in (*alone, *fleet) if chart is not None)
 
 
-def _psi(verdict: Verdict, name: str) -> float:
-    return verdict.signals[name].psi
-
-
 def _chart(
-    reference: DriftReference, name: str, verdict: Verdict, counts: dict[str, SignalCounts], who: str
+    reference: DriftReference,
+    name: str,
+    level: VerdictLevel,
+    psi: float,
+    counts: dict[str, SignalCounts],
+    who: str,
 ) -> SignalChart | None:
     """None where a window's bins are not the reference's: a device may send anything."""
     signal = next((signal for signal in reference.signals if signal.name == name), None)
-    found, judged = counts.get(name), verdict.signals.get(name)
-    if signal is None or found is None or judged is None or len(found.counts) != len(signal.counts):
+    found = counts.get(name)
+    if signal is None or found is None or len(found.counts) != len(signal.counts):
         return None
     label = f"{name}, {who}: share of rows in each bin, when the model was made and now"
     return SignalChart(
         name=name,
         who=who,
-        level=judged.level,
-        tone=TONES[judged.level],
-        psi=f"{judged.psi:.2f}",
+        level=level,
+        tone=TONES[level],
+        psi=f"{psi:.2f}",
         svg=comparison(signal.counts, found.counts, label),
     )
 

@@ -61,13 +61,8 @@ def ks_p(counts: Floats, reference: Floats) -> Floats:
     return statistics.ks_p_values(distance, counts.sum(axis=1), reference.sum(axis=1))
 
 
-def chi_squared_p(counts: Floats, reference: Floats) -> Floats:
-    pairs = zip(counts, reference, strict=True)
-    return np.array([statistics.chi_squared_p_value(*pair) for pair in pairs])
-
-
 DISTANCES: list[Distance] = [statistics.population_stability, statistics.kolmogorov_smirnov]
-P_VALUES: list[PValue] = [ks_p, chi_squared_p]
+P_VALUES: list[PValue] = [ks_p, statistics.chi_squared_p_values]
 
 NEAR = np.array([[90.0, 110.0, 100.0], [30.0, 30.0, 40.0]])
 FAR = np.array([[10.0, 20.0, 270.0], [98.0, 1.0, 1.0]])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from agent.drift import Identity, MergedWindow, WindowBuilder, judge, merge_windows
+from agent.drift import Identity, Judgement, MergedWindow, WindowBuilder, judge, merge_windows
 from agent.drift.binning import FEW_EDGES, Binner
 from agent.drift.signals import Array
 from agent.drift.verdict import LEVELS
@@ -20,7 +20,6 @@ from agent.protocol.drift import (
     SignalCounts,
     SignalReference,
     Summary,
-    Verdict,
 )
 
 SIGNALS: tuple[tuple[Summary, tuple[float, ...]], ...] = (
@@ -54,6 +53,7 @@ def reference_of(counts: dict[str, SignalCounts], rows: int, minimum_rows: int =
                 edges=edges,
                 counts=counts[summary].counts,
                 missing=counts[summary].missing,
+                not_finite=counts[summary].not_finite,
             )
             for summary, edges in SIGNALS
         ),
@@ -87,7 +87,7 @@ def closed(batches: list[Array], now: float = 0.0) -> DriftWindow:
         builder.add({"x": batch}, {}, now)
     window = builder.close(now)
     assert window is not None
-    return window
+    return window.window
 
 
 @ANY_SPEED
@@ -96,7 +96,7 @@ def test_counts_always_sum_to_rows(batch: Array) -> None:
     window = closed([batch])
     assert window.rows == len(batch)
     for counts in window.signals.values():
-        assert sum(counts.counts) + counts.missing == window.rows
+        assert sum(counts.counts) + counts.missing + counts.not_finite == window.rows
 
 
 @ANY_SPEED
@@ -119,7 +119,8 @@ def test_merging_is_exact_in_any_order_and_grouping(parts: list[DriftWindow], da
     assert merge_windows(groups) == whole
     assert whole.rows == sum(part.rows for part in parts)
     for name, counts in whole.signals.items():
-        assert counts.missing == sum(part.signals[name].missing for part in parts)
+        for kind in ("missing", "not_finite", "repeated"):
+            assert getattr(counts, kind) == sum(getattr(part.signals[name], kind) for part in parts)
         for place, count in enumerate(counts.counts):
             assert count == sum(part.signals[name].counts[place] for part in parts)
 
@@ -139,10 +140,15 @@ def counted(draw: st.DrawFn) -> tuple[dict[str, SignalCounts], int]:
     rows = draw(st.one_of(st.integers(0, 40), st.integers(0, 2000), st.integers(0, 2**53)))
     signals: dict[str, SignalCounts] = {}
     for name, empty in EMPTY.items():
-        slots = len(empty.counts) + 1
+        slots = len(empty.counts) + 2
         cuts = sorted(draw(st.lists(st.integers(0, rows), min_size=slots - 1, max_size=slots - 1)))
         sizes = [end - start for start, end in itertools.pairwise([0, *cuts, rows])]
-        signals[name] = SignalCounts(counts=tuple(sizes[:-1]), missing=sizes[-1])
+        signals[name] = SignalCounts(
+            counts=tuple(sizes[:-2]),
+            missing=sizes[-2],
+            not_finite=sizes[-1],
+            repeated=draw(st.integers(0, sum(sizes[:-2]))),
+        )
     return signals, rows
 
 
@@ -152,17 +158,25 @@ def test_judging_never_fails_and_always_carries_its_sample_size(
     known: tuple[dict[str, SignalCounts], int], found: tuple[dict[str, SignalCounts], int], minimum: int
 ) -> None:
     reference = reference_of(*known, minimum)
-    verdict = judge(reference, *found)
+    judgement = judge(reference, *found)
+    verdict, signals = judgement.verdict, judgement.signals
     # Nothing in it is NaN or infinite, which JSON could not carry.
-    assert decode_json(encode_json(verdict), Verdict) == verdict
+    assert decode_json(encode_json(judgement), Judgement) == judgement
     assert verdict.rows == found[1]
-    assert verdict.level == max((s.level for s in verdict.signals.values()), key=LEVELS.index)
+    assert verdict.level == max((s.level for s in signals.values()), key=LEVELS.index)
     assert (verdict.moved_most == ()) == (verdict.level == "insufficient data")
     assert verdict.reason.endswith(".")
-    for name, signal in verdict.signals.items():
+    assert verdict.judged == sum(signal.level != "insufficient data" for signal in signals.values())
+    for moved in verdict.moved_most:
+        assert moved.level == signals[moved.signal].level
+        assert moved.value >= 0
+        assert 0 <= moved.p_value <= 1
+    for name, signal in signals.items():
         assert signal.rows == sum(found[0][name].counts)
         assert 0 <= signal.p_value <= 1
         assert 0 <= signal.ks <= 1
+        assert 0 <= signal.js <= 1
+        assert signal.wasserstein >= 0
         assert signal.psi >= 0
         if verdict.rows < minimum:
             assert signal.level == "insufficient data"
@@ -171,9 +185,10 @@ def test_judging_never_fails_and_always_carries_its_sample_size(
 @ANY_SPEED
 @given(found=counted())
 def test_nothing_drifts_from_itself(found: tuple[dict[str, SignalCounts], int]) -> None:
-    verdict = judge(reference_of(*found), *found)
-    assert verdict.level in {"ok", "insufficient data"}
-    assert all(signal.psi == pytest.approx(0) and signal.ks == 0 for signal in verdict.signals.values())
+    judgement = judge(reference_of(*found), *found)
+    assert judgement.verdict.level in {"ok", "insufficient data"}
+    for signal in judgement.signals.values():
+        assert (signal.psi, signal.js, signal.ks, signal.wasserstein) == pytest.approx((0, 0, 0, 0))
 
 
 @ANY_SPEED
@@ -247,4 +262,4 @@ def test_whichever_way_a_signal_is_counted_its_counts_are_those_of_a_plain_searc
         slots[finite == own[-1]] = len(own) - 1
         counts = found[f"s{column}"]
         assert counts.counts == tuple(np.bincount(slots, minlength=len(own) + 1).tolist())
-        assert counts.missing == rows - len(finite)
+        assert counts.not_finite == rows - len(finite)

@@ -26,7 +26,7 @@ def send_window(hub: Hub, device: str, values: np.ndarray, *, release: int = 1) 
         closed=2.0,
         rows=len(values),
         signals=counts,
-        verdict=judge(signed, counts, len(values)),
+        verdict=judge(signed, counts, len(values)).verdict,
     )
     batch = TelemetryBatch(
         device=device, epoch="e1", records=(Record(sequence=1, body=Window(window=window)),)

@@ -23,7 +23,7 @@ def test_bins_are_half_open_and_the_last_is_closed(edges: tuple[float, ...]) -> 
     values = np.array([[-0.1, *edges, 2.0001, np.nan, np.inf, -np.inf]]).T
     found = binner.split(binner.count(values))["s"]
     assert found.counts == (1, 1, 2, 1)
-    assert found.missing == 3
+    assert (found.missing, found.not_finite) == (0, 3)
 
 
 def test_arithmetic_finds_the_bins_that_search_finds_on_and_beside_every_edge() -> None:
@@ -44,7 +44,7 @@ def test_signals_with_different_bins_are_counted_side_by_side() -> None:
     counts = binner.split(binner.count(np.array([[0.5, 4.0, 2.5], [9.0, np.nan, -1.0]])))
     assert counts["a"].counts == (0, 1, 1)
     assert counts["b"].counts == (0, 0, 1, 0)
-    assert counts["b"].missing == 1
+    assert counts["b"].not_finite == 1
     assert counts["c"].counts == (1, 0, 0, 1, 0)
 
 

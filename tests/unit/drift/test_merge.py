@@ -17,7 +17,7 @@ def window(
     builder.add(*batch, now)
     closed = builder.close(now + 1)
     assert closed is not None
-    return closed
+    return closed.window
 
 
 def test_windows_too_small_alone_are_judged_together(
@@ -27,7 +27,7 @@ def test_windows_too_small_alone_are_judged_together(
     assert {part.verdict.level for part in parts} == {"insufficient data"}
     merged = merge_windows(parts)
     assert (merged.rows, merged.windows, merged.opened, merged.closed) == (360, 3, 1.0, 4.0)
-    assert judge(reference, merged.signals, merged.rows).level == "drift"
+    assert judge(reference, merged.signals, merged.rows).verdict.level == "drift"
 
 
 def test_it_names_every_file_that_served(reference: DriftReference, identity: Identity, batch: Batch) -> None:

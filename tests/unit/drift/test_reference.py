@@ -50,12 +50,12 @@ def test_a_constant_signal_has_a_range_to_leave() -> None:
     assert build(np.full((400, 1), 3.0)).signals[0].edges == (1.5, 4.5)
 
 
-def test_missing_rows_are_counted_and_do_not_widen_the_range() -> None:
+def test_rows_without_a_number_are_counted_and_do_not_widen_the_range() -> None:
     values = np.random.default_rng(0).normal(0, 1, (500, 1))
     values[:50] = np.nan
     values[50:60] = np.inf
     signal = build(values).signals[0]
-    assert signal.missing == 60
+    assert (signal.missing, signal.not_finite) == (0, 60)
     assert max(signal.edges) < 10
 
 
@@ -87,13 +87,13 @@ def test_a_reference_that_could_never_judge_is_not_built(
 
 
 def test_more_signals_than_a_telemetry_record_holds_are_refused() -> None:
-    values = np.random.default_rng(0).normal(0, 1, (600, 200))
+    values = np.random.default_rng(0).normal(0, 1, (600, 400))
     specs = [
         SignalSpec(name=f"element-{index}", source="input", tensor="x", summary="value", index=index)
-        for index in range(200)
+        for index in range(400)
     ]
     assert len(build(values, *specs[:64]).signals) == 64
-    with pytest.raises(BadReferenceError, match="windows of 200 signals would take up to"):
+    with pytest.raises(BadReferenceError, match="windows of 400 signals would take up to"):
         build(values, *specs)
 
 

@@ -5,29 +5,29 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from agent.drift import Identity, LayoutError, WindowBuilder, judge, signal_values, statistics
+from agent.drift import Identity, Judgement, LayoutError, WindowBuilder, judge, signal_values, statistics
 from agent.drift.binning import Binner
 from agent.drift.signals import Tensors
-from agent.protocol.drift import DriftReference, SignalCounts, Verdict
+from agent.protocol.drift import DriftReference, SignalCounts
 
 Batch = Callable[..., tuple[Tensors, Tensors]]
-Look = Callable[[Tensors, Tensors], Verdict]
+Look = Callable[[Tensors, Tensors], Judgement]
 
 
 @pytest.fixture
 def look(reference: DriftReference, identity: Identity) -> Look:
-    def judged(inputs: Tensors, outputs: Tensors) -> Verdict:
+    def judged(inputs: Tensors, outputs: Tensors) -> Judgement:
         builder = WindowBuilder(identity, reference)
         builder.add(inputs, outputs, 0.0)
-        window = builder.close(1.0)
-        assert window is not None
-        return window.verdict
+        closed = builder.close(1.0)
+        assert closed is not None
+        return Judgement(verdict=closed.window.verdict, signals=closed.signals)
 
     return judged
 
 
 def test_the_same_distribution_is_ok(look: Look, batch: Batch) -> None:
-    verdict = look(*batch(400))
+    verdict = look(*batch(400)).verdict
     assert verdict.level == "ok"
     assert verdict.reason.startswith("No drift: ")
     assert verdict.rows == 400
@@ -35,11 +35,15 @@ def test_the_same_distribution_is_ok(look: Look, batch: Batch) -> None:
 
 
 def test_a_moved_input_is_drift_and_named_first(look: Look, batch: Batch) -> None:
-    verdict = look(*batch(400, shift=0.4))
+    judgement = look(*batch(400, shift=0.4))
+    verdict, signal = judgement.verdict, judgement.signals["brightness"]
     assert verdict.level == "drift"
-    assert verdict.moved_most[0] == "brightness"
-    assert verdict.signals["brightness"].p_value < 1e-6
-    assert verdict.signals["class"].level == "ok"
+    first = verdict.moved_most[0]
+    assert (first.signal, first.statistic, first.level, first.rows) == ("brightness", "psi", "drift", 400)
+    assert first.value == float(f"{signal.psi:.4g}")
+    assert first.p_value == float(f"{signal.p_value:.4g}")
+    assert signal.p_value < 1e-6
+    assert judgement.signals["class"].level == "ok"
     assert verdict.reason.startswith("Drift: brightness (PSI ")
 
 
@@ -52,7 +56,7 @@ def test_a_moved_class_is_found_by_chi_squared(look: Look, batch: Batch) -> None
 
 
 def test_few_rows_are_insufficient_however_far_they_moved(look: Look, batch: Batch) -> None:
-    verdict = look(*batch(299, shift=50.0))
+    verdict = look(*batch(299, shift=50.0)).verdict
     assert verdict.level == "insufficient data"
     assert verdict.moved_most == ()
     assert verdict.reason == "Insufficient data: 299 rows, at least 300 are needed for a verdict."
@@ -61,27 +65,30 @@ def test_few_rows_are_insufficient_however_far_they_moved(look: Look, batch: Bat
 def test_a_dead_sensor_is_drift_though_no_value_is_left_to_compare(look: Look, batch: Batch) -> None:
     inputs, outputs = batch(400)
     inputs["image"][:] = np.nan
-    verdict = look(inputs, outputs)
-    assert verdict.level == "drift"
-    assert verdict.signals["brightness"].missing_rate == 1.0
-    assert verdict.signals["brightness"].rows == 0
-    assert "is missing in 100.0% of rows (reference 0.0%)" in verdict.reason
+    judgement = look(inputs, outputs)
+    signal = judgement.signals["brightness"]
+    assert judgement.verdict.level == "drift"
+    assert (signal.not_finite_rate, signal.missing_rate, signal.rows) == (1.0, 0.0, 0)
+    first = judgement.verdict.moved_most[0]
+    assert (first.statistic, first.value, first.rows) == ("not-finite", 1.0, 0)
+    assert first.p_value < 1e-6
+    assert "is NaN or infinite in 100.0% of rows (reference 0.0%)" in judgement.verdict.reason
 
 
-def test_some_missing_rows_are_within_the_policy(look: Look, batch: Batch) -> None:
+def test_some_rows_without_a_number_are_within_the_policy(look: Look, batch: Batch) -> None:
     inputs, outputs = batch(400)
     inputs["image"][:16] = np.nan
-    assert look(inputs, outputs).level == "ok"
+    assert look(inputs, outputs).verdict.level == "ok"
     inputs["image"][:40] = np.nan
-    assert look(inputs, outputs).level == "drift"
+    assert look(inputs, outputs).verdict.level == "drift"
 
 
 def test_rows_outside_the_range_are_drift(look: Look, batch: Batch) -> None:
     inputs, outputs = batch(400)
     inputs["image"][:40, 0, 0] = 1000.0
-    verdict = look(inputs, outputs)
-    assert verdict.signals["corner"].outside_rate >= 0.1
-    assert verdict.signals["corner"].level == "drift"
+    judgement = look(inputs, outputs)
+    assert judgement.signals["corner"].outside_rate >= 0.1
+    assert judgement.signals["corner"].level == "drift"
 
 
 def shares(reference: DriftReference, moved: int, rows: int) -> dict[str, SignalCounts]:
@@ -100,14 +107,14 @@ def shares(reference: DriftReference, moved: int, rows: int) -> dict[str, Signal
 
 def test_a_small_change_is_ok_however_sure_it_is(reference: DriftReference) -> None:
     rows = 400_000
-    verdict = judge(reference, shares(reference, rows // 20, rows), rows)
-    signal = verdict.signals["brightness"]
+    judgement = judge(reference, shares(reference, rows // 20, rows), rows)
+    signal = judgement.signals["brightness"]
     assert signal.psi < reference.policy.psi_warning
     sharper = msgspec.structs.replace(
         reference, policy=msgspec.structs.replace(reference.policy, psi_warning=signal.psi / 2)
     )
     assert signal.p_value < 0.05
-    assert verdict.level == "ok"
+    assert judgement.verdict.level == "ok"
     assert judge(sharper, shares(reference, rows // 20, rows), rows).signals["brightness"].psi == signal.psi
 
 
@@ -116,10 +123,10 @@ def test_a_large_change_that_may_be_chance_is_ok(reference: DriftReference) -> N
         reference, policy=msgspec.structs.replace(reference.policy, psi_warning=1e-6, psi_drift=1e-6)
     )
     counts = shares(reference, 3, 400)
-    verdict = judge(touchy, counts, 400)
-    assert verdict.signals["brightness"].psi > 1e-6
-    assert verdict.level == "ok"
-    assert "which may be chance" in verdict.reason
+    judgement = judge(touchy, counts, 400)
+    assert judgement.signals["brightness"].psi > 1e-6
+    assert judgement.verdict.level == "ok"
+    assert "which may be chance" in judgement.verdict.reason
 
 
 def test_one_row_outside_is_chance_even_where_the_policy_allows_none(reference: DriftReference) -> None:
@@ -133,7 +140,7 @@ def test_one_row_outside_is_chance_even_where_the_policy_allows_none(reference: 
         known[int(np.argmax(known))] -= outside
         known[-1] += outside
         moved = counts | {"brightness": SignalCounts(counts=tuple(known), missing=0)}
-        return judge(strict, moved, 400).level
+        return judge(strict, moved, 400).verdict.level
 
     assert level(1) == "ok"
     assert level(8) == "drift"
@@ -141,7 +148,7 @@ def test_one_row_outside_is_chance_even_where_the_policy_allows_none(reference: 
 
 def test_p_values_are_corrected_over_the_signals(reference: DriftReference, look: Look, batch: Batch) -> None:
     inputs, outputs = batch(400, shift=0.05)
-    verdict = look(inputs, outputs)
+    judgement = look(inputs, outputs)
     values = signal_values(reference, inputs, outputs)
     binner = Binner(reference.signals)
     counts = binner.split(binner.count(values))
@@ -152,17 +159,17 @@ def test_p_values_are_corrected_over_the_signals(reference: DriftReference, look
         )
         distance = statistics.kolmogorov_smirnov(found, known)
         raw.append(
-            statistics.chi_squared_p_value(found[0], known[0])
+            statistics.chi_squared_p_values(found, known)[0]
             if signal.summary == "argmax"
             else statistics.ks_p_values(distance, found.sum(axis=1), known.sum(axis=1))[0]
         )
     corrected = stats.false_discovery_control(raw)
-    assert [signal.p_value for signal in verdict.signals.values()] == pytest.approx(corrected)
+    assert [signal.p_value for signal in judgement.signals.values()] == pytest.approx(corrected)
     assert list(corrected) != pytest.approx(raw)
 
 
 def test_false_alarms_stay_rare(reference: DriftReference, look: Look, batch: Batch) -> None:
-    levels = [look(*batch(400)).level for _ in range(200)]
+    levels = [look(*batch(400)).verdict.level for _ in range(200)]
     assert levels.count("ok") >= 196
 
 

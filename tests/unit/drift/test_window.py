@@ -18,6 +18,12 @@ def builder(identity: Identity, reference: DriftReference) -> WindowBuilder:
     return WindowBuilder(identity, reference)
 
 
+def closed(builder: WindowBuilder, now: float) -> DriftWindow:
+    found = builder.close(now)
+    assert found is not None
+    return found.window
+
+
 def test_an_empty_window_is_no_window(builder: WindowBuilder, batch: Batch) -> None:
     assert builder.close(5.0) is None
     builder.add(*batch(0), 5.0)
@@ -43,8 +49,7 @@ def test_a_clock_that_is_set_back_does_not_hold_it_open(builder: WindowBuilder, 
     builder.add(*batch(1), 1e9)
     builder.add(*batch(1), 100.0)
     assert builder.due(160.0)
-    window = builder.close(90.0)
-    assert window is not None
+    window = closed(builder, 90.0)
     assert (window.opened, window.closed) == (100.0, 100.0)
 
 
@@ -52,8 +57,7 @@ def test_it_says_what_served_and_when_and_survives_the_wire(
     builder: WindowBuilder, identity: Identity, batch: Batch
 ) -> None:
     builder.add(*batch(400), 7.0)
-    window = builder.close(9.0)
-    assert window is not None
+    window = closed(builder, 9.0)
     assert (window.model, window.release, window.deployment, window.artifact) == (
         identity.model,
         identity.release,
@@ -69,8 +73,7 @@ def test_closing_opens_an_empty_one(builder: WindowBuilder, batch: Batch) -> Non
     builder.close(9.0)
     assert builder.rows == 0
     builder.add(*batch(2), 11.0)
-    window = builder.close(12.0)
-    assert window is not None
+    window = closed(builder, 12.0)
     assert (window.rows, window.opened) == (2, 11.0)
 
 
@@ -83,16 +86,14 @@ def test_rows_are_copied_so_the_caller_may_reuse_its_buffers(
     builder.add(inputs, outputs, 0.0)
     inputs["image"][:] = 0
     outputs["scores"][:] = 0
-    window = builder.close(1.0)
-    assert window is not None
+    window = closed(builder, 1.0)
     assert window.signals == expected
 
 
 def test_a_batch_larger_than_the_ring_is_counted_whole(builder: WindowBuilder, batch: Batch) -> None:
     builder.add(*batch(3), 0.0)
     builder.add(*batch(3 * RING_ROWS + 5), 0.0)
-    window = builder.close(1.0)
-    assert window is not None
+    window = closed(builder, 1.0)
     assert window.rows == 3 * RING_ROWS + 8
     assert sum(window.signals["class"].counts) == window.rows
 
@@ -100,8 +101,7 @@ def test_a_batch_larger_than_the_ring_is_counted_whole(builder: WindowBuilder, b
 def test_a_row_larger_than_the_ring_is_counted(builder: WindowBuilder, batch: Batch) -> None:
     outputs = batch(2)[1]
     builder.add({"image": np.zeros((2, 512, 512), dtype=np.float32)}, outputs, 0.0)
-    window = builder.close(1.0)
-    assert window is not None
+    window = closed(builder, 1.0)
     assert sum(window.signals["brightness"].counts) == 2
 
 
@@ -110,10 +110,9 @@ def test_shape_and_dtype_may_change_between_requests(builder: WindowBuilder, bat
     builder.add(inputs, outputs, 0.0)
     builder.add({"image": inputs["image"].astype(np.float64)}, outputs, 0.0)
     builder.add({"image": np.zeros((4, 9, 3), dtype=np.int8)}, outputs, 0.0)
-    window = builder.close(1.0)
-    assert window is not None
+    window = closed(builder, 1.0)
     assert window.rows == 12
-    assert sum(window.signals["sharpness"].counts) + window.signals["sharpness"].missing == 12
+    assert sum(window.signals["sharpness"].counts) + window.signals["sharpness"].not_finite == 12
 
 
 def test_a_batch_that_cannot_be_read_takes_nothing(builder: WindowBuilder, batch: Batch) -> None:
@@ -128,8 +127,7 @@ def test_a_batch_that_cannot_be_read_takes_nothing(builder: WindowBuilder, batch
     for bad_inputs, bad_outputs in broken:
         with pytest.raises(SignalError):
             builder.add(bad_inputs, bad_outputs, 0.0)
-    window = builder.close(1.0)
-    assert window is not None
+    window = closed(builder, 1.0)
     assert window.rows == 4
 
 
@@ -138,8 +136,7 @@ def test_a_tensor_too_narrow_for_an_element_takes_nothing(builder: WindowBuilder
     builder.add(inputs, outputs, 0.0)
     with pytest.raises(SignalError, match="element 0"):
         builder.add({"image": np.empty((4, 0, 0), dtype=np.float32)}, outputs, 0.0)
-    window = builder.close(1.0)
-    assert window is not None
+    window = closed(builder, 1.0)
     assert window.rows == 4
 
 

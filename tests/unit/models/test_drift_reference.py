@@ -26,7 +26,7 @@ def _levels(folder: Path, variant: int, images: FloatArray) -> list[VerdictLevel
         builder.add({"image": pick}, {"probabilities": predict(pick)}, 1.0)
         window = builder.close(2.0)
         assert window is not None
-        levels.append(window.verdict.level)
+        levels.append(window.window.verdict.level)
     return levels
 
 

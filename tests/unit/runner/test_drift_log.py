@@ -1,7 +1,7 @@
 import numpy as np
 
-from agent.drift import Identity, SignalSpec, WindowBuilder, build_reference
-from agent.protocol.drift import DriftPolicy, DriftWindow
+from agent.drift import ClosedWindow, Identity, SignalSpec, WindowBuilder, build_reference
+from agent.protocol.drift import DriftPolicy
 from agent.runner.drift_log import DriftLog
 from agent.runner.request_facts import NO_FACTS
 
@@ -20,17 +20,17 @@ def window_of(rows: int) -> WindowBuilder:
 
 
 def test_a_window_closes_when_it_is_full_or_old_or_at_the_end() -> None:
-    closed = list[DriftWindow]()
+    closed = list[ClosedWindow]()
     log = DriftLog(window_of(300), closed.append)
     log.add({"x": ROWS[:299]}, {}, NO_FACTS, 0.0)
     log.tick(0.0)
     assert closed == []
     log.add({"x": ROWS[299:300]}, {}, NO_FACTS, 0.0)
-    assert [window.rows for window in closed] == [300]
+    assert [one.window.rows for one in closed] == [300]
     log.add({"x": ROWS[:5]}, {}, NO_FACTS, 0.0)
     log.tick(61.0)
-    assert [window.rows for window in closed] == [300, 5]
+    assert [one.window.rows for one in closed] == [300, 5]
     log.add({"x": ROWS[:7]}, {}, NO_FACTS, 61.0)
     log.close(61.0)
     log.close(61.0)
-    assert [window.rows for window in closed] == [300, 5, 7]
+    assert [one.window.rows for one in closed] == [300, 5, 7]

@@ -5,13 +5,13 @@ import msgspec
 import pytest
 
 from agent.protocol.codec import encode_json
-from agent.protocol.drift import DriftWindow, SignalCounts, SignalVerdict, Verdict
+from agent.protocol.drift import DriftWindow, MovedSignal, SignalCounts, SignalVerdict, Verdict
 from agent.protocol.limits import MAX_MESSAGE_BYTES
 from agent.protocol.telemetry import Body, Event, Health, TelemetryAck, Window
 from agent.store.database import Database
 from agent.store.events import EventLog
 from agent.store.outbox import Outbox
-from agent.store.windows import WindowLog
+from agent.store.windows import WindowLog, insert_window
 
 
 def event(text: str = "hello", model: str | None = None) -> Event:
@@ -30,17 +30,31 @@ HEALTH = Health(
 )
 
 
+SIGNAL = SignalVerdict(
+    level="drift",
+    rows=500,
+    psi=0.5,
+    js=0.25,
+    ks=0.3,
+    wasserstein=0.75,
+    p_value=0.001,
+    missing_rate=0.0,
+    not_finite_rate=0.0,
+    outside_rate=0.1,
+)
+
+
 def window(model: str = "digits", *, closed: float = 2.0, psi: float = 0.5) -> DriftWindow:
-    signal = SignalVerdict(
-        level="drift", rows=500, psi=psi, ks=0.3, p_value=0.001, missing_rate=0.0, outside_rate=0.1
+    moved = MovedSignal(
+        signal="brightness", level="drift", rows=500, statistic="psi", value=psi, p_value=0.001
     )
     verdict = Verdict(
         level="drift",
         rows=500,
         correction="benjamini-hochberg",
         alpha=0.01,
-        signals={"brightness": signal},
-        moved_most=("brightness",),
+        judged=1,
+        moved_most=(moved,),
         reason="brightness moved",
     )
     return DriftWindow(
@@ -199,6 +213,7 @@ async def test_the_views_show_what_is_stored(database: Database) -> None:
     box = outbox(database)
     await box.append(event("a", "digits"))
     await box.append(Window(window=window()))
+    await database.write(lambda connection: insert_window(connection, window(), {"brightness": SIGNAL}))
 
     def query(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
         return [
