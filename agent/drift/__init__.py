@@ -2,10 +2,11 @@
 
 A recipe builds a reference from data (:func:`build_reference`); a runner counts its requests against it
 (:class:`WindowBuilder`); the hub merges the windows of a fleet (:func:`merge_windows`) and judges the sum
-(:func:`judge`). Everything is counts in fixed bins, so merging is exact.
+(:func:`judge`) and estimates its accuracy (:func:`estimate_accuracy`). Everything is counts in fixed bins, so merging is exact.
 """
 
 from agent.drift.errors import BadReferenceError, DriftError, LayoutError, SignalError
+from agent.drift.estimate import Estimate, Estimator, contradicted, estimate_accuracy
 from agent.drift.merge import MergedWindow, merge_windows
 from agent.drift.reference import (
     SignalSpec,
@@ -22,6 +23,8 @@ __all__ = [
     "BadReferenceError",
     "ClosedWindow",
     "DriftError",
+    "Estimate",
+    "Estimator",
     "Identity",
     "Judge",
     "Judgement",
@@ -33,8 +36,10 @@ __all__ = [
     "build_reference",
     "check_counts",
     "check_tensors",
+    "contradicted",
     "decode_reference",
     "encode_reference",
+    "estimate_accuracy",
     "judge",
     "merge_windows",
     "signal_values",

@@ -38,6 +38,9 @@ MAXIMUM_REACH = 0.15
 FEW_LABELS = 10
 """Slots with fewer labelled rows are what makes an interval wide; the reason counts the rows that lie in them."""
 
+DECIMALS = 5
+"""Of what is said: more are noise, and cost bytes in every record."""
+
 CONTRADICTION_LEVEL = 0.999
 """Sure enough to say that labels contradict an estimate: a window is asked again and again."""
 
@@ -110,7 +113,13 @@ class Estimator:
         variance = chance + calibration**2
         size = accuracy * (1 - accuracy) / variance if variance > 0 else math.inf
         low, high = wilson(accuracy, size, LEVEL)
-        return AccuracyEstimate(accuracy=accuracy, low=low, high=high, level=LEVEL, rows=rows)
+        return AccuracyEstimate(
+            accuracy=round(accuracy, DECIMALS),
+            low=round(low, DECIMALS),
+            high=round(high, DECIMALS),
+            level=LEVEL,
+            rows=rows,
+        )
 
 
 def estimate_accuracy(reference: DriftReference, counts: Mapping[str, SignalCounts]) -> Estimate:

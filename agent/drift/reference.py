@@ -15,6 +15,7 @@ from agent.drift.errors import BadReferenceError
 from agent.drift.signals import Extractor, Tensors, keyed
 from agent.protocol.codec import decode_json
 from agent.protocol.drift import (
+    Calibration,
     DriftPolicy,
     DriftReference,
     SignalCounts,
@@ -190,6 +191,10 @@ def _require_sound(reference: DriftReference) -> None:
         problem = _problem(signal, reference.rows)
         if problem:
             raise BadReferenceError(f"reference: signal {signal.name}: {problem}")
+    if reference.calibration is not None:
+        problem = _calibration_problem(reference.calibration, reference.signals)
+        if problem:
+            raise BadReferenceError(f"reference: calibration: {problem}")
     policy = reference.policy
     if policy.psi_drift < policy.psi_warning:
         raise BadReferenceError(
@@ -210,6 +215,20 @@ def _problem(signal: SignalReference, rows: int) -> str | None:
         return f"counts and missing add up to {total}, the reference has {rows} rows"
     if (signal.summary == "value") != (signal.index is not None) or (signal.index or 0) < 0:
         return "'index' (0 or more) belongs to summary 'value' and to no other"
+    return None
+
+
+def _calibration_problem(calibration: Calibration, signals: Sequence[SignalReference]) -> str | None:
+    signal = next((signal for signal in signals if signal.name == calibration.signal), None)
+    if signal is None or signal.summary != "confidence":
+        return f"{calibration.signal} is no confidence signal of the reference"
+    if not len(calibration.rows) == len(calibration.correct) == len(signal.counts):
+        return (
+            f"{calibration.signal} has {len(signal.counts)} slots, there are {len(calibration.rows)} counts of rows and "
+            f"{len(calibration.correct)} of correct rows"
+        )
+    if any(right > rows for right, rows in zip(calibration.correct, calibration.rows, strict=True)):
+        return "a slot has more correct rows than rows"
     return None
 
 

@@ -5,6 +5,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from agent.drift.binning import Binner
+from agent.drift.estimate import Estimator
 from agent.drift.signals import Array, Extractor, TensorKey, Tensors
 from agent.drift.verdict import Judge
 from agent.protocol.drift import DriftReference, DriftWindow, SignalVerdict
@@ -50,6 +51,7 @@ class WindowBuilder:
         self._extractor = Extractor(reference.signals)
         self._binner = Binner(reference.signals)
         self._judge = Judge(reference)
+        self._estimator = Estimator(reference)
         self._counts = np.zeros(self._binner.size, dtype=np.int64)
         self._ring = _Ring(self._extractor.tensors)
         self._rows = 0
@@ -98,6 +100,7 @@ class WindowBuilder:
             return None
         signals = self._binner.split(self._counts)
         judgement = self._judge.judgement(signals, self._rows)
+        accuracy = self._estimator.estimate(signals)
         window = DriftWindow(
             model=self._identity.model,
             release=self._identity.release,
@@ -109,6 +112,8 @@ class WindowBuilder:
             signals=signals,
             verdict=judgement.verdict,
             slice=self._identity.slice,
+            estimate=accuracy.estimate,
+            estimate_off=accuracy.off,
         )
         self._counts[:] = 0
         self._rows = 0

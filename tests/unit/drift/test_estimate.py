@@ -1,9 +1,12 @@
 """Accuracy without labels: from counts alone, with an interval that says what is not known, or a reason."""
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
 
+from agent.drift import BadReferenceError, Identity, WindowBuilder, decode_reference, encode_reference
 from agent.drift.calibration import Labelled, calibrate, separation
 from agent.drift.estimate import contradicted, estimate_accuracy, wilson
 from agent.protocol.drift import (
@@ -235,6 +238,37 @@ def test_copies_of_one_row_are_never_in_both_halves() -> None:
     )
     ungrouped = msgspec.structs.replace(many, group=None)
     assert calibrate(SIGNAL, many).expected_error > calibrate(SIGNAL, ungrouped).expected_error
+
+
+def test_a_closed_window_carries_its_estimate(identity: Identity) -> None:
+    confidence = np.linspace(0.75, 1.0, 400)
+    scores = np.stack([confidence, 1 - confidence], axis=1)
+    builder = WindowBuilder(identity, _reference())
+    builder.add({}, {"scores": scores}, 1.0)
+    closed = builder.close(2.0)
+    assert closed is not None
+    assert closed.window.estimate == _estimate(0, 0, 0, 0, 400, 0)
+    assert closed.window.estimate_off is None
+    builder.add({}, {"scores": scores[:20]}, 3.0)
+    closed = builder.close(4.0)
+    assert closed is not None
+    assert closed.window.estimate is None
+    assert closed.window.estimate_off == "20 rows have a confidence, at least 30 are needed."
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"signal": "brightness"}, "brightness is no confidence signal of the reference"),
+        ({"rows": (1, 2)}, "has 6 slots, there are 2 counts of rows and 6 of correct rows"),
+        ({"correct": (0, 2_000, 0, 0, 0, 0)}, "a slot has more correct rows than rows"),
+    ],
+)
+def test_a_calibration_that_does_not_fit_its_signal_is_refused(change: dict[str, Any], words: str) -> None:
+    wrong = _reference(msgspec.structs.replace(CALIBRATION, **change))
+    assert decode_reference(encode_reference(_reference())).calibration == CALIBRATION
+    with pytest.raises(BadReferenceError, match=words):
+        decode_reference(encode_reference(wrong))
 
 
 def test_separation_is_mann_whitneys_score() -> None:
