@@ -30,6 +30,7 @@ from cloud_hub.signing.own_keys import OwnKeys, director_signer, online_signer
 from cloud_hub.signing.publication import complete_root
 from cloud_hub.signing.repository import Repository
 from cloud_hub.signing.store import FolderMetadataStore
+from cloud_hub.telemetry.keeper import RollUpKeeper
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class Hub:
             self.database,
             now=now,
         )
+        self.roll_ups = RollUpKeeper(self.database, self.artifacts)
         self.counters = BridgeCounters()
         self.publisher: Publisher | None = None
 
@@ -114,6 +116,10 @@ class Hub:
             return passing.tick(session, signing=self.director_signing, now=now)
 
         self.publish(self.database.write(work))
+
+    def keep_telemetry(self) -> bool:
+        """Bring up to date what is made of telemetry; whether there is more to do."""
+        return self.roll_ups.step(self.now())
 
     def recover(self) -> None:
         """Finish what a crash cut short.

@@ -1,4 +1,4 @@
-"""Run the hub: broker, bridge, clockwork and API in one process."""
+"""Run the hub: broker, bridge, ingest, clockwork and API in one process."""
 
 import logging
 import signal
@@ -9,15 +9,22 @@ from types import FrameType
 
 import uvicorn
 
+from agent.protocol.topics import FROM_DEVICE, Channel
 from cloud_hub.app import create_app, create_device_app
 from cloud_hub.bridge.bridge import Bridge
 from cloud_hub.broker import EmbeddedBroker
 from cloud_hub.config import HubConfig, Paths
 from cloud_hub.downloads.listener import DownloadListener
 from cloud_hub.hub import Hub
+from cloud_hub.ingest.process import only_one
+from cloud_hub.ingest.service import Ingest
 from cloud_hub.mqtt import MqttLink
+from cloud_hub.ticker import Ticker
 
 log = logging.getLogger(__name__)
+
+KEEPER_SECONDS = 1.0
+"""How often what is made of telemetry is brought up to date."""
 
 
 class Clockwork:
@@ -65,13 +72,22 @@ def serve(config: HubConfig, paths: Paths) -> None:
             broker = EmbeddedBroker(paths.data, config.broker.host, config.broker.port)
             running.callback(broker.stop)
             broker.start()
-        link = MqttLink(config.broker, f"edgeward-{config.name}", hub.counters.count)
+        channels = FROM_DEVICE if config.ingest.serve else FROM_DEVICE - {Channel.TELEMETRY}
+        link = MqttLink(config.broker, f"edgeward-{config.name}", hub.counters.count, channels)
         bridge, clockwork = Bridge(hub, link), Clockwork(hub)
+        if config.ingest.serve:
+            running.enter_context(only_one(paths))
+            ingest = Ingest(config.name, hub.database, link, hub.counters, hub.now)
+            ingest.start()
+            running.callback(ingest.stop)
         hub.publisher = bridge
         bridge.start()
         running.callback(bridge.stop)
         clockwork.start()
         running.callback(clockwork.stop)
+        keeper = Ticker("hub-telemetry", hub.keep_telemetry, KEEPER_SECONDS)
+        running.callback(keeper.stop)
+        keeper.start()
         if config.downloads.port is not None:
             listener = DownloadListener(hub, create_device_app(hub), paths)
             running.callback(listener.stop)

@@ -10,6 +10,7 @@ from cloud_hub.ingest import models as ingest
 from cloud_hub.registry import models as registry
 from cloud_hub.rollouts import models as rollouts
 from cloud_hub.telemetry import models as telemetry
+from cloud_hub.telemetry import rollup_models as rollups
 
-ROOMS = (access, approvals, audit, bundles, devices, ingest, registry, rollouts, telemetry)
+ROOMS = (access, approvals, audit, bundles, devices, ingest, registry, rollouts, rollups, telemetry)
 metadata = Base.metadata

@@ -305,11 +305,11 @@ def _charts(drift: ReleaseDrift) -> tuple[SignalChart, ...]:
     """The fleet's signals, those that moved most first; before them what moved most on each device that drifts."""
     if drift.reference is None or drift.verdict is None:
         return ()
-    sick = [device for device in drift.devices if device.verdict.level in ("warning", "drift")]
+    sick = [device for device in drift.devices if device.level in ("warning", "drift")]
     alone = [
         _chart(drift.reference, moved.signal, moved.level, moved.value, device.signals, device.device)
         for device in sick[:DEVICES_SHOWN]
-        for moved in device.verdict.moved_most[:1]
+        for moved in (device.verdict.moved_most[:1] if device.verdict else ())
     ]
     names = sorted(drift.statistics, key=lambda name: drift.statistics[name].psi, reverse=True)
     fleet = [

@@ -387,24 +387,47 @@ def _newest_by_model(state: ReportedState) -> list[DeploymentReport]:
     return list(newest.values())
 
 
+DRIFTING_NAMED = 10
+"""Devices of one release that have a finding each; the rest share one."""
+
+
 def _drift_findings(drift: ReleaseDrift) -> list[Finding]:
+    name = f"{drift.model} {drift.release}"
+    moving = [device for device in drift.devices if device.level in ("drift", "warning")]
     found = [
         Finding(
-            severity="error" if device.verdict.level == "drift" else "warning",
+            severity="error" if device.level == "drift" else "warning",
             where=device.device,
-            what=f"Its input no longer looks like the data {drift.model} {drift.release} was made from. "
-            f"{device.verdict.reason}",
+            what=f"Its input no longer looks like the data {name} was made from. "
+            f"{device.verdict.reason if device.verdict else ''}",
             to_do="Look at the device first (a dirty lens, a moved sensor); "
             "if many devices drift, the world has changed: retrain.",
         )
-        for device in drift.devices
-        if device.verdict.level in ("drift", "warning")
+        for device in moving[:DRIFTING_NAMED]
     ]
+    if len(moving) > DRIFTING_NAMED:
+        found.append(
+            Finding(
+                severity="error" if drift.levels.get("drift", 0) > DRIFTING_NAMED else "warning",
+                where=name,
+                what=f"{len(moving) - DRIFTING_NAMED} more devices drift or move.",
+                to_do="If many devices drift, the world has changed: retrain.",
+            )
+        )
+    if drift.fleet is not None and drift.fleet.split:
+        found.append(
+            Finding(
+                severity="warning",
+                where=name,
+                what=drift.fleet.text,
+                to_do="Look at the devices that were left out; where they are of another kind, give them a model of their own.",
+            )
+        )
     if drift.problem is not None:
         found.append(
             Finding(
                 severity="warning",
-                where=f"{drift.model} {drift.release}",
+                where=name,
                 what=f"Drift over the fleet cannot be judged: {drift.problem}",
                 to_do="Upload releases with their drift reference.",
             )

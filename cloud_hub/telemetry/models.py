@@ -29,7 +29,7 @@ class DriftWindowRow(Base):
 
     __tablename__ = "drift_windows"
     __table_args__ = (
-        Index("drift_windows_by_model", "model", "release", "closed"),
+        Index("drift_windows_by_device", "device", "model", "closed"),
         Index(
             "drift_windows_not_merged",
             "received",

@@ -1,10 +1,10 @@
 """Read what :mod:`cloud_hub.ingest` has stored."""
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from agent.protocol.telemetry import TelemetryCounts
-from cloud_hub.telemetry.models import DriftWindowRow, TelemetryTally
+from cloud_hub.telemetry.models import TelemetryTally
 
 
 def counts(session: Session, device: str | None = None) -> dict[str, tuple[TelemetryCounts, ...]]:
@@ -22,18 +22,3 @@ def counts(session: Session, device: str | None = None) -> dict[str, tuple[Telem
         )
         for name, epochs in sorted(kinds.items())
     }
-
-
-def newest_windows(session: Session, since: float) -> list[DriftWindowRow]:
-    """The newest window (not of a slice) of every device and model release, of those received since ``since``."""
-    keys = (DriftWindowRow.device, DriftWindowRow.model, DriftWindowRow.release)
-    newest = (
-        select(*keys, func.max(DriftWindowRow.closed))
-        .where(DriftWindowRow.received >= since, DriftWindowRow.slice == "")
-        .group_by(*keys)
-    )
-    query = select(DriftWindowRow).where(
-        tuple_(*keys, DriftWindowRow.closed).in_(newest), DriftWindowRow.slice == ""
-    )
-    rows = {(row.device, row.model, row.release): row for row in session.scalars(query)}
-    return [rows[key] for key in sorted(rows)]

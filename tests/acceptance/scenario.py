@@ -178,9 +178,10 @@ def _device_verdict(agent: Agent, since: float) -> dict[str, Any] | None:
 
 
 def _hub_verdict(world: World, since: float) -> dict[str, Any] | None:
-    for release in world.client("victor").get("/v1/drift"):
-        for device in release["devices"]:
-            seen = (device["device"], device["verdict"]["level"])
+    client = world.client("victor")
+    for line in client.get("/v1/drift")["releases"]:
+        for device in client.get(f"/v1/drift/{line['model']}/{line['release']}")["devices"]:
+            seen = (device["device"], device["level"])
             if seen == (DIRTY, "drift") and device["opened"] > since:
                 return dict(device["verdict"])
     return None

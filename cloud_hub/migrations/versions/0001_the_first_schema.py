@@ -103,8 +103,88 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('device', 'epoch', 'sequence')
     )
     with op.batch_alter_table('drift_windows', schema=None) as batch_op:
-        batch_op.create_index('drift_windows_by_model', ['model', 'release', 'closed'], unique=False)
+        batch_op.create_index('drift_windows_by_device', ['device', 'model', 'closed'], unique=False)
         batch_op.create_index('drift_windows_not_merged', ['received'], unique=False, sqlite_where=sa.text('NOT merged_in'), postgresql_where=sa.text('NOT merged_in'))
+
+    op.create_table('drift_newest',
+    sa.Column('device', sa.String(), nullable=False),
+    sa.Column('model', sa.String(), nullable=False),
+    sa.Column('release', WHOLE, nullable=False),
+    sa.Column('slice', sa.String(), nullable=False),
+    sa.Column('epoch', sa.String(), nullable=False),
+    sa.Column('sequence', WHOLE, nullable=False),
+    sa.Column('opened', sa.Double(), nullable=False),
+    sa.Column('closed', sa.Double(), nullable=False),
+    sa.Column('received', sa.Double(), nullable=False),
+    sa.Column('rows', WHOLE, nullable=False),
+    sa.Column('level', sa.String(), nullable=False),
+    sa.Column('claimed', sa.String(), nullable=False),
+    sa.Column('alarm', sa.String(), nullable=False),
+    sa.Column('level_since', sa.Double(), nullable=False),
+    sa.Column('body', sa.LargeBinary(), nullable=False),
+    sa.PrimaryKeyConstraint('device', 'model', 'release', 'slice')
+    )
+    with op.batch_alter_table('drift_newest', schema=None) as batch_op:
+        batch_op.create_index('drift_newest_by_release', ['model', 'release', 'slice', 'received'], unique=False)
+
+    op.create_table('drift_days',
+    sa.Column('device', sa.String(), nullable=False),
+    sa.Column('model', sa.String(), nullable=False),
+    sa.Column('release', WHOLE, nullable=False),
+    sa.Column('slice', sa.String(), nullable=False),
+    sa.Column('day', WHOLE, nullable=False),
+    sa.Column('windows', WHOLE, nullable=False),
+    sa.Column('rows', WHOLE, nullable=False),
+    sa.Column('incomplete_windows', WHOLE, nullable=False),
+    sa.Column('incomplete_rows', WHOLE, nullable=False),
+    sa.Column('unusable', WHOLE, nullable=False),
+    sa.Column('ok', WHOLE, nullable=False),
+    sa.Column('warning', WHOLE, nullable=False),
+    sa.Column('drift', WHOLE, nullable=False),
+    sa.Column('insufficient', WHOLE, nullable=False),
+    sa.Column('alarms', WHOLE, nullable=False),
+    sa.Column('late', WHOLE, nullable=False),
+    sa.Column('opened', sa.Double(), nullable=False),
+    sa.Column('closed', sa.Double(), nullable=False),
+    sa.Column('level', sa.String(), nullable=False),
+    sa.Column('psi', sa.Double(), nullable=False),
+    sa.Column('estimate_rows', WHOLE, nullable=False),
+    sa.Column('accuracy', sa.Double(), nullable=True),
+    sa.Column('low', sa.Double(), nullable=True),
+    sa.Column('high', sa.Double(), nullable=True),
+    sa.Column('problem', sa.String(), nullable=True),
+    sa.Column('judged', sa.Boolean(), nullable=False),
+    sa.Column('body', sa.LargeBinary(), nullable=False),
+    sa.PrimaryKeyConstraint('device', 'model', 'release', 'slice', 'day')
+    )
+    with op.batch_alter_table('drift_days', schema=None) as batch_op:
+        batch_op.create_index('drift_days_by_day', ['day'], unique=False)
+        batch_op.create_index('drift_days_map', ['model', 'release', 'slice', 'day', 'device', 'level', 'rows', 'windows', 'psi', 'alarms', 'incomplete_windows'], unique=False)
+
+    op.create_table('drift_fleet_days',
+    sa.Column('model', sa.String(), nullable=False),
+    sa.Column('release', WHOLE, nullable=False),
+    sa.Column('slice', sa.String(), nullable=False),
+    sa.Column('day', WHOLE, nullable=False),
+    sa.Column('dirty', sa.Boolean(), nullable=False),
+    sa.Column('changes', WHOLE, nullable=False),
+    sa.Column('computed', sa.Double(), nullable=False),
+    sa.Column('level', sa.String(), nullable=False),
+    sa.Column('raw_level', sa.String(), nullable=False),
+    sa.Column('devices', WHOLE, nullable=False),
+    sa.Column('rows', WHOLE, nullable=False),
+    sa.Column('windows', WHOLE, nullable=False),
+    sa.Column('incomplete_windows', WHOLE, nullable=False),
+    sa.Column('incomplete_rows', WHOLE, nullable=False),
+    sa.Column('unusable', WHOLE, nullable=False),
+    sa.Column('left_out', WHOLE, nullable=False),
+    sa.Column('psi', sa.Double(), nullable=False),
+    sa.Column('accuracy', sa.Double(), nullable=True),
+    sa.Column('body', sa.LargeBinary(), nullable=False),
+    sa.PrimaryKeyConstraint('model', 'release', 'slice', 'day')
+    )
+    with op.batch_alter_table('drift_fleet_days', schema=None) as batch_op:
+        batch_op.create_index('drift_fleet_days_dirty', ['computed'], unique=False, sqlite_where=sa.text('dirty'), postgresql_where=sa.text('dirty'))
 
     op.create_table('enrolment_tokens',
     sa.Column('sha256', sa.String(), nullable=False),
@@ -259,9 +339,22 @@ def downgrade() -> None:
     op.drop_table('releases')
     op.drop_table('open_drafts')
     op.drop_table('enrolment_tokens')
+    with op.batch_alter_table('drift_fleet_days', schema=None) as batch_op:
+        batch_op.drop_index('drift_fleet_days_dirty')
+
+    op.drop_table('drift_fleet_days')
+    with op.batch_alter_table('drift_days', schema=None) as batch_op:
+        batch_op.drop_index('drift_days_map')
+        batch_op.drop_index('drift_days_by_day')
+
+    op.drop_table('drift_days')
+    with op.batch_alter_table('drift_newest', schema=None) as batch_op:
+        batch_op.drop_index('drift_newest_by_release')
+
+    op.drop_table('drift_newest')
     with op.batch_alter_table('drift_windows', schema=None) as batch_op:
         batch_op.drop_index('drift_windows_not_merged')
-        batch_op.drop_index('drift_windows_by_model')
+        batch_op.drop_index('drift_windows_by_device')
 
     op.drop_table('drift_windows')
     op.drop_table('devices')
