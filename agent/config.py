@@ -14,6 +14,7 @@ from agent.core.maintenance import WINDOW_FORM, WINDOW_PATTERN
 from agent.protocol.access import Access, OutputLimits, QueryBudget, TcpBudget, TlsFiles
 from agent.protocol.ids import Name
 from agent.protocol.runner import SharedMemoryAccess
+from agent.protocol.samples import SamplePolicy, SampleReason
 
 Address = Annotated[
     str, Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{1,5}$(?!\n)", description="host:port")
@@ -250,6 +251,52 @@ class UpdatesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Nothing is installed while the processor is hotter, °C. Not set, or where the kernel knows no temperature: at any."""
 
 
+class SamplesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Inputs that are kept on the device because they say most about what the model does not know (``docs/samples.md``).
+
+    Off: nothing is copied and nothing kept. They lie in ``samples`` in the state folder, readable by the agent's user alone.
+    """
+
+    enabled: bool = False
+    """Keep inputs: of what the models are asked, the whole input and the whole answer."""
+    may_leave: bool = False
+    """Let them go to the hub when an approver of the model has signed a request for them. Not set, they never do."""
+    models: tuple[Name, ...] = ()
+    """Only of these; empty: of every model."""
+    reasons: Annotated[tuple[SampleReason, ...], Meta(min_length=1, max_length=3)] = (
+        "low-confidence",
+        "outside-reference",
+        "over-represented",
+    )
+    """Why an input is kept: the model was unsure; a value lies outside the reference; a value lies where far more do than
+    in the reference."""
+    low_confidence_share: Annotated[float, Meta(gt=0, le=0.5)] = 0.02
+    """Unsure is a model that is less confident than on all but this share of the reference's rows."""
+    bytes: PositiveInt = 16 * 1024 * 1024
+    """Bound of all samples together; over it the most common kind loses its least informative one."""
+    count: PositiveInt = 500
+    """Bound of their number."""
+    sample_bytes: Annotated[int, Meta(ge=1, le=512 * 1024)] = 256 * 1024
+    """An input that is larger, its answer included, is not kept."""
+    days: Positive = 30.0
+    """Older samples are deleted."""
+    per_hour: Annotated[int, Meta(ge=1, le=3600)] = 60
+    """Of each model, so that flash is written little; up to a sixth of them at once."""
+    written_bytes_per_day: PositiveInt = 64 * 1024 * 1024
+    """Of all models; flash wears out. Beyond it nothing is kept until a day has passed."""
+
+    def policy(self, model: str) -> SamplePolicy | None:
+        """What a runner of ``model`` hands over."""
+        if not self.enabled or (self.models and model not in self.models):
+            return None
+        return SamplePolicy(
+            reasons=self.reasons,
+            low_confidence_share=self.low_confidence_share,
+            per_hour=self.per_hour,
+            maximum_bytes=self.sample_bytes,
+        )
+
+
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Logs go to standard error."""
 
@@ -266,6 +313,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     serving: ServingConfig = field(default_factory=ServingConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
     log: LogConfig = field(default_factory=LogConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
     updates: UpdatesConfig = field(default_factory=UpdatesConfig)

@@ -110,7 +110,9 @@ class VerifyResult(Struct, frozen=True, kw_only=True, tag="result"):
     expiry: tuple[RoleExpiry, ...] = ()
     """Until when each role holds that was verified: root, timestamp, snapshot, targets, each model, the director's document."""
     sample_request: VerifiedSampleRequest | None = None
-    """The request that came along, where it was found good; where not, ``refusal`` says why."""
+    """The request that came along, where it was found good."""
+    sample_refusal: Reason | None = None
+    """Why it was not; where this is None too, ``refusal`` says why it could not be checked."""
     withdrawn: tuple[ModelRelease, ...] = ()
     """Of ``installed``, those that their model's approvers do not list any more."""
 

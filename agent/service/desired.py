@@ -207,6 +207,13 @@ class DesiredKeeper:
         """Check what came by another way than the network, with the metadata beside it; nothing is taken yet."""
         return await self._asked(director, fetch, bundle)
 
+    async def check_samples(self, envelope: bytes) -> VerifyResult:
+        """Check a request for samples against the newest metadata that can be had; what was verified of that is kept.
+
+        ``refusal`` is set where it could not be checked.
+        """
+        return await self._asked(None, self._fetch, samples=envelope)
+
     async def adopt(self, director: str) -> Reason | None:
         """Take a document that was :meth:`offered` and found good, now or before a restart, without asking anyone.
 
@@ -256,15 +263,19 @@ class DesiredKeeper:
             return Reason(code=NOT_STORED, text=f"the trust database failed: {error}")
         return None if director is None else await self.adopt(director.decode())
 
-    async def _asked(self, director: str, fetch: Fetch, bundle: bytes | None = None) -> VerifyResult:
+    async def _asked(
+        self, director: str | None, fetch: Fetch, bundle: bytes | None = None, samples: bytes | None = None
+    ) -> VerifyResult:
         """:meth:`_ask`; a device that can't remember is a refusal."""
         try:
-            return await self._ask(director, fetch, bundle)
+            return await self._ask(director, fetch, bundle, samples)
         except (StoreError, sqlite3.Error, OSError) as error:
             # What can't be remembered is not taken: a mark that is lost would let an older document in later.
             return VerifyResult(refusal=Reason(code=NOT_STORED, text=f"the trust database failed: {error}"))
 
-    async def _ask(self, director: str, fetch: Fetch, bundle: bytes | None) -> VerifyResult:
+    async def _ask(
+        self, director: str | None, fetch: Fetch, bundle: bytes | None, samples: bytes | None
+    ) -> VerifyResult:
         """Have the verifier check ``director``; what it verified is stored when this returns."""
         async with self._asking:
             state = await self._trust.load()
@@ -275,8 +286,9 @@ class DesiredKeeper:
                 marks=state.marks,
                 now=self._trusted(state.hub_time),
                 system=trusted_time(self._clock(), 0.0),
-                director=director.encode(),
+                director=None if director is None else director.encode(),
                 bundle=bundle,
+                sample_request=samples,
                 installed=tuple(self._installed()),
             )
             result = await self._verify(request, fetch)
@@ -286,7 +298,8 @@ class DesiredKeeper:
             if result.hub_time_replaced:
                 self._hub_clock = HubClock()
             self._hub_clock.note(self._hub_time, self._monotonic())
-            self._note(result)
+            if director is not None:
+                self._note(result)
             return result
 
     def _trusted(self, hub: float) -> float:

@@ -11,7 +11,7 @@ what is broken    what the device does
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
@@ -71,6 +71,11 @@ class RescuedState:
     async def put(self, key: str, _value: bytes) -> None:
         """Raise the error that made this store necessary."""
         raise DamagedError(f"{key} can't be kept: {self._error}") from self._error
+
+    async def put_many(self, values: Mapping[str, bytes | None]) -> None:
+        """As :meth:`put`."""
+        for key in values:
+            await self.put(key, b"")
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -1,7 +1,7 @@
 """What the service asks of the other rooms."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -57,6 +57,13 @@ class StatePort(Protocol):
 
     async def get(self, key: str) -> bytes | None: ...
     async def put(self, key: str, value: bytes) -> None: ...
+
+
+class RequestStore(StatePort, Protocol):
+    """Durable state of which several keys are asked for, or changed, together."""
+
+    async def get_all(self, prefix: str = "") -> dict[str, bytes]: ...
+    async def put_many(self, values: Mapping[str, bytes | None]) -> None: ...
 
 
 class Downloader(Protocol):

@@ -95,6 +95,7 @@ class Prover:
             queue_depth=config.serving.queue_depth,
             shared_memory=config.serving.shared_memory,
             nice=config.serving.nice,
+            samples=config.samples.policy(release.model),
             stuck_seconds=config.serving.stuck_seconds,
             memory_limit_mib=budget.peak_memory_mib if budget is not None else None,
         )

@@ -238,6 +238,39 @@ _THIRD_TABLES: dict[str, tuple[dict[str, type], str | tuple[str, ...], set[str]]
         ("model", "release", "slice"),
         set(),
     ),
+    "sample_requests": (
+        {
+            "id": int,
+            "time": float,
+            "request": str,
+            "accepted": int,
+            "code": str,
+            "text": str,
+            "model": str,
+            "first_release": int,
+            "last_release": int,
+            "maximum": int,
+            "purpose": str,
+            "approver": str,
+            "chosen": int,
+        },
+        "id",
+        {"model", "first_release", "last_release", "maximum", "purpose", "approver"},
+    ),
+    "samples_left": (
+        {
+            "request": str,
+            "sample": str,
+            "sequence": int,
+            "queued": float,
+            "acknowledged": float,
+            "model": str,
+            "release": int,
+            "size": int,
+        },
+        ("request", "sample"),
+        {"acknowledged"},
+    ),
 }
 """Table → its columns, its key, and those that may be NULL."""
 
@@ -276,6 +309,15 @@ _SECOND_VIEWS = {
 }
 
 _THIRD_VIEWS = {
+    "samples_left_readable": """
+        SELECT datetime(samples_left.queued, 'unixepoch') AS queued_utc,
+               datetime(samples_left.acknowledged, 'unixepoch') AS acknowledged_utc, samples_left.sample, samples_left.model,
+               samples_left.release, samples_left.size, samples_left.request,
+               (SELECT approver FROM sample_requests WHERE sample_requests.request = samples_left.request AND accepted
+                ORDER BY id DESC LIMIT 1) AS approver,
+               (SELECT purpose FROM sample_requests WHERE sample_requests.request = samples_left.request AND accepted
+                ORDER BY id DESC LIMIT 1) AS purpose
+        FROM samples_left ORDER BY samples_left.queued DESC""",
     "drift_latest": """
         SELECT model, release, level, rows, reason, datetime(opened, 'unixepoch') AS opened_utc,
                datetime(closed, 'unixepoch') AS closed_utc, deployment, artifact, id AS window,

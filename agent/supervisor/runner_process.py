@@ -24,6 +24,7 @@ from agent.protocol.runner import (
     Probe,
     ProbeFailed,
     ProbeReport,
+    SampleTaken,
     Shadow,
     ShadowReport,
     Statistics,
@@ -71,6 +72,7 @@ class RunnerCallbacks(Struct, frozen=True, kw_only=True):
 
     statistics: Callable[["RunnerProcess", Statistics], None] | None = None
     window: Callable[[WindowClosed], None] | None = None
+    sample: Callable[[SampleTaken], None] | None = None
 
 
 class RunnerProcess:
@@ -420,9 +422,8 @@ class RunnerProcess:
             self._watch.stir()
             if self._callbacks.statistics is not None:
                 asyncio.get_running_loop().call_soon(self._callbacks.statistics, self, message)
-        elif isinstance(message, WindowClosed):
-            if self._callbacks.window is not None:
-                asyncio.get_running_loop().call_soon(self._callbacks.window, message)
+        elif isinstance(message, WindowClosed | SampleTaken):
+            self._pass_on(message)
         elif isinstance(message, ShadowReport):
             self.shadow_report = message
         elif self._answer is not None and not self._answer.done():
@@ -434,6 +435,14 @@ class RunnerProcess:
             self._end_because(
                 Reason(code="runner-protocol", text=f"the runner said {said} without being asked")
             )
+
+    def _pass_on(self, message: WindowClosed | SampleTaken) -> None:
+        loop = asyncio.get_running_loop()
+        if isinstance(message, WindowClosed):
+            if self._callbacks.window is not None:
+                loop.call_soon(self._callbacks.window, message)
+        elif self._callbacks.sample is not None:
+            loop.call_soon(self._callbacks.sample, message)
 
 
 def _settle(spec: RunnerSpec, pid: int, cgroup: Cgroup | None) -> RunnerCgroup | None:

@@ -5,6 +5,7 @@ from msgspec import Struct
 from agent.protocol.access import Access
 from agent.protocol.manifest import TensorSpec
 from agent.protocol.runner import SharedMemoryAccess, Start
+from agent.protocol.samples import SamplePolicy
 
 
 class RunnerSpec(Struct, frozen=True, kw_only=True):
@@ -26,6 +27,8 @@ class RunnerSpec(Struct, frozen=True, kw_only=True):
     maximum_body_bytes: int = 4 * 1024 * 1024
     queue_depth: int = 128
     shared_memory: SharedMemoryAccess = "off"
+    samples: SamplePolicy | None = None
+    """Inputs to hand over; None: none."""
     nice: int = 0
     """Added to the scheduler's niceness of the process, 0-19."""
     stuck_seconds: float = 30.0
@@ -55,4 +58,5 @@ class RunnerSpec(Struct, frozen=True, kw_only=True):
             queue_depth=self.queue_depth,
             shared_memory=self.shared_memory,
             access=access,
+            samples=self.samples,
         )

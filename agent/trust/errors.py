@@ -9,7 +9,8 @@
 
 Codes: ``rollback-attack`` (older than what was seen), ``expired``, ``bad-signature``, ``mix-and-match`` (a file that is
 not the one its signed list names), ``missing-metadata`` (the hub does not have a file that it lists), ``malformed``,
-``wrong-device``, ``not-approved``, ``withdrawn`` (approved once), ``unknown-model`` (nobody may approve releases of it), ``no-network``, ``verifier-error``.
+``wrong-device``, ``not-approved``, ``withdrawn`` (approved once), ``unknown-model`` (nobody may approve releases of it), ``no-network``, ``verifier-error``;
+of a request for samples also ``not-an-approver`` and ``request-expired``.
 """
 
 from tuf.api.exceptions import (
@@ -34,6 +35,8 @@ WRONG_DEVICE = "wrong-device"
 NOT_APPROVED = "not-approved"
 WITHDRAWN = "withdrawn"
 NO_NETWORK = "no-network"
+NOT_AN_APPROVER = "not-an-approver"
+REQUEST_EXPIRED = "request-expired"
 VERIFIER = "verifier-error"
 
 

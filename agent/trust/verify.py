@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.protocol.ids import MANIFEST_FILENAME, release_path
+from agent.protocol.samples import VerifiedSampleRequest
 from agent.protocol.state import ModelRelease, Reason, RoleExpiry
 from agent.protocol.verification import (
     UNKNOWN_MODEL,
@@ -24,6 +25,7 @@ from agent.trust.fetcher import Fetch
 from agent.trust.marks import MarkBook
 from agent.trust.releases import check_order, delegation, lists
 from agent.trust.repository import TrustedRepository
+from agent.trust.samples import check_sample_request
 
 _MEMORY = "/dev/shm"  # noqa: S108 - mkdtemp's own name and mode 0700 below it
 
@@ -39,6 +41,8 @@ class _Findings:
     director_time: float | None = None
     director_expires: float | None = None
     withdrawn: tuple[ModelRelease, ...] = ()
+    samples: VerifiedSampleRequest | None = None
+    samples_refusal: Reason | None = None
     time_replaced: bool = False
 
 
@@ -78,6 +82,8 @@ def _check(request: VerifyRequest, repository: TrustedRepository, marks: MarkBoo
             check_bundle(
                 request.bundle, targets=repository.targets, device=request.device, now=repository.now
             )
+        if request.sample_request is not None:
+            _check_samples(request, request.sample_request, repository, found)
         if request.director is not None:
             _follow(request, request.director, repository, marks, found)
         found.withdrawn = tuple(each for each in request.installed if _is_withdrawn(each, repository))
@@ -101,8 +107,22 @@ def _check(request: VerifyRequest, repository: TrustedRepository, marks: MarkBoo
         hub_time=max(times, default=None),
         hub_time_replaced=found.time_replaced and request.system is not None,
         expiry=_expiry(repository, found),
+        sample_request=found.samples,
+        sample_refusal=found.samples_refusal,
         withdrawn=found.withdrawn,
     )
+
+
+def _check_samples(
+    request: VerifyRequest, envelope: bytes, repository: TrustedRepository, found: _Findings
+) -> None:
+    """A bad request says nothing about the repository, so it is no reason to refuse that."""
+    try:
+        found.samples = check_sample_request(
+            envelope, targets=repository.targets, device=request.device, now=repository.now
+        )
+    except RefusedError as error:
+        found.samples_refusal = error.reason
 
 
 def _expiry(repository: TrustedRepository, found: _Findings) -> tuple[RoleExpiry, ...]:

@@ -177,6 +177,9 @@ TRUST_REPORT = state.TrustReport(
     warnings=(REASON,),
 )
 TRAFFIC = ledger.Traffic(month="2026-11", purpose="artifacts", bytes_in=9_800_000, bytes_out=12_345)
+BUDGET = ledger.BudgetReport(
+    month="2026-11", monthly_bytes=1_000_000, used_bytes=900_000, left_bytes=100_000, thinning="urgent-only"
+)
 REPORTED = state.ReportedState(
     device="camera-1",
     agent_version="0.1.0",
@@ -189,7 +192,14 @@ REPORTED = state.ReportedState(
     serving=(SERVING,),
     deployments=(DEPLOYMENT,),
     outbox=state.OutboxReport(
-        epoch="e1", recorded=30, acknowledged=20, pending=9, dropped={"window": 1}, quarantined=1
+        epoch="e1",
+        recorded=53,
+        acknowledged=20,
+        pending=9,
+        dropped={"window": 1},
+        quarantined=1,
+        merged={"window": 23},
+        budget=BUDGET,
     ),
     errors={"malformed": 2},
     refusal=state.Reason(code="expired", text="timestamp.json has expired"),
@@ -262,6 +272,7 @@ HEALTH = telemetry.Health(
     thermal="hot",
     load=1.75,
     supervisor_pss_mib=25.25,
+    merged=12,
 )
 
 
@@ -555,6 +566,7 @@ VERIFIED = verification.VerifyResult(
     hub_time_replaced=True,
     expiry=(ROLE_EXPIRY,),
     sample_request=VERIFIED_SAMPLE_REQUEST,
+    sample_refusal=REASON,
     withdrawn=(MODEL_RELEASE,),
 )
 SLOT = control.SlotReport(
@@ -668,6 +680,7 @@ RESULTS: tuple[control.ControlResult, ...] = (
                     written_bytes=12_345_678,
                 ),
             ),
+            budget=BUDGET,
         )
     ),
     control.SamplesResult(
