@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from agent.protocol.ids import Name
 from agent.protocol.settings import wrong_setting
+from cloud_hub.database_url import check_url
 from cloud_hub.errors import ConfigError
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -83,6 +84,13 @@ class RolloutSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How often the engine looks at the rollouts."""
     stage_timeout_seconds: PositiveSeconds = 3600.0
     """A stage whose devices have not all reported by then pauses the rollout."""
+
+
+class IngestSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[ingest]``: who takes the devices' telemetry."""
+
+    serve: bool = True
+    """``edgeward-hub serve`` does it too; false: ``edgeward-hub ingest``, in processes of its own, does it alone."""
 
 
 class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,11 +170,15 @@ class HubConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     artifacts: Annotated[str, Meta(pattern=r"^(s3|gs|az)://[^\s]+$(?!\n)")] | None = None
     """Object store of the releases' files, ``s3://bucket/path``, ``gs://…`` or ``az://…``; its credentials come from the
     environment. Devices fetch from there by URLs that it signs. Default: the folder ``artifacts`` in ``data``."""
+    database: str | None = None
+    """PostgreSQL, ``postgresql+psycopg://user@host:5432/name``; its password comes from the environment (``PGPASSWORD``), from
+    ``~/.pgpass`` or from the file that ``?passfile=`` names. Default: SQLite, the file ``hub.db`` in ``data``."""
     server: ServerSettings = ServerSettings()
     broker: BrokerSettings = BrokerSettings()
     trust: TrustSettings = TrustSettings()
     enrolment: EnrolmentSettings = EnrolmentSettings()
     rollouts: RolloutSettings = RolloutSettings()
+    ingest: IngestSettings = IngestSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     model_signing: ModelSigningSettings = ModelSigningSettings()
     limits: LimitSettings = LimitSettings()
@@ -176,13 +188,21 @@ class HubConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Paths(Struct, frozen=True, kw_only=True):
-    """Where things stand under the hub's data folder."""
+    """Where things stand: under the hub's data folder, but for a database of PostgreSQL."""
 
     data: Path
+    url: str | None = None
+    """PostgreSQL's."""
 
     @property
-    def database(self) -> Path:
-        return self.data / "hub.db"
+    def database(self) -> Path | str:
+        """The SQLite file, or PostgreSQL's URL."""
+        return self.data / "hub.db" if self.url is None else self.url
+
+    @property
+    def ingest_lock(self) -> Path:
+        """Held by the one process that ingests into SQLite."""
+        return self.data / "ingest.lock"
 
     @property
     def artifacts(self) -> Path:
@@ -216,7 +236,7 @@ def load_config(path: Path) -> tuple[HubConfig, Paths]:
         raise ConfigError(f"{path}: {error.strerror}; make one with: edgeward-hub init DIR") from error
     config = parse_config(text, str(path))
     folder = path.resolve().parent
-    return _absolute(config, folder), Paths(data=(folder / config.data).resolve())
+    return _absolute(config, folder), Paths(data=(folder / config.data).resolve(), url=config.database)
 
 
 def parse_config(text: str, source: str = "hub.toml") -> HubConfig:
@@ -234,6 +254,15 @@ def parse_config(text: str, source: str = "hub.toml") -> HubConfig:
 
 
 def _check(config: HubConfig, source: str) -> None:
+    if config.database is not None:
+        try:
+            check_url(config.database)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error
+    if config.broker.embedded and not config.ingest.serve:
+        raise ConfigError(
+            f"{source}: ingest.serve = false: the embedded broker shares nothing out; set broker.embedded = false"
+        )
     if config.broker.embedded and config.broker.host not in LOOPBACK:
         raise ConfigError(
             f"{source}: broker.host = {config.broker.host!r}: the embedded broker knows no identities, so it "

@@ -16,15 +16,15 @@ from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import BigInteger, Engine, Integer, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy import BigInteger, Engine, Integer, create_engine, event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
+from cloud_hub.database_url import check_url
 from cloud_hub.errors import ConfigError
 
 T = TypeVar("T")
 BUSY_TIMEOUT_MS = 10_000
-POSTGRESQL = "postgresql+psycopg"
 WRITERS_LOCK = 0x6564676577617264
 """``edgeward``: the advisory lock of those who write in line."""
 
@@ -101,24 +101,6 @@ class Database:
         self._writer.dispose()
         self._appender.dispose()
         self._readers.dispose()
-
-
-def check_url(url: str) -> None:
-    """Raises ConfigError unless it names a PostgreSQL without telling its password."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigError(f"database: not a URL; allowed: {POSTGRESQL}://user@host:5432/name") from error
-    if parsed.drivername != POSTGRESQL:
-        raise ConfigError(
-            f"database = {parsed.render_as_string()!r}: allowed is {POSTGRESQL}://user@host:5432/name; "
-            "without the setting it is an SQLite file in the data folder"
-        )
-    if parsed.password is not None or "password" in parsed.query:
-        raise ConfigError(
-            "database: the URL tells its password to everyone who reads this file; leave it to PGPASSWORD, to ~/.pgpass, "
-            "or to a file of that form that the URL names: ?passfile=/run/credentials/…"
-        )
 
 
 def _transact(engine: Engine, work: Callable[[Session], T]) -> T:

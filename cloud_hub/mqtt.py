@@ -1,13 +1,13 @@
 """The hub's MQTT connection (the only file that knows paho).
 
-paho's thread only moves messages into a bounded queue. When it is full, a message is dropped and counted: devices
-send again what was not acknowledged, so nothing is lost but time.
+paho's thread only moves messages into two bounded inboxes: telemetry, and all else, so that a flood of the one delays none of the
+other. When one is full, a message is dropped and counted: devices send again what was not acknowledged, so nothing is lost but time.
 """
 
 import logging
-import queue
 import ssl
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -16,36 +16,60 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.protocol.topics import FROM_DEVICE, topic
+from agent.protocol.topics import FROM_DEVICE, Channel, topic
 from cloud_hub.config import BrokerSettings
+from cloud_hub.inbox import Inbox
 
 log = logging.getLogger(__name__)
 
 QUEUE_MESSAGES = 10_000
+QUEUE_BYTES = 64 * 1024 * 1024
 KEEPALIVE_SECONDS = 30
 RECONNECT_SECONDS = (1, 10)
 INFLIGHT_MESSAGES = 150
+
+SHARED = "$share/edgeward-ingest/"
+"""Those who take telemetry are one group: the broker gives each message to one of them."""
+
+_TELEMETRY = f"/{Channel.TELEMETRY}"
 
 
 class Message(Struct, frozen=True):
     topic: str
     payload: bytes
 
+    @property
+    def size(self) -> int:
+        return len(self.payload)
+
 
 class Connected(Struct, frozen=True):
     """The broker took us, for the first time or again: whatever it knew may be gone."""
+
+    @property
+    def size(self) -> int:
+        return 0
 
 
 Incoming = Message | Connected
 
 
 class MqttLink:
-    """Connect, subscribe to what devices send, publish what they wait for."""
+    """Connect, subscribe to ``channels`` of the devices, publish what they wait for."""
 
-    def __init__(self, settings: BrokerSettings, client_id: str, count: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        client_id: str,
+        count: Callable[[str], None],
+        channels: AbstractSet[Channel] = FROM_DEVICE,
+    ) -> None:
         self._settings = settings
         self._count = count
-        self.incoming: queue.Queue[Incoming] = queue.Queue(maxsize=QUEUE_MESSAGES)
+        self._topics = [_subscription(channel, settings) for channel in sorted(channels)]
+        self.incoming: Inbox[Incoming] = Inbox(messages=QUEUE_MESSAGES, octets=QUEUE_BYTES)
+        """All but telemetry."""
+        self.telemetry: Inbox[Message] = Inbox(messages=QUEUE_MESSAGES, octets=QUEUE_BYTES)
         self.connected = False
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5)
         client.max_inflight_messages_set(INFLIGHT_MESSAGES)
@@ -66,12 +90,19 @@ class MqttLink:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def publish(self, to: str, payload: bytes, *, retain: bool = False) -> None:
-        """Queue one message at QoS 1; without a connection it is dropped, since a connect publishes anew."""
+    def publish(self, to: str, payload: bytes, *, retain: bool = False, again: bool = True) -> None:
+        """Queue one message; without a connection it is dropped, since a connect publishes anew.
+
+        Args:
+            to: topic.
+            payload: of the message.
+            retain: the broker keeps it.
+            again: QoS 1; else 0, for what the other side asks for again if it does not come.
+        """
         if not self._client.is_connected():
             self._count("not-connected")
             return
-        self._client.publish(to, payload, qos=1, retain=retain)
+        self._client.publish(to, payload, qos=int(again), retain=retain)
 
     def _on_connect(
         self, client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Properties | None
@@ -79,10 +110,10 @@ class MqttLink:
         if reason.is_failure:
             log.error("broker refused the hub", extra={"reason": str(reason)})
             return
-        client.subscribe([(topic("+", channel), 1) for channel in sorted(FROM_DEVICE)])
+        client.subscribe([(each, 1) for each in self._topics])
         self.connected = True
         log.info("connected to the broker", extra={"host": self._settings.host, "port": self._settings.port})
-        self._put(Connected())
+        self.incoming.put(Connected(), whatever=True)
 
     def _on_disconnect(
         self,
@@ -101,13 +132,15 @@ class MqttLink:
         except UnicodeDecodeError:
             self._count("unknown-topic")
             return
-        self._put(Message(name, bytes(message.payload)))
-
-    def _put(self, item: Incoming) -> None:
-        try:
-            self.incoming.put_nowait(item)
-        except queue.Full:
+        inbox = self.telemetry if name.endswith(_TELEMETRY) else self.incoming
+        if not inbox.put(Message(name, message.payload)):
             self._count("overflow")
+
+
+def _subscription(channel: Channel, settings: BrokerSettings) -> str:
+    """The embedded broker serves one hub and shares nothing."""
+    shared = channel is Channel.TELEMETRY and not settings.embedded
+    return SHARED * shared + topic("+", channel)
 
 
 def _tls(authority: str, certificate: str, key: str) -> ssl.SSLContext:

@@ -24,6 +24,7 @@ _TOML = """\
 name = "hub"
 # data = "."                          # folder of database, artifacts, metadata and keys
 # artifacts = "s3://bucket/path"      # object store of the releases' files; default: the folder artifacts in data
+# database = "postgresql+psycopg://edgeward@db.example/edgeward"   # default: SQLite, hub.db in data; docs/ingest.md
 
 [server]
 host = "{host}"
@@ -51,6 +52,9 @@ port = {broker_port}
 [rollouts]
 # tick_seconds = 1.0
 # stage_timeout_seconds = 3600.0      # a stage without all its outcomes by then pauses the rollout
+
+[ingest]
+# serve = true                        # false: only edgeward-hub ingest, in processes of its own, takes telemetry
 
 [telemetry]
 # drift_hours = 24.0                  # windows received within this time count for the fleet's drift
@@ -117,13 +121,13 @@ def create_hub(folder: Path, *, host: str, port: int, broker_port: int, open_das
     return NewHub(config=path, admin_token=token)
 
 
-def new_token(database_path: Path, *, name: str, role: Role) -> str:
-    """Make a bearer token in the database of a hub, running or not.
+def new_token(place: Path | str, *, name: str, role: Role) -> str:
+    """Make a bearer token in the database of a hub (:attr:`Paths.database`), running or not.
 
     Raises:
         InputError, ConflictError: see :func:`create_token`.
     """
-    with closing(Database(database_path)) as database:
+    with closing(Database(place)) as database:
         database.migrate()
         now = time.time()
 

@@ -1,32 +1,26 @@
 """One thread that takes messages in order and never falls over one."""
 
 import logging
-import queue
 import threading
 from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
-from agent.protocol.batch_codec import ReceivedBatch, decode_envelope
 from agent.protocol.codec import decode_json, decode_msgpack, encode_json, encode_msgpack
 from agent.protocol.errors import MessageTooLargeError, ProtocolError, UnknownTopicError
 from agent.protocol.ids import DeviceId
 from agent.protocol.limits import MAX_MESSAGE_BYTES
 from agent.protocol.state import Command, Presence, ReportedState
-from agent.protocol.topics import FROM_DEVICE, Channel, parse_topic, topic
+from agent.protocol.topics import Channel, parse_topic, topic
 from agent.protocol.transfer import LocationRequest, TransferRequest, TransferResponse
 from cloud_hub.bridge.transfer import answer
 from cloud_hub.devices.models import Device
 from cloud_hub.devices.service import take_presence, take_report
 from cloud_hub.hub import Hub
-from cloud_hub.ingest.store import store_batches
 from cloud_hub.mqtt import Connected, Incoming, Message, MqttLink
 from cloud_hub.rollouts import documents, reports
 
 log = logging.getLogger(__name__)
-
-BATCH_MESSAGES = 64
-"""At most this many telemetry messages share one transaction."""
 
 
 class RefusedMessageError(Exception):
@@ -38,7 +32,7 @@ class RefusedMessageError(Exception):
 
 
 class Bridge:
-    """Between one MQTT connection and the hub. Also the hub's publisher of desired states."""
+    """Between one MQTT connection and the hub, for all but telemetry. Also the hub's publisher of desired states."""
 
     def __init__(self, hub: Hub, link: MqttLink) -> None:
         self._hub = hub
@@ -77,31 +71,15 @@ class Bridge:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            try:
-                first = self._link.incoming.get(timeout=0.25)
-            except queue.Empty:
-                continue
-            self.handle([first, *self._more()])
+            for item in self._link.incoming.get(1, timeout=0.25):
+                self.handle(item)
 
-    def _more(self) -> list[Incoming]:
-        items: list[Incoming] = []
-        while len(items) < BATCH_MESSAGES - 1:
-            try:
-                items.append(self._link.incoming.get_nowait())
-            except queue.Empty:
-                break
-        return items
-
-    def handle(self, items: list[Incoming]) -> None:
-        """Take messages in their order; telemetry is gathered into one transaction."""
-        batches: list[ReceivedBatch] = []
-        for item in items:
-            if isinstance(item, Connected):
-                self._guard("", self._publish_everything)
-            else:
-                self._guard(item.topic, lambda message=item: self._take(message, batches))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-        if batches:
-            self._guard("", lambda: self._store(batches))
+    def handle(self, item: Incoming) -> None:
+        """Take one message; whatever it is, the next one is taken too."""
+        if isinstance(item, Connected):
+            self._guard("", self._publish_everything)
+        else:
+            self._guard(item.topic, lambda: self._take(item))
 
     def _guard(self, name: str, work: Callable[[], None]) -> None:
         """Whatever one message does, the next one is taken."""
@@ -120,31 +98,19 @@ class Bridge:
             log.exception("message failed", extra={"topic": name})
             self._hub.counters.refuse("failed", name, repr(error), now)
 
-    def _take(self, message: Message, batches: list[ReceivedBatch]) -> None:
+    def _take(self, message: Message) -> None:
         if len(message.payload) > MAX_MESSAGE_BYTES:
             raise MessageTooLargeError(
                 f"{len(message.payload)} bytes, at most {MAX_MESSAGE_BYTES} are allowed"
             )
         device, channel = parse_topic(message.topic)
-        if channel not in FROM_DEVICE:
+        if channel not in self._handlers:
             raise UnknownTopicError(f"topic {message.topic!r}: devices do not publish on {channel}")
-        if channel is Channel.TELEMETRY:
-            batch = decode_envelope(message.payload)
-            self._known(device)
-            _same(device, batch.device)
-            batches.append(batch)
-        else:
-            self._handlers[channel](device, message.payload)
+        self._handlers[channel](device, message.payload)
         self._hub.counters.take(channel)
 
     def _known(self, device: DeviceId) -> None:
         self._hub.database.read(lambda session: _identified(session, device))
-
-    def _store(self, batches: list[ReceivedBatch]) -> None:
-        now = self._hub.now()
-        stored = self._hub.database.write(lambda session: store_batches(session, batches, now))
-        for device, ack in stored.messages():  # only now: what is acknowledged is committed
-            self._link.publish(topic(device, Channel.TELEMETRY_ACK), encode_json(ack))
 
     def _reported(self, device: DeviceId, payload: bytes) -> None:
         state = decode_json(payload, ReportedState)

@@ -39,13 +39,13 @@ class BridgeCounters:
         self._refused: Counter[str] = Counter()
         self._newest: deque[Refusal] = deque(maxlen=REMEMBERED)
 
-    def take(self, channel: str) -> None:
+    def take(self, channel: str, messages: int = 1) -> None:
         with self._lock:
-            self._taken[channel] += 1
+            self._taken[channel] += messages
 
-    def count(self, kind: str) -> None:
+    def count(self, kind: str, messages: int = 1) -> None:
         with self._lock:
-            self._refused[kind] += 1
+            self._refused[kind] += messages
 
     def refuse(self, kind: str, topic: str, text: str, now: float) -> None:
         refusal = Refusal(time=now, topic=topic[:TEXT_CHARACTERS], kind=kind, text=text[:TEXT_CHARACTERS])

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.protocol.ids import is_name
 from cloud_hub import logs, setup
 from cloud_hub.access.service import Role
 from cloud_hub.audit.chain import verify
@@ -22,8 +23,10 @@ else:
 def add_commands(commands: Commands) -> None:
     _add_init(commands)
     _add_serve(commands)
+    _add_ingest(commands)
     _add_token(commands)
     _add_broker_files(commands)
+    _add_ingest_files(commands)
     _add_audit(commands)
 
 
@@ -86,6 +89,38 @@ def _serve(arguments: argparse.Namespace) -> None:
     serve(config, paths)
 
 
+def _add_ingest(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "ingest",
+        help="take telemetry, and nothing else",
+        description="Take the devices' telemetry until SIGTERM, sharing it with the other processes that do. On PostgreSQL "
+        "any number may run, on any machine; on SQLite one, with ingest.serve = false. See docs/ingest.md.",
+    )
+    parser.add_argument(
+        "--name",
+        type=_name,
+        required=True,
+        metavar="NAME",
+        help="of this process: its MQTT client id, its certificate (ingest-NAME.pem) and its report carry it",
+    )
+    add_config_option(parser)
+    parser.set_defaults(run=_ingest)
+
+
+def _ingest(arguments: argparse.Namespace) -> None:
+    from cloud_hub.ingest.process import ingest  # noqa: PLC0415 - paho and SQLAlchemy take a while
+
+    config, paths = load_config(arguments.config)
+    logs.configure(config.log)
+    ingest(config, paths, arguments.name)
+
+
+def _name(text: str) -> str:
+    if not is_name(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: 1-64 of a-z 0-9 . _ -, no separator at either end")
+    return text
+
+
 def _add_token(commands: Commands) -> None:
     group = commands.add_parser("token", help="bearer tokens of people and programs")
     actions = group.add_subparsers(required=True, metavar="ACTION")
@@ -129,6 +164,30 @@ def _broker_files(arguments: argparse.Namespace) -> None:
     authority.issue_broker_files(arguments.out, arguments.address, arguments.days, time.time())
     print(f"For the broker: {arguments.out}/ca.pem, revoked.pem, broker.pem, broker.key")
     print(f"For [broker.tls] in hub.toml: {arguments.out}/ca.pem, hub.pem, hub.key")
+
+
+def _add_ingest_files(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "ingest-files",
+        help="make the certificate of an ingest process on an external broker",
+        description="Have the hub's authority sign the client certificate of one ingest process: ingest-NAME.pem and "
+        "ingest-NAME.key. The broker's acl must name its user. See packaging/mosquitto/README.md.",
+    )
+    parser.add_argument("--name", type=_name, required=True, metavar="NAME", help="of the process")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the files: that of [broker.tls]"
+    )
+    parser.add_argument("--days", type=int, default=365, metavar="N", help="lifetime, 1-3650 (default: 365)")
+    add_config_option(parser)
+    parser.set_defaults(run=_ingest_files)
+
+
+def _ingest_files(arguments: argparse.Namespace) -> None:
+    _config, paths = load_config(arguments.config)
+    authority = DeviceAuthority(paths.authority)
+    user = authority.issue_ingest_files(arguments.out, arguments.name, arguments.days, time.time())
+    print(f"For the process: {arguments.out}/ingest-{arguments.name}.pem, ingest-{arguments.name}.key")
+    print(f"Its user in the broker's acl: {user}")
 
 
 def _add_audit(commands: Commands) -> None:

@@ -20,6 +20,9 @@ CA_DAYS = 3650
 HUB_NAME = "Edgeward-Hub"
 """Common name of the hub's own client certificate, to which ``packaging/mosquitto/acl`` gives every topic. Its
 capitals keep it out of reach of a device id."""
+INGEST_NAME = "Edgeward-Ingest"
+"""Begins the common names of processes that ingest; they may hear telemetry and acknowledge it, and nothing else."""
+COMMON_NAME_CHARACTERS = 64
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 """At most 64 characters: it becomes a common name too."""
 REVOKED_FILE = "revoked.pem"
@@ -142,6 +145,39 @@ class DeviceAuthority:
         _write_pair(folder, "hub", key, hub, self._key)
         (folder / "ca.pem").write_text(self.pem, encoding="ascii")
         (folder / REVOKED_FILE).write_bytes(self.revoked_pem(now))
+
+    def issue_ingest_files(self, folder: Path, name: str, days: int, now: float) -> str:
+        """Write ``ingest-<name>.pem`` and ``ingest-<name>.key`` for one process that ingests; its common name.
+
+        Args:
+            folder: made where it is missing.
+            name: of the process.
+            days: lifetime.
+            now: Unix seconds.
+
+        Raises:
+            InputError: the lifetime is over the authority's own, or the name is too long.
+            ConflictError: the folder holds one of the files already; nothing was written.
+        """
+        if not 1 <= days <= CA_DAYS:
+            raise InputError(f"days: {days}, 1-{CA_DAYS} are allowed")
+        user = f"{INGEST_NAME}-{name}"
+        if len(user) > COMMON_NAME_CHARACTERS:
+            raise InputError(
+                f"name {name!r}: {COMMON_NAME_CHARACTERS - len(INGEST_NAME) - 1} characters are allowed"
+            )
+        stem = f"ingest-{name}"
+        found = [each for each in (f"{stem}.pem", f"{stem}.key") if (folder / each).exists()]
+        if found:
+            raise ConflictError(
+                f"{folder}: {', '.join(found)} is there already; move it away to make another one"
+            )
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        end = dt.datetime.fromtimestamp(now, dt.UTC) + dt.timedelta(days=days)
+        key = ec.generate_private_key(ec.SECP256R1())
+        client = self._builder(user, key.public_key(), now, end, ExtendedKeyUsageOID.CLIENT_AUTH)
+        _write_pair(folder, stem, key, client, self._key)
+        return user
 
     def issue_server_files(
         self, folder: Path, name: str, address: str, days: int, now: float

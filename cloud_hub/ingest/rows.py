@@ -43,7 +43,7 @@ def insert_new(session: Session, values: Sequence[RecordRow]) -> set[Key]:
 
 def _insert_sqlite(session: Session, connection: Connection, values: Sequence[RecordRow]) -> set[Key]:
     """Nearly always every record is new; so that is tried first, and only otherwise asked which are not."""
-    point = session.begin_nested()
+    point = connection.begin_nested()
     if _count(connection, values) == len(values):
         point.commit()
         return set()

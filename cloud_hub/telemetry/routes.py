@@ -12,6 +12,7 @@ from agent.protocol.telemetry import TelemetryCounts
 from cloud_hub.access.guard import CallerPart, HubPart
 from cloud_hub.access.service import Role
 from cloud_hub.devices.service import all_devices, view
+from cloud_hub.ingest.report import IngestView, processes
 from cloud_hub.telemetry import drift, history
 from cloud_hub.telemetry.adding import DAY
 from cloud_hub.telemetry.service import counts
@@ -41,6 +42,12 @@ class TelemetryController(Controller):
         """Records held of each device, beside the device's own ledger."""
         caller.require(Role.VIEWER)
         return hub.database.read(ledgers)
+
+    @get("/ingest", sync_to_thread=True)
+    def ingest(self, hub: HubPart, caller: CallerPart) -> list[IngestView]:
+        """Every process that takes telemetry, and what it took, stored and refused since it started."""
+        caller.require(Role.VIEWER)
+        return hub.database.read(processes)
 
     @get("/drift", sync_to_thread=True)
     def overview(self, hub: HubPart, caller: CallerPart) -> FleetOverview:
