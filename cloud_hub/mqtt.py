@@ -1,7 +1,8 @@
 """The hub's MQTT connection (the only file that knows paho).
 
 paho's thread only moves messages into two bounded inboxes: telemetry, and all else, so that a flood of the one delays none of the
-other. When one is full, a message is dropped and counted: devices send again what was not acknowledged, so nothing is lost but time.
+other. When one stays full, a message is dropped and counted: devices send again what was not acknowledged, so nothing is lost but
+time.
 """
 
 import logging
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 QUEUE_MESSAGES = 10_000
 QUEUE_BYTES = 64 * 1024 * 1024
+PATIENCE_SECONDS = 2.0
+"""Far under the keepalive: while paho's thread waits for room, it does not answer the broker."""
 KEEPALIVE_SECONDS = 30
 RECONNECT_SECONDS = (1, 10)
 INFLIGHT_MESSAGES = 150
@@ -67,9 +70,13 @@ class MqttLink:
         self._settings = settings
         self._count = count
         self._topics = [_subscription(channel, settings) for channel in sorted(channels)]
-        self.incoming: Inbox[Incoming] = Inbox(messages=QUEUE_MESSAGES, octets=QUEUE_BYTES)
+        self.incoming: Inbox[Incoming] = Inbox(
+            messages=QUEUE_MESSAGES, octets=QUEUE_BYTES, patience=PATIENCE_SECONDS
+        )
         """All but telemetry."""
-        self.telemetry: Inbox[Message] = Inbox(messages=QUEUE_MESSAGES, octets=QUEUE_BYTES)
+        self.telemetry: Inbox[Message] = Inbox(
+            messages=QUEUE_MESSAGES, octets=QUEUE_BYTES, patience=PATIENCE_SECONDS
+        )
         self.connected = False
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5)
         client.max_inflight_messages_set(INFLIGHT_MESSAGES)
