@@ -1,61 +1,125 @@
-"""``GET /``: the page."""
+"""The pages: fleet, devices, one device, releases, one release, requests and notices."""
 
 import ipaddress
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Controller, MediaType, Request, Response, get
 from litestar.datastructures import Cookie
+from litestar.params import FromPath, FromQuery
 from sqlalchemy.orm import Session
 
 from cloud_hub.access.guard import HubPart
 from cloud_hub.access.service import Role, authenticate
-from cloud_hub.approvals.service import signatures
-from cloud_hub.audit.service import newest
-from cloud_hub.dashboard.view import Page, build
-from cloud_hub.errors import AuthenticationError
-from cloud_hub.fleet.reading import read_facts
+from cloud_hub.dashboard import addresses, reading
+from cloud_hub.dashboard.rendering import HEADERS, Frame, render
+from cloud_hub.dashboard.words import stamp
+from cloud_hub.errors import AuthenticationError, HubError
 from cloud_hub.hub import Hub
-from cloud_hub.registry.service import stored_manifest
 
 COOKIE = "edgeward_token"
-AUDIT_ENTRIES = 12
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",  # a token may stand in the address
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-}
+REFRESH_SECONDS = 30
+"""Of the first page, which hangs on walls."""
 
-_templates = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-)
+AnyRequest = Request[Any, Any, Any]
+P = TypeVar("P")
+
+
+def _as_page(request: AnyRequest, error: HubError) -> Response[str]:
+    """What went wrong, to somebody who reads a page."""
+    hub: Hub = request.app.state["hub"]
+    # Links lead nowhere without a token; who has none is told how to come in, and nothing about the fleet.
+    known = not isinstance(error, AuthenticationError)
+    frame = _frame(hub, request.url.path, linked=known)
+    html = render("problem.html.j2", frame, {"title": error.title, "text": str(error)})
+    return Response(html, status_code=error.status, media_type=MediaType.HTML, headers=HEADERS)
 
 
 class DashboardController(Controller):
     include_in_schema = False
+    exception_handlers = {HubError: _as_page}  # noqa: RUF012 - as Litestar reads it
 
-    @get("/", sync_to_thread=True, media_type=MediaType.HTML)
-    def show(self, request: Request[Any, Any, Any], hub: HubPart) -> Response[str]:
-        """What is wrong first, then rollouts, devices, releases, drift, counts."""
-        offered = request.query_params.get("token") or request.cookies.get(COOKIE)
-        if not _open_to(request, hub):
-            _check(hub, offered)
-        page = hub.database.read(lambda session: _read(session, hub))
-        html = _templates.get_template("page.html.j2").render(page=page)
-        cookies = (
-            [Cookie(key=COOKIE, value=offered, httponly=True, samesite="strict", path="/")]
-            if offered and "token" in request.query_params
-            else []
+    @get(addresses.FLEET, sync_to_thread=True, media_type=MediaType.HTML)
+    def fleet(self, request: AnyRequest, hub: HubPart) -> Response[str]:
+        """What is wrong first, then how the fleet stands."""
+        return _show(request, hub, "fleet.html.j2", reading.fleet, refresh=REFRESH_SECONDS)
+
+    @get(addresses.DEVICES, sync_to_thread=True, media_type=MediaType.HTML)
+    def devices(
+        self, request: AnyRequest, hub: HubPart, find: FromQuery[str] = "", page: FromQuery[int] = 1
+    ) -> Response[str]:
+        """Every device, the worst first."""
+        return _show(
+            request,
+            hub,
+            "devices.html.j2",
+            lambda session, hub: reading.all_devices(session, hub, find=find, page=page),
         )
-        return Response(html, media_type=MediaType.HTML, headers=HEADERS, cookies=cookies)
+
+    @get(f"{addresses.DEVICES}/{{name:str}}", sync_to_thread=True, media_type=MediaType.HTML)
+    def device(self, request: AnyRequest, hub: HubPart, name: FromPath[str]) -> Response[str]:
+        """One device."""
+        return _show(request, hub, "device.html.j2", lambda session, hub: reading.device(session, hub, name))
+
+    @get(addresses.RELEASES, sync_to_thread=True, media_type=MediaType.HTML)
+    def releases(self, request: AnyRequest, hub: HubPart) -> Response[str]:
+        """Releases, rollouts, and who may sign."""
+        return _show(request, hub, "releases.html.j2", reading.releases)
+
+    @get(f"{addresses.RELEASES}/{{model:str}}/{{number:int}}", sync_to_thread=True, media_type=MediaType.HTML)
+    def release(
+        self,
+        request: AnyRequest,
+        hub: HubPart,
+        model: FromPath[str],
+        number: FromPath[int],
+        slice: FromQuery[str] = "",  # noqa: A002 - the word in the address
+    ) -> Response[str]:
+        """One release over the fleet."""
+        return _show(
+            request,
+            hub,
+            "release.html.j2",
+            lambda session, hub: reading.release(session, hub, model, number, slice),
+        )
 
 
-def _open_to(request: Request[Any, Any, Any], hub: Hub) -> bool:
+def _show(
+    request: AnyRequest, hub: Hub, template: str, read: Callable[[Session, Hub], P], *, refresh: int = 0
+) -> Response[str]:
+    """One page, to whom it may be shown."""
+    offered = request.query_params.get("token") or request.cookies.get(COOKIE)
+    if not _open_to(request, hub):
+        _check(hub, offered)
+    page = hub.database.read(lambda session: read(session, hub))
+    html = render(template, _frame(hub, request.url.path, refresh=refresh), page)
+    cookies = (
+        [Cookie(key=COOKIE, value=offered, httponly=True, samesite="strict", path="/")]
+        if offered and "token" in request.query_params
+        else []
+    )
+    return Response(html, media_type=MediaType.HTML, headers=HEADERS, cookies=cookies)
+
+
+def _frame(hub: Hub, path: str, *, refresh: int = 0, linked: bool = True) -> Frame:
+    links = (
+        (addresses.FLEET, "Fleet", 0),
+        (addresses.DEVICES, "Devices", 0),
+        (addresses.RELEASES, "Releases", 0),
+    )
+    here = [
+        address for address, _, _ in links if path == address or path.startswith(f"{address.rstrip('/')}/")
+    ]
+    return Frame(
+        title=hub.config.dashboard.title,
+        time=stamp(hub.now()),
+        here=max(here, key=len, default=""),
+        links=links if linked else (),
+        refresh_seconds=refresh,
+    )
+
+
+def _open_to(request: AnyRequest, hub: Hub) -> bool:
     """Open only by configuration, to a client on this machine that also asked for this machine by name.
 
     The second half keeps a web page of a stranger from reading ours by DNS rebinding.
@@ -79,16 +143,3 @@ def _check(hub: Hub, token: str | None) -> None:
             "open the page with ?token=<a viewer's token>, or set dashboard.open_on_loopback"
         )
     hub.database.read(lambda session: authenticate(session, token)).require(Role.VIEWER)
-
-
-def _read(session: Session, hub: Hub) -> Page:
-    facts = read_facts(session, hub)
-    keys = [(release.model, release.release) for release in facts.releases]
-    manifests = {key: stored_manifest(session, *key, hub.artifacts) for key in keys}
-    return build(
-        facts,
-        title=hub.config.dashboard.title,
-        signatures={key: signatures(session, *key) for key in keys},
-        summaries={key: manifest.summary for key, manifest in manifests.items() if manifest},
-        audit=newest(session, AUDIT_ENTRIES),
-    )

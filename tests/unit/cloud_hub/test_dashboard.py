@@ -64,7 +64,7 @@ def test_an_update_under_way_says_how_far_it_is_and_a_device_what_it_has_spent(
     hub.database.write(partial(take, online=True))
     page = people.http.get("/", params={"token": people.tokens["viewer"]}).text
     assert "digits 3: fetching 3.1 of 9.8 MB, 214 kB/s, 31 s left, over http" in page
-    assert '<progress max="9800000" value="3100000">' in page
+    assert '<progress max="9800000" value="3100000" aria-label="digits 3">' in page
     assert "9.9 MB</td>" in page
     assert "2026-11: artifacts 9.8 MB in, 12.3 kB out, telemetry 900 B in, 61 kB out" in page
 
@@ -75,10 +75,12 @@ def test_what_people_wrote_is_shown_as_text_never_as_markup(people: People) -> N
 
     people.enrol("cam-1")
     people.publish(release_files(rewrite=mischief))  # type: ignore[arg-type]  # a manifest in, a manifest out
-    page = people.http.get("/", params={"token": people.tokens["viewer"]}).text
-    assert "<script>" not in page
-    assert "&lt;script&gt;" in page
-    assert "alice" in page
-    assert "never reported" in page
-    assert "http://" not in page
-    assert "https://" not in page
+    fleet = people.http.get("/", params={"token": people.tokens["viewer"]}).text
+    releases = people.http.get("/releases").text
+    assert "never reported" in fleet
+    assert "&lt;script&gt;" in releases
+    assert "alice" in releases
+    for page in (fleet, releases):
+        assert "<script>" not in page
+        assert "http://" not in page
+        assert "https://" not in page

@@ -1,0 +1,98 @@
+"""Heat maps: devices by time, the worst first. A row is a skyline, so the worst is also the tallest."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+from msgspec import Struct
+
+from agent.protocol.drift import VerdictLevel
+from cloud_hub.dashboard import addresses, words
+from cloud_hub.dashboard.drawing import shares
+from cloud_hub.dashboard.drawing.strip import Cell, skyline, told
+from cloud_hub.telemetry.views import HeatCell, HeatMap
+
+LEVELS: dict[str, VerdictLevel] = {
+    "ok": "ok",
+    "warning": "warning",
+    "drift": "drift",
+    "insufficient data": "insufficient data",
+}
+
+
+class HeatRow(Struct, frozen=True, kw_only=True):
+    name: str
+    link: str | None
+    svg: Markup
+    level: str
+    since: str
+    """For how long it has been so, where that is longer than a day and not good."""
+    all: bool = False
+    """The fleet, before its devices."""
+
+
+class HeatTable(Struct, frozen=True, kw_only=True):
+    caption: str
+    of: str
+    first: str
+    last: str
+    rows: tuple[HeatRow, ...]
+
+
+def table(heat: HeatMap, most: int | None = None) -> HeatTable | None:
+    """The map's rows, ``most`` of its devices; None of an empty map."""
+    if not heat.days or not heat.devices:
+        return None
+    rows = [_row("the whole fleet", None, heat.fleet, whole=True)]
+    rows += [
+        _row(device, addresses.device(device), line)
+        for device, line in zip(heat.devices[:most], heat.cells[:most], strict=True)
+    ]
+    return HeatTable(
+        caption=f"{heat.model} {heat.release}: verdicts a day, {words.many(len(rows) - 1, 'device')}, the worst first",
+        of="Device",
+        first=heat.days[0],
+        last=heat.days[-1],
+        rows=tuple(rows),
+    )
+
+
+def _row(name: str, link: str | None, line: Sequence[HeatCell | None], *, whole: bool = False) -> HeatRow:
+    spans = [_cell(each) for each in line]
+    levels = [cell.level for cell in spans]
+    newest = next((level for level in reversed(levels) if level is not None), None)
+    days = lasts(levels)
+    since = f"for {days} days" if newest in ("drift", "warning") and days > 1 else ""
+    return HeatRow(
+        name=name,
+        link=link,
+        svg=skyline(spans, f"{name}: {told(spans, 'a day')}"),
+        level=newest or "",
+        since=since,
+        all=whole,
+    )
+
+
+def _cell(cell: HeatCell | None) -> Cell:
+    if cell is None:
+        return Cell()
+    return Cell(level=LEVELS.get(cell.level), incomplete=cell.incomplete > 0)
+
+
+def lasts(levels: Sequence[VerdictLevel | None]) -> int:
+    """How many of the newest spans the newest verdict has held, spans without one not counted."""
+    known = [level for level in levels if level is not None]
+    count = 0
+    for level in reversed(known):
+        if level != known[-1]:
+            break
+        count += 1
+    return count
+
+
+def by_day(days: Sequence[str], counted: Sequence[dict[str, int]], whole: int, name: str) -> Markup:
+    """How many devices stood where on each day."""
+    spans = [{LEVELS[level]: count for level, count in day.items() if level in LEVELS} for day in counted]
+    newest = next((span for span in reversed(spans) if span), {})
+    said = ", ".join(f"{count} {level}" for level, count in newest.items() if count) or "nothing"
+    label = f"{name}: devices by verdict on each of {len(days)} days; on the newest: {said}"
+    return shares.columns(spans, whole, label)

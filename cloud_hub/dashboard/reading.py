@@ -1,0 +1,209 @@
+"""Read what each page shows, each in one transaction."""
+
+from collections.abc import Mapping
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from agent.protocol.drift import SignalVerdict
+from agent.protocol.manifest import Manifest
+from cloud_hub.approvals.service import signatures
+from cloud_hub.audit.service import newest
+from cloud_hub.bundles.receipts import newest as newest_receipts
+from cloud_hub.dashboard import device_page, devices_page, fleet_page, release_page, releases_page
+from cloud_hub.dashboard.accuracy import Labelled
+from cloud_hub.dashboard.device_page import DeviceFacts
+from cloud_hub.dashboard.device_rows import urgency, worst_first
+from cloud_hub.dashboard.release_page import Promise
+from cloud_hub.dashboard.signals import SignalChart, charts
+from cloud_hub.dashboard.told import grouped
+from cloud_hub.devices import service as devices
+from cloud_hub.devices.service import DeviceView
+from cloud_hub.errors import NotFoundError
+from cloud_hub.fleet.reading import read_facts
+from cloud_hub.fleet.service import Finding, FleetFacts, summarise
+from cloud_hub.hub import Hub
+from cloud_hub.registry.service import get_release, stored_manifest
+from cloud_hub.telemetry.drift import DeviceDetail, device_drift, overview_of, release_drift
+from cloud_hub.telemetry.history import fleet_days, heat_map, verdict_timeline
+from cloud_hub.telemetry.records import events_of, health_of
+from cloud_hub.telemetry.service import counts
+from cloud_hub.telemetry.views import ReleaseDrift
+
+Details = Mapping[tuple[str, int], DeviceDetail]
+"""By model and release."""
+
+DAY = 86_400.0
+MAP_DAYS = 30
+DEVICE_DAYS = 14
+"""As long as verdicts are told window by window."""
+AUDIT_ENTRIES = 12
+EVENTS_SHOWN = 20
+
+
+def fleet(session: Session, hub: Hub) -> fleet_page.FleetPage:
+    """What is wrong first, then how the fleet stands."""
+    facts = read_facts(session, hub)
+    overview = overview_of(facts.drift, now=facts.now, hours=hub.config.telemetry.drift_hours)
+    line = fleet_page.needs_a_look(overview)
+    map_ = (
+        heat_map(
+            session,
+            line.model,
+            line.release,
+            facts.now - MAP_DAYS * DAY,
+            now=facts.now,
+            most=fleet_page.HEAT_SHOWN,
+        )
+        if line
+        else None
+    )
+    return fleet_page.build(facts, overview, map_, newest(session, AUDIT_ENTRIES))
+
+
+def all_devices(session: Session, hub: Hub, *, find: str, page: int) -> devices_page.DevicesPage:
+    facts = read_facts(session, hub)
+    ordered = worst_first(facts.devices, urgency(summarise(facts).findings))
+    return devices_page.build(ordered, facts.counts, find=find, page=page, now=facts.now)
+
+
+def releases(session: Session, hub: Hub) -> releases_page.ReleasesPage:
+    facts = read_facts(session, hub)
+    keys = [(release.model, release.release) for release in facts.releases]
+    manifests = {key: stored_manifest(session, *key, hub.artifacts) for key in keys}
+    return releases_page.build(
+        facts,
+        signatures={key: signatures(session, *key) for key in keys},
+        summaries={key: manifest.summary for key, manifest in manifests.items() if manifest},
+        audit=newest(session, AUDIT_ENTRIES),
+    )
+
+
+def release(session: Session, hub: Hub, model: str, number: int, slice_: str) -> release_page.ReleasePage:
+    """One release over the fleet.
+
+    Raises:
+        NotFoundError: there is no such release, or nothing came of this slice.
+    """
+    now, hours = hub.now(), hub.config.telemetry.drift_hours
+    manifest = stored_manifest(session, model, number, hub.artifacts)
+    try:
+        drift = release_drift(session, hub.artifacts, model, number, now=now, hours=hours, slice=slice_)
+    except NotFoundError as error:
+        if slice_:
+            raise
+        get_release(session, model, number)
+        drift = _nothing_yet(model, number, str(error))
+    since = now - MAP_DAYS * DAY
+    return release_page.build(
+        drift,
+        heat_map(session, model, number, since, now=now, slice=slice_, most=release_page.HEAT_SHOWN),
+        fleet_days(session, model, number, since, slice=slice_),
+        Labelled(rows=0, correct=0),
+        _promise(manifest),
+        _in_detail(session, hub, drift),
+    )
+
+
+def _nothing_yet(model: str, number: int, problem: str | None) -> ReleaseDrift:
+    return ReleaseDrift(
+        model=model,
+        release=number,
+        slice="",
+        level="",
+        rows=0,
+        fleet=None,
+        problem=problem,
+        devices=(),
+        levels={},
+        alarms=0,
+        signals={},
+        raw_signals={},
+        estimate=None,
+    )
+
+
+def _promise(manifest: Manifest | None) -> Promise:
+    if manifest is None:
+        return Promise(summary="", accuracy=None)
+    best = max((each.accuracy for each in manifest.variants), default=None)
+    return Promise(summary=manifest.summary, accuracy=best)
+
+
+def _in_detail(session: Session, hub: Hub, drift: ReleaseDrift) -> Mapping[str, Mapping[str, SignalVerdict]]:
+    """Statistics by signal of the devices to look at first."""
+    shown = drift.devices[: release_page.MATRIX_DEVICES]
+    found: dict[str, Mapping[str, SignalVerdict]] = {}
+    for each in shown:
+        detail = device_drift(session, hub.artifacts, each.device, drift.model, drift.release, drift.slice)
+        if detail.signals:
+            found[each.device] = detail.signals
+    return found
+
+
+def device(session: Session, hub: Hub, name: str) -> device_page.DevicePage:
+    """One device.
+
+    Raises:
+        NotFoundError: nobody enrolled it.
+    """
+    now = hub.now()
+    since = now - DEVICE_DAYS * DAY
+    view = devices.view(devices.get_device(session, name))
+    serving = {each.model for each in view.reported.serving} if view.reported else set()
+    timelines = [verdict_timeline(session, name, model, since, now=now) for model in sorted(serving)]
+    details = {
+        (line.model, release): detail
+        for line in timelines
+        for release in line.points
+        if (detail := _detail(session, hub, name, line.model, release)) is not None
+    }
+    return device_page.build(
+        DeviceFacts(
+            now=now,
+            since=since,
+            view=view,
+            told=grouped(_only(session, hub, view, details), []),
+            counts=counts(session, name),
+            timelines=timelines,
+            drift={key: detail.drift for key, detail in details.items()},
+            signals={key: _charts(detail) for key, detail in details.items()},
+            health=health_of(session, name, since),
+            events=events_of(session, name, EVENTS_SHOWN),
+        )
+    )
+
+
+def _detail(session: Session, hub: Hub, name: str, model: str, number: int) -> DeviceDetail | None:
+    try:
+        return device_drift(session, hub.artifacts, name, model, number)
+    except NotFoundError:
+        return None
+
+
+def _charts(detail: DeviceDetail) -> tuple[SignalChart, ...]:
+    if detail.reference is None or not detail.signals:
+        return ()
+    return charts(detail.reference, detail.drift.signals, detail.signals)[: device_page.SIGNALS_SHOWN]
+
+
+def _only(session: Session, hub: Hub, view: DeviceView, details: Details) -> list[Finding]:
+    """What there is to say of one device, as if it were the whole fleet."""
+    receipts = newest_receipts(session)
+    facts = FleetFacts(
+        now=hub.now(),
+        devices=[view],
+        releases=(),
+        rollouts=(),
+        drift=[_alone(key, detail) for key, detail in details.items()],
+        counts={},
+        bridge=hub.counters.report(connected=True),
+        receipts={view.id: receipts[view.id]} if view.id in receipts else {},
+        has_root=True,
+    )
+    return [finding for finding in summarise(facts).findings if finding.where == view.id]
+
+
+def _alone(key: tuple[str, int], detail: DeviceDetail) -> ReleaseDrift:
+    """A release as if this device were all of the fleet."""
+    return msgspec.structs.replace(_nothing_yet(*key, None), devices=(detail.drift,))

@@ -1,0 +1,105 @@
+"""One monitored signal as a card: the picture, a sentence for people, the statistics for those who want them."""
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+from msgspec import Struct
+
+from agent.protocol.drift import DriftReference, SignalCounts, SignalReference, SignalVerdict
+from cloud_hub.dashboard import words
+from cloud_hub.dashboard.drawing.bars import Column, columns, comparison, number
+
+TESTS = {"ks": "KS", "chi-squared": "χ²"}
+
+
+class SignalChart(Struct, frozen=True, kw_only=True):
+    name: str
+    who: str
+    """Whose rows these are; "" where the page has said it."""
+    level: str
+    svg: Markup
+    sentence: str
+    figures: tuple[tuple[str, str], ...]
+
+
+def charts(
+    reference: DriftReference,
+    counts: Mapping[str, SignalCounts],
+    verdicts: Mapping[str, SignalVerdict],
+    who: str = "",
+) -> tuple[SignalChart, ...]:
+    """A card a signal, that which moved most first. Signals whose bins are not the reference's are left out."""
+    known = [each for each in reference.signals if _usable(each, counts, verdicts)]
+    known.sort(key=lambda each: moved_most(verdicts[each.name]))
+    return tuple(_chart(each, counts[each.name], verdicts[each.name], reference.rows, who) for each in known)
+
+
+def moved_most(verdict: SignalVerdict) -> tuple[int, float, float]:
+    """To sort by: the worst verdict, then the farthest."""
+    apart = max(verdict.missing_rate, verdict.not_finite_rate, verdict.outside_rate)
+    return (words.worst_first(verdict.level), -verdict.psi, -apart)
+
+
+def _usable(
+    signal: SignalReference, counts: Mapping[str, SignalCounts], verdicts: Mapping[str, SignalVerdict]
+) -> bool:
+    """A device may send anything."""
+    found = counts.get(signal.name)
+    return signal.name in verdicts and found is not None and len(found.counts) == len(signal.counts)
+
+
+def _chart(
+    signal: SignalReference, counts: SignalCounts, verdict: SignalVerdict, rows_then: int, who: str
+) -> SignalChart:
+    shown = columns(signal, counts, rows_then)
+    sentence = _sentence(signal, counts, verdict, shown)
+    return SignalChart(
+        name=signal.name,
+        who=who,
+        level=verdict.level,
+        svg=comparison(signal, shown, f"{signal.name}: {sentence}"),
+        sentence=sentence,
+        figures=_figures(signal, counts, verdict),
+    )
+
+
+def _sentence(
+    signal: SignalReference, counts: SignalCounts, verdict: SignalVerdict, shown: Sequence[Column]
+) -> str:
+    first = f"{words.moved(signal, counts).capitalize()}: {words.judged(verdict)}."
+    apart = [
+        f"{words.percent(each.now)} {_APART.get(each.name, each.name)} ({words.percent(each.then)} then)"
+        for each in shown
+        if each.apart and words.percent(each.now) != words.percent(each.then)
+    ]
+    more = f" {', '.join(apart)}.".replace(" under the", " Under the", 0) if apart else ""
+    stuck = " It hardly ever changes: look whether the sensor is stuck." if verdict.constant else ""
+    return first + more + stuck
+
+
+_APART = {
+    "under": "under the range",
+    "over": "over the range",
+    "other": "of other kinds",
+    "missing": "missing",
+    "NaN": "not a number",
+}
+
+
+def _figures(
+    signal: SignalReference, counts: SignalCounts, verdict: SignalVerdict
+) -> tuple[tuple[str, str], ...]:
+    ordered = verdict.test == "ks"
+    figures = [
+        ("PSI", f"{verdict.psi:.3g}"),
+        ("JS", f"{verdict.js:.3g}"),
+        *([("KS", f"{verdict.ks:.3g}"), ("Wasserstein", f"{verdict.wasserstein:.3g} sd")] if ordered else []),
+        (f"p ({TESTS[verdict.test]})", f"{verdict.p_value:.2g}"),
+        ("n", words.whole(verdict.rows)),
+    ]
+    rows = sum(counts.counts) + counts.missing + counts.not_finite
+    if counts.repeated and rows:
+        figures.append(("repeated", words.percent(counts.repeated / rows)))
+    if ordered and signal.categories is None:
+        figures.append(("range", f"{number(signal.edges[0])} to {number(signal.edges[-1])}"))
+    return tuple(figures)
