@@ -51,7 +51,11 @@ def fleet_drift(session: Session, artifacts: ArtifactStore, since: float) -> tup
 
 def fleet_overview(session: Session, artifacts: ArtifactStore, *, now: float, hours: float) -> FleetOverview:
     """One line a release. ``hours``: windows received within so long count (``telemetry.drift_hours``)."""
-    found = fleet_drift(session, artifacts, now - hours * HOUR)
+    return overview_of(fleet_drift(session, artifacts, now - hours * HOUR), now=now, hours=hours)
+
+
+def overview_of(found: Iterable[ReleaseDrift], *, now: float, hours: float) -> FleetOverview:
+    """One line a release, of what was read already."""
     return FleetOverview(time=now, hours=hours, releases=tuple(_line(drift) for drift in found))
 
 
