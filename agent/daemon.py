@@ -34,6 +34,7 @@ from agent.store.errors import StoreError
 from agent.store.events import EventLog
 from agent.store.ledger import Ledger
 from agent.store.outbox import Outbox
+from agent.store.sample_ledger import SampleLedger
 from agent.store.windows import WindowLog
 from agent.supervisor import health
 from agent.supervisor.cgroup import Cgroup
@@ -191,6 +192,7 @@ async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
         outbox=Outbox(database, device=config.device.id, maximum_bytes=config.telemetry.outbox_bytes),
         events=EventLog(database),
         ledger=Ledger(database, clock=time.time),
+        sample_ledger=SampleLedger(database),
         windows=WindowLog(database),
         memory=memory,
         runtimes=_runtimes(),

@@ -44,6 +44,10 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Cont
         from agent.cli import bundles  # noqa: PLC0415 - the other commands need not load it
 
         return bundles.run(arguments)
+    if arguments.method == "samples":
+        from agent.cli import samples  # noqa: PLC0415 - numpy is needed to write arrays alone
+
+        return samples.run(arguments)
     return ask(arguments.socket, _request(parser, arguments))
 
 

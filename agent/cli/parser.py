@@ -85,8 +85,24 @@ def build_parser() -> argparse.ArgumentParser:
         help="without waiting for a maintenance window, an unmetered network, the battery or the heat",
     )
     _add(commands, "sync", "Ask the hub for the desired state and send everything that waits, now.")
+    _samples(_add(commands, "samples", "Inputs that are kept on this device, if its owner has said so."))
     _bundle(_add(commands, "bundle", "Updates on a USB stick, without a network, and what became of them."))
     return parser
+
+
+def _samples(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(model=None, limit=DEFAULT_LIMIT)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=False)
+    show = _add(
+        actions,
+        "show",
+        "What is kept and why, who has asked for it, and what has left the device (the default).",
+    )
+    _model(show)
+    _limit(show)
+    _add(actions, "clear", "Delete every sample, also those on their way to the hub.")
+    export = _add(actions, "export", "Copy every sample into a folder, as numpy files with an index.")
+    export.add_argument("folder", metavar="DIR", type=Path, help="a folder that is new or empty")
 
 
 def _bundle(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from agent.protocol.control import (
     ModelReport,
     ModelsResult,
     PlanResult,
+    SamplesResult,
     SlotReport,
     StatusResult,
 )
@@ -322,6 +323,47 @@ def _data(result: DataResult, console: Console) -> None:
 
 def _why(reason: Reason) -> str:
     return f"{reason.text} ({reason.code})"
+
+
+@_render.register
+def _samples(result: SamplesResult, console: Console) -> None:
+    state = "inputs are kept" if result.enabled else "no inputs are kept: samples.enabled is not set"
+    leaving = "may leave" if result.may_leave else "may not leave"
+    room = f"{result.count} samples, {size(result.size_bytes)} of {size(result.maximum_bytes)}"
+    console.print(plain(f"{state}; {room}; they {leaving} the device when an approver asks"))
+    if result.samples:
+        console.print()
+        table = _table("TAKEN", "MODEL", "RELEASE", "WHY", "CONFIDENCE", "SIZE", "LEFT", "SAMPLE")
+        for each in result.samples:
+            table.add_row(
+                plain(_time(each.time)),
+                plain(each.model),
+                plain(each.release),
+                plain(", ".join(each.why)),
+                plain(_number(each.confidence)),
+                plain(size(each.size_bytes)),
+                plain(None if each.left is None else _time(each.left)),
+                plain(each.id),
+            )
+        console.print(table)
+    if result.departures:
+        console.print()
+        table = _table("ASKED", "REQUEST", "MODEL", "APPROVER'S KEY", "ANSWER", "LEFT", "ARRIVED", "FOR")
+        for one in result.departures:
+            table.add_row(
+                plain(_time(one.time)),
+                plain(one.request),
+                plain(one.model),
+                plain(None if one.approver is None else one.approver[:8]),
+                plain(
+                    one.text if one.accepted else f"refused: {one.text}",
+                    "" if one.accepted else _STYLES["warning"],
+                ),
+                plain(one.samples),
+                plain(one.sent),
+                plain(one.purpose),
+            )
+        console.print(table)
 
 
 @_render.register

@@ -34,6 +34,8 @@ from agent.protocol.control import (
     ModelsResult,
     PlanResult,
     ReceiptResult,
+    SampleFileResult,
+    SamplesResult,
     StatusResult,
 )
 from agent.protocol.errors import MalformedMessageError, MessageTooLargeError
@@ -73,6 +75,14 @@ class ControlHandler(Protocol):
     async def plan(self) -> PlanResult: ...
 
     async def data(self) -> DataResult: ...
+
+    async def samples(self, model: str | None, limit: int) -> SamplesResult: ...
+
+    async def samples_clear(self, who: str) -> Done:
+        """Delete every sample, and drop those that wait for the hub."""
+
+    async def samples_export(self, after: str | None, who: str) -> SampleFileResult:
+        """The first sample after this one, whole."""
 
     async def hold(self, reason: str | None) -> Done: ...
 
@@ -208,6 +218,9 @@ class ControlServer:
             "events": lambda: handler.events(limit),
             "plan": handler.plan,
             "data": handler.data,
+            "samples": lambda: handler.samples(request.model, limit),
+            "samples-clear": lambda: handler.samples_clear(who),
+            "samples-export": lambda: handler.samples_export(request.after, who),
             "hold": lambda: handler.hold(request.reason),
             "resume": handler.resume,
             "rollback": lambda: handler.rollback(_needed(request.model), request.reason),

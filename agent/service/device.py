@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from agent.core.judgement import Choice, choose_variant
 from agent.core.trusted_time import trusted_time
 from agent.protocol import telemetry
+from agent.protocol.envelope import Envelope
 from agent.protocol.manifest import Manifest
 from agent.protocol.state import Command, DesiredState, Reason
 from agent.protocol.telemetry import TelemetryAck
@@ -27,6 +28,9 @@ from agent.service.patching import PatchingDownloader
 from agent.service.recorder import TelemetryRecorder
 from agent.service.reporter import Reporter
 from agent.service.reporting import deployment_reports, installed_releases
+from agent.service.sample_desk import SampleDesk, sample_ring
+from agent.service.sample_keeping import SampleKeeper
+from agent.service.sample_requests import SampleRequests
 from agent.service.technician import Technician
 from agent.service.telemetry_sync import TelemetrySync
 from agent.service.trust_watch import TrustWatch
@@ -61,6 +65,9 @@ class Device:
         self._downloader = ways.downloader
         self._recorder = TelemetryRecorder(parts.outbox, parts.events, self._count)
         self._hold = Hold(hold, parts.state, self._recorder, clock=parts.clock, changed=self._reconsider)
+        self._samples = SampleKeeper(
+            config.samples, sample_ring(config), clock=parts.clock, count=self._count
+        )
         self._desired = DesiredKeeper(
             config.device.id,
             parts.trust,
@@ -96,6 +103,7 @@ class Device:
             cgroup=parts.cgroup,
             downloader=self._downloader,
             last_good=parts.memory.last_good,
+            sampled=self._samples.take,
         )
         self._upkeep = Upkeep(
             parts.memory,
@@ -117,6 +125,19 @@ class Device:
             changed=self._changed,
         )
         self._sync = TelemetrySync(parts.outbox, parts.link, interval=config.telemetry.send_seconds)
+        self._sample_requests = SampleRequests(
+            config.samples,
+            self._samples,
+            parts.outbox,
+            parts.sample_ledger,
+            parts.state,
+            self._recorder,
+            self._desired.check_samples,
+            clock=parts.clock,
+            trusted=lambda: trusted_time(parts.clock(), parts.memory.trust.hub_time),
+            count=self._count,
+            wake=self._sync.wake,
+        )
         self._bundles = Bundles(
             config.device.id,
             self._desired,
@@ -139,6 +160,9 @@ class Device:
             parts.windows,
             self._bundles,
             parts.ledger,
+            SampleDesk(
+                config.samples, self._samples, parts.outbox, parts.sample_ledger, self._recorder, parts.clock
+            ),
             report=self._reporter.report,
             connected=lambda: parts.link.is_connected,
             link_problem=lambda: parts.link.last_problem,
@@ -154,6 +178,7 @@ class Device:
         """A device as it was when it stopped."""
         device = cls(parts, await load_hold(parts.state))
         await device._bundles.load()
+        await device._samples.load()
         return device
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -204,6 +229,9 @@ class Device:
             self._desired.run(),
             self._trust.run(),
             self._bundles.run(),
+            self._samples.run(),
+            self._sample_requests.run(),
+            self._sample_requests.fulfil(),
             self._sync.run(self._settled),
             self._keep_models(),
             self._reporter.run(),
@@ -233,6 +261,7 @@ class Device:
         link.on(DesiredState, self._desired.take)
         link.on(TelemetryAck, self._acknowledge)
         link.on(Command, lambda _: self._sync_now())
+        link.on(Envelope, self._sample_requests.take)
         link.on_connect(self._greet)
 
     async def _greet(self) -> None:

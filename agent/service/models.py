@@ -14,11 +14,12 @@ from agent.core.reconcile import Plan
 from agent.core.update_machine import TRANSITIONS
 from agent.protocol import telemetry
 from agent.protocol.drift import DriftWindow
-from agent.protocol.runner import Statistics, WindowClosed
+from agent.protocol.runner import SampleTaken, Statistics, WindowClosed
 from agent.protocol.state import Acceptance, Phase, Reason
 from agent.service.executor import ModelExecutor
 from agent.service.facts import conditions_of
 from agent.service.installer import Installer
+from agent.service.labels import LabelDesk
 from agent.service.mending import Mender
 from agent.service.ports import Downloader, StatePort
 from agent.service.recorder import TelemetryRecorder
@@ -84,9 +85,13 @@ class Models:
         cgroup: Cgroup | None = None,
         downloader: Downloader | None = None,
         last_good: LastGood | None = None,
+        sampled: Callable[[SampleTaken], None] | None = None,
+        labels: LabelDesk | None = None,
     ) -> None:
         """``downloader`` and ``last_good``: for what the disk loses; None: it is not brought back."""
+        self._labels = labels
         self._config = config
+        self._sampled = sampled
         self._cgroup = cgroup
         self._room = Room()
         self._state = state
@@ -189,7 +194,13 @@ class Models:
                 memory_reserve_mib=self._config.serving.memory_reserve_mib,
                 allow_gap=self._config.serving.allow_gap,
             ),
-            callbacks=RunnerCallbacks(window=self._window, statistics=self._answered),
+            callbacks=RunnerCallbacks(
+                sample=self._sampled,
+                window=self._window,
+                statistics=self._answered,
+                predicted=None if self._labels is None else self._labels.predicted,
+                labels=None if self._labels is None else self._labels.given,
+            ),
             on_event=self._runner_event,
             cgroup=self._cgroup,
             room=self._room,

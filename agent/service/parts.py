@@ -14,6 +14,7 @@ from agent.store.artifacts import ArtifactStore
 from agent.store.events import EventLog
 from agent.store.ledger import Ledger
 from agent.store.outbox import Outbox
+from agent.store.sample_ledger import SampleLedger
 from agent.store.state import StateStore
 from agent.store.windows import WindowLog
 from agent.supervisor.cgroup import Cgroup
@@ -30,6 +31,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     outbox: Outbox
     events: EventLog
     ledger: Ledger
+    sample_ledger: SampleLedger
     windows: WindowLog
     memory: Memory
     runtimes: frozenset[str]

@@ -14,6 +14,8 @@ from agent.protocol.control import (
     PlanResult,
     PlanStep,
     ReceiptResult,
+    SampleFileResult,
+    SamplesResult,
     StatusResult,
 )
 from agent.protocol.state import ReportedState
@@ -23,6 +25,7 @@ from agent.service.desired import DesiredKeeper
 from agent.service.hold import Hold
 from agent.service.models import Models
 from agent.service.reporting import model_report
+from agent.service.sample_desk import SampleDesk
 from agent.store.events import EventLog
 from agent.store.ledger import Ledger
 from agent.store.windows import WindowLog
@@ -41,6 +44,7 @@ class Technician:
         windows: WindowLog,
         bundles: Bundles,
         ledger: Ledger,
+        samples: SampleDesk,
         *,
         report: Callable[[], Awaitable[ReportedState]],
         connected: Callable[[], bool],
@@ -54,6 +58,7 @@ class Technician:
         self._windows = windows
         self._bundles = bundles
         self._ledger = ledger
+        self._samples = samples
         self._report = report
         self._connected = connected
         self._link_problem = link_problem
@@ -98,6 +103,15 @@ class Technician:
 
     async def data(self) -> DataResult:
         return DataResult(ledger=await self._ledger.report())
+
+    async def samples(self, model: str | None, limit: int) -> SamplesResult:
+        return await self._samples.show(model, limit)
+
+    async def samples_clear(self, who: str) -> Done:
+        return await self._samples.clear(who)
+
+    async def samples_export(self, after: str | None, who: str) -> SampleFileResult:
+        return await self._samples.export(after, who)
 
     async def hold(self, reason: str | None) -> Done:
         await self._hold.set(reason)

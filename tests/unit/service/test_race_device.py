@@ -24,6 +24,7 @@ from agent.store.keeper import DatabaseKeeper
 from agent.store.last_good import LastGood
 from agent.store.ledger import Ledger
 from agent.store.outbox import Outbox
+from agent.store.sample_ledger import SampleLedger
 from agent.store.state import StateStore
 from agent.store.trust_db import TrustState
 from agent.store.windows import WindowLog
@@ -94,6 +95,7 @@ async def parts(database: Database, tmp_path: Path, runtime: Path) -> AsyncItera
         outbox=Outbox(database, device="camera-1", maximum_bytes=2**20),
         events=EventLog(database),
         ledger=Ledger(database, clock=lambda: 1.0),
+        sample_ledger=SampleLedger(database),
         windows=WindowLog(database),
         memory=Memory(
             state=state,

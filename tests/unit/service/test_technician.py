@@ -18,6 +18,7 @@ from agent.service.desired import DesiredKeeper
 from agent.service.hold import Hold
 from agent.service.models import Models
 from agent.service.reporting import ModelView
+from agent.service.sample_desk import SampleDesk
 from agent.service.technician import Technician
 from agent.store.events import EventLog
 from agent.store.ledger import Ledger
@@ -58,6 +59,7 @@ class Surroundings:
             cast(WindowLog, self),
             cast(Bundles, self),
             cast(Ledger, self),
+            cast(SampleDesk, self),
             report=self.report,
             link_problem=lambda: "connection lost",
             connected=lambda: self.connected,
