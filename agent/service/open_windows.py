@@ -1,0 +1,56 @@
+"""Sees to it that a window is not lost with whoever was to close it."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from agent.protocol.drift import DriftWindow
+from agent.protocol.runner import WindowClosed
+from agent.store.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+
+class OpenWindowsPort(Protocol):
+    async def keep(self, so_far: Iterable[WindowClosed]) -> None: ...
+
+
+class OpenWindows:
+    """Writes down now and then how far the open windows are: what is left of them where the whole device dies.
+
+    Of a runner that dies alone, the supervisor has something newer (:class:`agent.supervisor.RunnerProcess`).
+    """
+
+    def __init__(self, store: OpenWindowsPort, interval: float, count: Callable[[str], None]) -> None:
+        """``interval``: seconds between two writes; what is counted in between is lost in a power cut."""
+        self._store = store
+        self._interval = interval
+        self._count = count
+        self._changed: dict[tuple[str, int, str, str | None], WindowClosed] = {}
+
+    def seen(self, so_far: WindowClosed) -> None:
+        """How far an open window is."""
+        self._changed[_key(so_far.window)] = so_far
+
+    def closed(self, window: DriftWindow) -> None:
+        """It is being recorded, and what was written of it is forgotten with that."""
+        self._changed.pop(_key(window), None)
+
+    async def run(self) -> None:
+        """Write what has changed, until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval)
+            changed, self._changed = self._changed, {}
+            if not changed:
+                continue
+            try:
+                await self._store.keep(changed.values())
+            except (StoreError, sqlite3.Error, OSError):  # models serve on; the next write may be better
+                self._count("open-windows-not-written")
+                log.exception("open windows not written")
+
+
+def _key(window: DriftWindow) -> tuple[str, int, str, str | None]:
+    return window.model, window.release, window.deployment, window.slice
