@@ -14,6 +14,9 @@ from agent.protocol.drift import SignalCounts, SignalReference
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+MISSING = -np.inf
+"""Marks, in the column of a signal that has a ``missing_value``, the rows that had it."""
+
 FEW_EDGES = 32
 """Up to so many edges a value is compared with each of them: for a batch of signals that is quicker than to search, and,
 up to some twenty edges, than to compute the bin."""
@@ -45,7 +48,13 @@ class Binner:
         self._few = _FewBins(signals, few, self._starts)
         self._even = _EvenBins(signals, even, self._starts)
         self._uneven = [
-            (column, _closed(signals[column].edges), int(self._starts[column])) for column in uneven
+            (
+                column,
+                _closed(signals[column].edges),
+                int(self._starts[column]),
+                signals[column].missing_value is not None,
+            )
+            for column in uneven
         ]
 
     def count(self, values: Floats) -> Ints:
@@ -53,23 +62,57 @@ class Binner:
         counts = np.zeros(self.size, dtype=np.int64)
         self._few.add_to(counts, values)
         self._even.add_to(counts, values)
-        for column, edges, start in self._uneven:
-            slots = np.searchsorted(edges, values[:, column], side="right")
-            slots[~np.isfinite(values[:, column])] = len(edges) + 2
+        for column, edges, start, can_miss in self._uneven:
+            chosen = values[:, column]
+            slots = np.searchsorted(edges, chosen, side="right")
+            slots[~np.isfinite(chosen)] = len(edges) + 2
+            if can_miss:
+                slots[chosen == MISSING] = len(edges) + 1
             found = np.bincount(slots, minlength=len(edges) + 3)
             counts[start : start + len(found)] += found
         return counts
 
-    def split(self, counts: Ints) -> dict[str, SignalCounts]:
-        """The vector as the protocol's counts, by signal."""
+    def split(self, counts: Ints, repeated: Ints | None = None) -> dict[str, SignalCounts]:
+        """The vector as the protocol's counts, by signal; ``repeated``: of :class:`Repeats`, zeros if None."""
+        again = [0] * len(self._names) if repeated is None else repeated.tolist()
         flat: list[int] = counts.tolist()
         bounds: list[int] = self._starts.tolist()
         return {
             name: SignalCounts(
-                counts=tuple(flat[start : end - 2]), missing=flat[end - 2], not_finite=flat[end - 1]
+                counts=tuple(flat[start : end - 2]),
+                missing=flat[end - 2],
+                not_finite=flat[end - 1],
+                repeated=same,
             )
-            for name, start, end in zip(self._names, bounds[:-1], bounds[1:], strict=True)
+            for name, start, end, same in zip(self._names, bounds[:-1], bounds[1:], again, strict=True)
         }
+
+
+class Repeats:
+    """Counts, for each signal, the rows that have the same number as the row before, in whatever batches they come."""
+
+    def __init__(self, width: int) -> None:
+        self.counts = np.zeros(width, dtype=np.int64)
+        self._last = np.full((1, width), np.nan)
+
+    def add(self, values: Floats) -> None:
+        """Take a signal matrix, shape (rows, signals). What is not finite repeats nothing."""
+        if not len(values):
+            return
+        same = values[1:] == values[:-1]
+        first = values[:1] == self._last
+        if not np.isfinite(values).all():
+            finite = np.isfinite(values)
+            same &= finite[1:]
+            first &= finite[:1]
+        # Summed as bytes, in parts that can't overflow: that is several times as fast as counting along the axis.
+        for start in range(0, len(same), _BYTE):
+            self.counts += np.add.reduce(same[start : start + _BYTE].view(np.uint8), axis=0, dtype=np.uint8)
+        self.counts += first[0]
+        self._last = values[-1:].copy()
+
+
+_BYTE = 255
 
 
 class _FewBins:
@@ -87,6 +130,7 @@ class _FewBins:
         ]
         self._under = starts[self._columns]
         self._not_finite = starts[self._columns + 1] - 1
+        self._can_miss = np.array([signals[column].missing_value is not None for column in ordered])
 
     def add_to(self, counts: Ints, values: Floats) -> None:
         if not self._columns.size or not len(values):
@@ -102,7 +146,7 @@ class _FewBins:
         slots = reached + self._under
         finite = np.isfinite(chosen)
         if not finite.all():
-            slots = np.where(finite, slots, self._not_finite)
+            slots = np.where(finite, slots, self._not_finite - (self._can_miss & (chosen == MISSING)))
         counts += np.bincount(slots.ravel(), minlength=len(counts))
 
 
@@ -123,6 +167,7 @@ class _EvenBins:
         self._first_edge = np.cumsum(bins + 1).astype(np.int64) - (bins.astype(np.int64) + 1)
         self._under = starts[self._columns]
         self._not_finite = starts[self._columns + 1] - 1
+        self._can_miss = np.array([signals[column].missing_value is not None for column in columns])
 
     def add_to(self, counts: Ints, values: Floats) -> None:
         if not self._columns.size or not len(values):
@@ -130,7 +175,9 @@ class _EvenBins:
         chosen = values if self._all else values[:, self._columns]
         finite = np.isfinite(chosen)
         whole = bool(finite.all())
+        apart = self._not_finite
         if not whole:
+            apart = apart - (self._can_miss & (chosen == MISSING))
             chosen = np.where(finite, chosen, self._low)
         with np.errstate(over="ignore"):  # a huge value is clipped to the last bin, then found to be over it
             guess = (chosen - self._low) * self._per_unit
@@ -143,7 +190,7 @@ class _EvenBins:
         bins += chosen >= self._edges[edge]
         bins += self._under + 1
         if not whole:
-            bins = np.where(finite, bins, self._not_finite)
+            bins = np.where(finite, bins, apart)
         counts += np.bincount(bins.ravel(), minlength=len(counts))
 
 

@@ -1,6 +1,5 @@
 """The reference a release is signed with: made from data, decoded from its file, checked both times."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -13,11 +12,13 @@ from numpy.typing import NDArray
 from agent.drift.binning import Binner, Floats
 from agent.drift.errors import BadReferenceError
 from agent.drift.signals import Extractor, Tensors, keyed
+from agent.drift.soundness import contradiction, require_judgeable, require_sound
 from agent.protocol.codec import decode_json
 from agent.protocol.drift import (
-    Calibration,
+    Components,
     DriftPolicy,
     DriftReference,
+    Layout,
     SignalCounts,
     SignalReference,
     SignalSource,
@@ -26,9 +27,6 @@ from agent.protocol.drift import (
 from agent.protocol.limits import MAX_MANIFEST_BYTES, MAX_RECORD_BYTES
 
 SCHEMA = 1
-
-ROWS_PER_BIN = 25
-"""Rows a bin needs before PSI can be believed: 20 bins need 500 (with 10 bins the policy's 300 is more)."""
 
 
 class SignalSpec(Struct, frozen=True, kw_only=True):
@@ -39,9 +37,17 @@ class SignalSpec(Struct, frozen=True, kw_only=True):
     tensor: str
     summary: Summary
     index: int | None = None
-    """Element of the flattened row; for ``value`` only."""
+    """Element of the flattened row (``value``, ``category``), or number of the component (``projection``)."""
+    layout: Layout | None = None
+    """For pictures."""
+    full_scale: float | None = None
+    """For ``clipping``."""
+    missing_value: float | None = None
+    """For ``value`` and ``category``: counts as missing."""
+    categories: tuple[int, ...] | None = None
+    """For ``category``: the known codes, ascending."""
     bins: int = 10
-    """At most; ignored for ``argmax``, which has one bin a class."""
+    """At most; ignored for ``argmax`` and ``category``, which have one bin a class."""
     spacing: Literal["uniform", "quantile"] = "uniform"
     """Equally wide bins cost an eighth on the device; quantile bins see more where values crowd together."""
 
@@ -53,6 +59,7 @@ def build_reference(
     outputs: Tensors,
     dataset_sha256: str,
     policy: DriftPolicy | None = None,
+    embeddings: tuple[Components, ...] = (),
 ) -> DriftReference:
     """Count the reference data.
 
@@ -62,6 +69,7 @@ def build_reference(
         outputs: the model's answers to them, shape (rows, …).
         dataset_sha256: digest of the data, for the lineage.
         policy: when and how windows are judged; the protocol's defaults if None.
+        embeddings: the components that ``projection`` signals are projected on.
 
     Raises:
         SignalError: a tensor lacks a signal that is asked for.
@@ -72,7 +80,7 @@ def build_reference(
     tensors = keyed(inputs, outputs)
     # Edges are not known before the values are, and values need a signal: a draft of one bin carries it there.
     drafts = [_with_edges(spec, (0.0, 1.0)) for spec in specs]
-    values = Extractor(drafts).values(tensors)
+    values = Extractor(drafts, embeddings).values(tensors)
     edges = [_edges(spec, values[:, column], tensors) for column, spec in enumerate(specs)]
     signals = [_with_edges(spec, found) for spec, found in zip(specs, edges, strict=True)]
     reference = DriftReference(
@@ -81,8 +89,9 @@ def build_reference(
         rows=len(values),
         signals=_counted(signals, values),
         policy=policy or DriftPolicy(),
+        embeddings=embeddings,
     )
-    _require_judgeable(reference)
+    require_judgeable(reference)
     _require_reportable(reference)
     # Through the decoder, so that names, digests and policy are checked by the same rules as on the device.
     return decode_reference(encode_reference(reference))
@@ -97,7 +106,7 @@ def decode_reference(payload: bytes) -> DriftReference:
         BadReferenceError: it contradicts itself; the text names the signal.
     """
     reference = decode_json(payload, DriftReference, limit=MAX_MANIFEST_BYTES)
-    _require_sound(reference)
+    require_sound(reference)
     return reference
 
 
@@ -114,17 +123,12 @@ def encode_reference(reference: DriftReference) -> bytes:
 
 
 def signal_values(reference: DriftReference, inputs: Tensors, outputs: Tensors) -> Floats:
-    """Every signal of every row: float64 of shape (rows, signals), NaN where a row does not have the signal.
+    """Every signal of every row: float64 of shape (rows, signals), not finite where a row does not have the signal.
 
     Raises:
         SignalError: see :meth:`agent.drift.signals.Extractor.values`.
     """
-    return Extractor(reference.signals).values(keyed(inputs, outputs))
-
-
-def required_rows(signal: SignalReference, policy: DriftPolicy) -> int:
-    """Rows that a window needs, and that the reference needs, before this signal is judged."""
-    return max(policy.minimum_rows, ROWS_PER_BIN * (len(signal.edges) - 1))
+    return Extractor(reference.signals, reference.embeddings).values(keyed(inputs, outputs))
 
 
 def _counted(signals: Sequence[SignalReference], values: Floats) -> tuple[SignalReference, ...]:
@@ -142,20 +146,24 @@ def _counted(signals: Sequence[SignalReference], values: Floats) -> tuple[Signal
 
 
 def _with_edges(spec: SignalSpec, edges: tuple[float, ...]) -> SignalReference:
-    if (spec.summary == "value") != (spec.index is not None) or (spec.index or 0) < 0:
-        raise BadReferenceError(
-            f"signal {spec.name}: 'index' (0 or more) belongs to summary 'value' and to no other"
-        )
-    return SignalReference(
+    signal = SignalReference(
         name=spec.name,
         source=spec.source,
         tensor=spec.tensor,
         summary=spec.summary,
         index=spec.index,
+        layout=spec.layout,
+        full_scale=spec.full_scale,
+        missing_value=spec.missing_value,
+        categories=spec.categories,
         edges=edges,
         counts=(0,) * (len(edges) + 1),
         missing=0,
     )
+    problem = contradiction(signal)
+    if problem:
+        raise BadReferenceError(f"signal {spec.name}: {problem}")
+    return signal
 
 
 def _edges(
@@ -167,6 +175,8 @@ def _edges(
         tensor = tensors[spec.source, spec.tensor]
         classes = math.prod(tensor.shape[1:])
         return tuple(edge - 0.5 for edge in range(classes + 1))
+    if spec.summary == "category":
+        return tuple(edge - 0.5 for edge in range(len(spec.categories or ()) + 1))
     if spec.bins < 1:
         raise BadReferenceError(f"signal {spec.name}: {spec.bins} bins, at least 1 is needed")
     finite = values[np.isfinite(values)]
@@ -180,73 +190,6 @@ def _edges(
     if spec.spacing == "quantile":
         return tuple(np.unique(np.quantile(finite, np.linspace(0, 1, spec.bins + 1))).tolist())
     return tuple(np.linspace(low, high, spec.bins + 1).tolist())
-
-
-def _require_sound(reference: DriftReference) -> None:
-    names = [signal.name for signal in reference.signals]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise BadReferenceError(f"reference: signal names must differ, these stand twice: {', '.join(twice)}")
-    for signal in reference.signals:
-        problem = _problem(signal, reference.rows)
-        if problem:
-            raise BadReferenceError(f"reference: signal {signal.name}: {problem}")
-    if reference.calibration is not None:
-        problem = _calibration_problem(reference.calibration, reference.signals)
-        if problem:
-            raise BadReferenceError(f"reference: calibration: {problem}")
-    policy = reference.policy
-    if policy.psi_drift < policy.psi_warning:
-        raise BadReferenceError(
-            f"reference: psi_drift {policy.psi_drift} is under psi_warning {policy.psi_warning}"
-        )
-
-
-def _problem(signal: SignalReference, rows: int) -> str | None:
-    edges = signal.edges
-    if not all(math.isfinite(edge) for edge in edges):
-        return "every edge must be finite"
-    if not all(left < right for left, right in itertools.pairwise(edges)):
-        return "edges must ascend"
-    if len(signal.counts) != len(edges) + 1:
-        return f"{len(edges)} edges make {len(edges) + 1} counts, there are {len(signal.counts)}"
-    total = sum(signal.counts) + signal.missing + signal.not_finite
-    if total != rows:
-        return f"counts and missing add up to {total}, the reference has {rows} rows"
-    if (signal.summary == "value") != (signal.index is not None) or (signal.index or 0) < 0:
-        return "'index' (0 or more) belongs to summary 'value' and to no other"
-    return None
-
-
-def _calibration_problem(calibration: Calibration, signals: Sequence[SignalReference]) -> str | None:
-    signal = next((signal for signal in signals if signal.name == calibration.signal), None)
-    if signal is None or signal.summary != "confidence":
-        return f"{calibration.signal} is no confidence signal of the reference"
-    if not len(calibration.rows) == len(calibration.correct) == len(signal.counts):
-        return (
-            f"{calibration.signal} has {len(signal.counts)} slots, there are {len(calibration.rows)} counts of rows and "
-            f"{len(calibration.correct)} of correct rows"
-        )
-    if any(right > rows for right, rows in zip(calibration.correct, calibration.rows, strict=True)):
-        return "a slot has more correct rows than rows"
-    return None
-
-
-def _require_judgeable(reference: DriftReference) -> None:
-    """A reference that can never give a verdict is refused where it is made, not discovered in the field."""
-    for signal in reference.signals:
-        needed = required_rows(signal, reference.policy)
-        present = reference.rows - signal.missing - signal.not_finite
-        bins = len(signal.edges) - 1
-        if present < needed:
-            raise BadReferenceError(
-                f"reference: signal {signal.name} with {bins} bins needs {needed} rows, the data has {present}"
-            )
-        if reference.policy.window_rows < needed:
-            raise BadReferenceError(
-                f"reference: signal {signal.name} with {bins} bins needs windows of {needed} rows, "
-                f"the policy closes them at {reference.policy.window_rows}"
-            )
 
 
 ENVELOPE_BYTES = 2048

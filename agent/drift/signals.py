@@ -1,17 +1,18 @@
 """Signals: one number a row, taken from an input or output tensor (:data:`agent.protocol.drift.Summary`)."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from agent.drift.elements import Elements
+from agent.drift.embeddings import projections
 from agent.drift.errors import SignalError
-from agent.protocol.drift import SignalReference, SignalSource, Summary
+from agent.drift.summaries import ELEMENT_SUMMARIES, PICTURE_SUMMARIES, Summarise, summary_of
+from agent.drift.views import COLOURS, Array, Floats, Views, channels_of, elements_of, picture_shape
+from agent.protocol.drift import Components, SignalReference, SignalSource
 from agent.protocol.manifest import TensorSpec
 
-Array = NDArray[np.generic]
-Floats = NDArray[np.float64]
 Tensors = Mapping[str, Array]
 TensorKey = tuple[SignalSource, str]
 
@@ -23,20 +24,24 @@ class Extractor:
         tensors: the tensors that are read, each once, as (source, name).
     """
 
-    def __init__(self, signals: Sequence[SignalReference]) -> None:
+    def __init__(self, signals: Sequence[SignalReference], embeddings: Sequence[Components] = ()) -> None:
+        """``embeddings``: those of the reference, where a signal is a ``projection``."""
         self._width = len(signals)
         by_tensor: dict[TensorKey, list[tuple[int, SignalReference]]] = {}
         for column, signal in enumerate(signals):
             by_tensor.setdefault((signal.source, signal.tensor), []).append((column, signal))
         self.tensors: tuple[TensorKey, ...] = tuple(by_tensor)
-        self._plans = {key: _TensorPlan(members) for key, members in by_tensor.items()}
+        found = {(one.source, one.tensor): one for one in embeddings}
+        self._plans = {key: _TensorPlan(members, found.get(key)) for key, members in by_tensor.items()}
 
     def values(self, tensors: Mapping[TensorKey, Array]) -> Floats:
-        """The signal matrix, shape (rows, signals), float64; NaN where a row does not have the signal.
+        """The signal matrix, shape (rows, signals), float64; not finite where a row does not have the signal.
+
+        In columns with a ``missing_value``, rows that had it are :data:`agent.drift.binning.MISSING`.
 
         Raises:
             SignalError: a tensor is absent, has no batch axis, is not numeric, lacks an element that is asked
-                for, or the tensors disagree on the number of rows.
+                for, is no picture of the layout, or the tensors disagree on the number of rows.
         """
         rows = self.check(tensors)
         matrix = np.empty((rows, self._width), dtype=np.float64)
@@ -55,44 +60,47 @@ class Extractor:
 
 
 class _TensorPlan:
-    """The signals of one tensor: plain elements in one gather, summaries one by one."""
+    """The signals of one tensor: single elements in one gather, summaries one by one."""
 
-    def __init__(self, members: list[tuple[int, SignalReference]]) -> None:
-        elements = [(column, signal) for column, signal in members if signal.summary == "value"]
-        indices = [signal.index or 0 for _, signal in elements]
-        self._columns = _run([column for column, _ in elements])
-        self._elements = _run(indices)
-        self._last = max(indices, default=-1)
-        self._names = [signal.name for _, signal in elements]
-        self._summaries = [
-            (column, SUMMARIES[signal.summary]) for column, signal in members if signal.summary != "value"
-        ]
+    def __init__(self, members: list[tuple[int, SignalReference]], embedding: Components | None) -> None:
+        self._elements = Elements(
+            [(column, signal) for column, signal in members if signal.summary in ELEMENT_SUMMARIES]
+        )
+        self._others = [signal for _, signal in members if signal.summary not in ELEMENT_SUMMARIES]
+        vectors = projections(embedding)
+        self._summaries: list[tuple[int, Summarise]] = []
+        for column, signal in members:
+            if signal.summary in ELEMENT_SUMMARIES:
+                continue
+            mean, component = vectors.get(signal.index or 0, (None, None))
+            self._summaries.append((column, summary_of(signal, component, mean)))
+        self._embedded = None if embedding is None else len(embedding.mean) // _FLOAT32
 
     def check(self, tensor: Array) -> None:
-        width = math.prod(tensor.shape[1:])
-        if self._last >= width:
-            raise SignalError(
-                f"signals {', '.join(self._names)}: element {self._last} is asked for, a row has {width}"
-            )
+        shape = tensor.shape[1:]
+        width = math.prod(shape)
+        self._elements.check(width)
+        for signal in self._others:
+            if signal.summary in PICTURE_SUMMARIES:
+                picture_shape(shape, signal.layout or "HW")
+            if signal.summary == "projection" and width != self._embedded:
+                raise SignalError(
+                    f"signal {signal.name}: a row has {width} elements, the reference's components {self._embedded}"
+                )
 
     def fill(self, matrix: Floats, tensor: Array) -> None:
         rows = len(tensor)
         if rows == 0:
             return
-        flat = tensor.reshape(rows, -1)
-        if self._names:
-            matrix[:, self._columns] = flat[:, self._elements]
+        self._elements.fill(matrix, tensor.reshape(rows, -1))
         if self._summaries:
-            exact = tensor.astype(np.float64)
+            views = Views(tensor)
             for column, summarise in self._summaries:
-                matrix[:, column] = summarise(exact)
+                matrix[:, column] = summarise(views)
 
 
-def _run(places: list[int]) -> slice | NDArray[np.intp]:
-    """The same places as a slice where they are consecutive, which is copied several times as fast."""
-    if places and places == list(range(places[0], places[0] + len(places))):
-        return slice(places[0], places[0] + len(places))
-    return np.array(places, dtype=np.intp)
+_FLOAT32 = 4
+"""Bytes."""
 
 
 def batch_rows(tensors: Mapping[TensorKey, Array], keys: Sequence[TensorKey]) -> int:
@@ -125,98 +133,61 @@ def keyed(inputs: Tensors, outputs: Tensors) -> dict[TensorKey, Array]:
 
 
 def check_tensors(
-    signals: Sequence[SignalReference], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    signals: Sequence[SignalReference],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    embeddings: Sequence[Components] = (),
 ) -> None:
     """Check, before anything is served, that the model has every tensor the signals are taken from.
 
     Raises:
-        SignalError: a tensor is absent, of BYTES, without a batch axis, or lacks the element; all are named.
+        SignalError: a tensor is absent, of BYTES, without a batch axis, lacks the element, is no picture of the layout
+            or no embedding of the components' size; all are named.
     """
     specs = {("input", spec.name): spec for spec in inputs} | {
         ("output", spec.name): spec for spec in outputs
     }
-    problems = [text for signal in signals if (text := _problem(signal, specs))]
+    sizes = {(one.source, one.tensor): len(one.mean) // _FLOAT32 for one in embeddings}
+    problems = [text for signal in signals if (text := _problem(signal, specs, sizes))]
     if problems:
         raise SignalError("; ".join(problems))
 
 
-def _problem(signal: SignalReference, specs: Mapping[tuple[str, str], TensorSpec]) -> str | None:
+def _problem(
+    signal: SignalReference,
+    specs: Mapping[tuple[str, str], TensorSpec],
+    sizes: Mapping[tuple[SignalSource, str], int],
+) -> str | None:
     spec = specs.get((signal.source, signal.tensor))
     where = f"signal {signal.name}"
     if spec is None:
         return f"{where}: the model has no {signal.source} tensor {signal.tensor!r}"
     if spec.datatype == "BYTES" or not spec.shape:
         return f"{where}: {signal.tensor!r} is {spec.datatype} of shape {spec.shape}, not numbers with a batch axis"
-    elements = int(np.prod(spec.shape[1:])) if -1 not in spec.shape[1:] else None
-    if signal.index is not None and elements is not None and signal.index >= elements:
-        return f"{where}: element {signal.index} is asked for, a row of {signal.tensor!r} has {elements}"
+    text = _shape_problem(signal, tuple(spec.shape[1:]), sizes.get((signal.source, signal.tensor)))
+    return f"{where}: {text}" if text else None
+
+
+def _shape_problem(signal: SignalReference, shape: tuple[int, ...], embedded: int | None) -> str | None:
+    """Why the signal can't be taken from rows of ``shape``; sizes of -1 are open, and found out with the rows."""
+    elements = elements_of(shape)
+    if signal.summary in ELEMENT_SUMMARIES and elements is not None and (signal.index or 0) >= elements:
+        return f"element {signal.index} is asked for, a row of {signal.tensor!r} has {elements}"
+    if signal.summary == "margin" and elements is not None and elements < _TWO:
+        return f"a margin needs two elements, a row of {signal.tensor!r} has {elements}"
+    if signal.summary == "projection" and elements is not None and elements != embedded:
+        return f"a row of {signal.tensor!r} has {elements} elements, the reference's components {embedded}"
+    return _picture_problem(signal, shape) if signal.summary in PICTURE_SUMMARIES else None
+
+
+def _picture_problem(signal: SignalReference, shape: tuple[int, ...]) -> str | None:
+    try:
+        channels = channels_of(shape, signal.layout or "HW")
+    except SignalError as error:
+        return f"{signal.tensor!r}: {error}"
+    if signal.summary == "saturation" and channels != -1 and channels < COLOURS:
+        return f"saturation needs red, green and blue, {signal.tensor!r} has {channels} channels"
     return None
 
 
-# Each summary takes float64 of shape (rows, …), rows > 0, and gives float64 of shape (rows,). A row is reduced along
-# a contiguous axis of its own, so that the result does not depend on the batch the row came in.
-
-
-def _flat(tensor: Floats) -> Floats:
-    return np.ascontiguousarray(tensor.reshape(len(tensor), -1))
-
-
-def _mean(tensor: Floats) -> Floats:
-    flat = _flat(tensor)
-    result: Floats = flat.sum(axis=1) / (flat.shape[1] or np.nan)
-    return result
-
-
-def _std(tensor: Floats) -> Floats:
-    flat = _flat(tensor)
-    return np.sqrt(_mean((flat - _mean(flat)[:, None]) ** 2))
-
-
-def _gradient(tensor: Floats) -> Floats:
-    total, pairs = np.zeros(len(tensor)), 0
-    for axis in range(max(1, tensor.ndim - 2), tensor.ndim):
-        steps = _flat(np.abs(np.diff(tensor, axis=axis)))
-        total = total + steps.sum(axis=1)
-        pairs += steps.shape[1]
-    # One pixel has no neighbour: no gradient, which is missing and not zero.
-    result: Floats = total / (pairs or np.nan)
-    return result
-
-
-def _confidence(tensor: Floats) -> Floats:
-    flat = _flat(tensor)
-    if flat.shape[1] == 0:
-        return np.full(len(flat), np.nan)
-    result: Floats = flat.max(axis=1)
-    return result
-
-
-def _argmax(tensor: Floats) -> Floats:
-    flat = _flat(tensor)
-    if flat.shape[1] == 0:
-        return np.full(len(flat), np.nan)
-    # numpy calls the first NaN the largest element; a row with one has no class.
-    return np.where(np.isfinite(flat).all(axis=1), flat.argmax(axis=1).astype(np.float64), np.nan)
-
-
-def _entropy(tensor: Floats) -> Floats:
-    """Shannon entropy in nats of each row divided by its sum; NaN where an element is negative or all are zero.
-
-    Dividing by the sum keeps the meaning for quantised probabilities (uint8 counts of 1/256).
-    """
-    flat = _flat(tensor)
-    total = flat.sum(axis=1)
-    shares = flat / total[:, None]
-    logs = np.log(np.where(shares > 0, shares, 1.0))
-    entropy = np.maximum(-(shares * logs).sum(axis=1), 0.0)
-    return np.where((flat >= 0).all(axis=1) & (total > 0), entropy, np.nan)
-
-
-SUMMARIES: dict[Summary, Callable[[Floats], Floats]] = {
-    "mean": _mean,
-    "std": _std,
-    "gradient": _gradient,
-    "confidence": _confidence,
-    "argmax": _argmax,
-    "entropy": _entropy,
-}
+_TWO = 2

@@ -3,7 +3,7 @@
 A signal is
 
 - ``insufficient data`` where the window or the reference has fewer rows than
-  :func:`agent.drift.reference.required_rows`;
+  :func:`agent.drift.soundness.required_rows`;
 - ``drift`` where the share of rows that are missing, not finite, or outside the reference's range is over the
   reference's own share by more than ``maximum_outside`` and this excess is significant; or where PSI reaches
   ``psi_drift`` and the distribution differs significantly;
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from agent.drift import statistics
 from agent.drift.errors import LayoutError
-from agent.drift.reference import required_rows
+from agent.drift.soundness import required_rows
 from agent.drift.wording import Told, reason
 from agent.protocol.drift import (
     DriftReference,

@@ -1,10 +1,13 @@
 """Windows on the device: the request path copies rows into a ring, batches of them are counted beside it."""
 
+from collections.abc import Callable
+
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from agent.drift.binning import Binner
+from agent.drift.binning import Binner, Floats, Repeats
 from agent.drift.estimate import Estimator
 from agent.drift.signals import Array, Extractor, TensorKey, Tensors
 from agent.drift.verdict import Judge
@@ -15,6 +18,9 @@ RING_ROWS = 256
 
 RING_BYTES = 256 * 1024
 """… or this many bytes of them, so that images do not fill the memory of the device."""
+
+
+INCOMPLETE = "Incomplete: whoever served this ended before the window was closed."
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -43,16 +49,28 @@ class WindowBuilder:
 
     The tensors of a row are copied as they are, in their own dtype (quantised ones too, so the reference must be made
     from the same representation). The ring is laid out on the first batch, and again when shape or dtype change.
+
+    A slice's builder has no rows of its own: the whole's hands over their values (``also``), which it counts by
+    :meth:`expect` and :meth:`take`.
     """
 
-    def __init__(self, identity: Identity, reference: DriftReference) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        reference: DriftReference,
+        *,
+        also: Callable[[Floats], None] | None = None,
+    ) -> None:
+        """``also``: is given the values of the rows each time some are counted, shape (rows, signals), in their order."""
+        self._also = also
         self._identity = identity
         self._policy = reference.policy
-        self._extractor = Extractor(reference.signals)
+        self._extractor = Extractor(reference.signals, reference.embeddings)
         self._binner = Binner(reference.signals)
         self._judge = Judge(reference)
         self._estimator = Estimator(reference)
         self._counts = np.zeros(self._binner.size, dtype=np.int64)
+        self._repeats = Repeats(len(reference.signals))
         self._ring = _Ring(self._extractor.tensors)
         self._rows = 0
         self._opened = 0.0
@@ -74,15 +92,27 @@ class WindowBuilder:
         rows = self._ring.put(inputs, outputs)
         if rows is None:
             rows = self._add_slowly(inputs, outputs)
+        self.expect(rows, now)
+
+    def expect(self, rows: int, now: float) -> None:
+        """``rows`` more are in the window, whose values are counted later."""
         if rows and (not self._rows or now < self._opened):
             self._opened = now  # the first row, or a clock that was set back
         self._rows += rows
+
+    def take(self, values: Floats) -> None:
+        """Count rows that were expected; shape (rows, signals)."""
+        self._counts += self._binner.count(values)
+        self._repeats.add(values)
 
     def flush(self) -> None:
         """Count what the ring holds; the runner may call it when it has nothing else to do."""
         held = self._ring.take()
         if held is not None:
-            self._counts += self._binner.count(self._extractor.values(held))
+            values = self._extractor.values(held)
+            self.take(values)
+            if self._also is not None:
+                self._also(values)
 
     def due(self, now: float) -> bool:
         """Whether the window should be closed: enough rows, or old enough and not empty. ``now``: Unix seconds."""
@@ -98,7 +128,23 @@ class WindowBuilder:
         self.flush()
         if not self._rows:
             return None
-        signals = self._binner.split(self._counts)
+        closed = self._as_it_is(now)
+        self._counts[:] = 0
+        self._repeats.counts[:] = 0
+        self._rows = 0
+        return closed
+
+    def so_far(self, now: float) -> ClosedWindow | None:
+        """The window as it is, marked as incomplete, which stays open; None where it has no row. ``now``: Unix seconds."""
+        self.flush()
+        if not self._rows:
+            return None
+        found = self._as_it_is(now)
+        verdict = replace(found.window.verdict, reason=f"{INCOMPLETE} {found.window.verdict.reason}")
+        return replace(found, window=replace(found.window, incomplete=True, verdict=verdict))
+
+    def _as_it_is(self, now: float) -> ClosedWindow:
+        signals = self._binner.split(self._counts, self._repeats.counts)
         judgement = self._judge.judgement(signals, self._rows)
         accuracy = self._estimator.estimate(signals)
         window = DriftWindow(
@@ -115,8 +161,6 @@ class WindowBuilder:
             estimate=accuracy.estimate,
             estimate_off=accuracy.off,
         )
-        self._counts[:] = 0
-        self._rows = 0
         return ClosedWindow(window=window, signals=judgement.signals)
 
     def _add_slowly(self, inputs: Tensors, outputs: Tensors) -> int:

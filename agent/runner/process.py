@@ -8,12 +8,11 @@ import mmap
 import os
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from agent.control_channel import ControlChannel
-from agent.drift import ClosedWindow, DriftError, Identity, WindowBuilder, check_tensors, decode_reference
 from agent.protocol.access import Access, OutputLimits
 from agent.protocol.errors import ProtocolError
 from agent.protocol.manifest import TensorSpec
@@ -25,24 +24,22 @@ from agent.protocol.runner import (
     Drained,
     EndShadow,
     FromRunner,
+    LabelsJoined,
     Loaded,
     LoadFailed,
     Probe,
     ProbeFailed,
-    SampleTaken,
     Shadow,
     Start,
     Stop,
     ToRunner,
-    WindowClosed,
     YieldTcp,
 )
-from agent.protocol.samples import KeptSample
 from agent.runner.backends import Array, Backend, InferenceError, ModelRefusedError, open_backend, zeros
-from agent.runner.bookkeeping import Bookkeeping, Observer
-from agent.runner.drift_log import DriftLog
-from agent.runner.errors import ControlError, ProbeError
+from agent.runner.books import open_books
+from agent.runner.errors import ControlError, LoadError, ProbeError
 from agent.runner.inference_queue import InferenceQueue
+from agent.runner.label_routes import LabelRoutes
 from agent.runner.model_routes import ModelRoutes
 from agent.runner.openinference import Contract
 from agent.runner.output_policy import OutputPolicy
@@ -50,7 +47,6 @@ from agent.runner.probe import run_probe
 from agent.runner.query_budget import QueryLedger
 from agent.runner.registrations import Registrations
 from agent.runner.routes import Router
-from agent.runner.sample_capture import SampleCapture, Served
 from agent.runner.server_routes import ServerRoutes
 from agent.runner.service import ModelService
 from agent.runner.shadow import ShadowFeed
@@ -67,14 +63,6 @@ STATISTICS_SECONDS = 1.0
 WARM_UP_RUNS = 3
 
 Channel: TypeAlias = ControlChannel[ToRunner, FromRunner]
-
-
-class LoadError(Exception):
-    """The model is not served; ``code`` and text go to the supervisor."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 async def run(control_fd: int) -> int:
@@ -128,13 +116,15 @@ class Runner:
             row_seconds=row_seconds,
             cancel=self.backend.cancel,
         )
-        self._contract = Contract(start.inputs, start.outputs, start.labels)
+        books = open_books(start, channel.send)
+        self._books = books.keeping
+        self._labels = LabelRoutes(start.labels_from, channel.send)
+        self._contract = Contract(start.inputs, start.outputs, start.labels, parameter=books.parameter)
         self._regions = Regions(
             start.shared_memory,
             maximum_bytes=start.maximum_body_bytes,
             registrations=Registrations(start.access.registrations_fd),
         )
-        self._books = Bookkeeping(time.time, _drift(start, self._window_closed, self._sample_taken))
         self._service = self._make_service()
         self._server = Server(
             self._router().answer,
@@ -148,7 +138,8 @@ class Runner:
         model = ModelRoutes(service, maximum_body_bytes=self._start.maximum_body_bytes)
         server = ServerRoutes(service, self._regions)
         return Router(
-            [*server.routes(), *model.routes()], {"model": service.model, "version": service.version}
+            [*server.routes(), *model.routes(), *self._labels.routes()],
+            {"model": service.model, "version": service.version},
         )
 
     def _make_service(self) -> ModelService:
@@ -188,6 +179,8 @@ class Runner:
                         self._accept()
                     case Shadow() | EndShadow():
                         self._shadow(message)
+                    case LabelsJoined():
+                        self._labels.joined(message)
                     case YieldTcp():
                         self._server.yield_tcp()
                     case Drain() if draining is None:
@@ -256,20 +249,13 @@ class Runner:
         if statistics.changed():
             self._channel.send(statistics.report())
 
-    def _window_closed(self, closed: ClosedWindow) -> None:
-        self._channel.send(
-            WindowClosed(window=closed.window, signals=closed.signals, drift_state=closed.state)
-        )
-
-    def _sample_taken(self, sample: KeptSample) -> None:
-        self._channel.send(SampleTaken(sample=sample))
-
     async def _report_regularly(self) -> None:
         while True:
             await asyncio.sleep(STATISTICS_SECONDS)
             self._channel.send(Alive(running_seconds=self._queue.running_seconds))
             self._server.sweep()
             self._books.tick()
+            self._labels.tick()
             self._report()
             feed = self._service.shadow
             if feed is not None and feed.changed():
@@ -332,26 +318,3 @@ def _zeros(specs: Sequence[TensorSpec]) -> dict[str, Array]:
     return {
         spec.name: zeros(spec.datatype, [1 if size == -1 else size for size in spec.shape]) for spec in specs
     }
-
-
-def _drift(
-    start: Start, closed: Callable[[ClosedWindow], None], taken: Callable[[KeptSample], None]
-) -> dict[str, Observer]:
-    if start.reference_path is None:
-        return {}
-    identity = Identity(
-        model=start.model,
-        release=start.release,
-        deployment=start.deployment,
-        artifact=start.artifact_sha256,
-    )
-    try:
-        reference = decode_reference(Path(start.reference_path).read_bytes())
-        check_tensors(reference.signals, start.inputs, start.outputs)
-        observers: dict[str, Observer] = {"drift": DriftLog(WindowBuilder(identity, reference), closed)}
-    except (OSError, ProtocolError, DriftError) as error:
-        raise LoadError("drift-reference", f"drift reference {start.reference_path}: {error}") from error
-    if start.samples is not None:
-        served = Served(start.model, start.release, start.deployment, start.artifact_sha256)
-        observers["samples"] = SampleCapture(served, reference, start.samples, taken)
-    return observers

@@ -1,4 +1,4 @@
-"""One suite over every summary and every statistic: a new one is held to the same rules by being listed."""
+"""One suite over every statistic: a new one is held to the same rules by being listed."""
 
 from collections.abc import Callable
 
@@ -6,51 +6,9 @@ import numpy as np
 import pytest
 
 from agent.drift import statistics
-from agent.drift.signals import SUMMARIES, Floats
+from agent.drift.views import Floats
 
 RANDOM = np.random.default_rng(11)
-SHAPES = [(5, 1), (5, 7), (5, 4, 6), (5, 3, 4, 6), (5, 0)]
-
-
-@pytest.fixture(params=sorted(SUMMARIES))
-def summary(request: pytest.FixtureRequest) -> Callable[[Floats], Floats]:
-    return SUMMARIES[request.param]
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-class TestEverySummary:
-    def test_gives_one_float64_a_row(
-        self, summary: Callable[[Floats], Floats], shape: tuple[int, ...]
-    ) -> None:
-        with np.errstate(all="ignore"):
-            values = summary(RANDOM.random(shape))
-        assert values.shape == (5,)
-        assert values.dtype == np.float64
-
-    def test_sees_each_row_alone(self, summary: Callable[[Floats], Floats], shape: tuple[int, ...]) -> None:
-        tensor = RANDOM.random(shape)
-        with np.errstate(all="ignore"):
-            together = summary(tensor)
-            apart = np.concatenate([summary(tensor[i : i + 1]) for i in range(5)])
-        np.testing.assert_array_equal(together, apart)
-
-    def test_leaves_its_input_alone(
-        self, summary: Callable[[Floats], Floats], shape: tuple[int, ...]
-    ) -> None:
-        tensor = RANDOM.random(shape)
-        before = tensor.copy()
-        with np.errstate(all="ignore"):
-            summary(tensor)
-        np.testing.assert_array_equal(tensor, before)
-
-    def test_calls_a_row_with_nan_missing(
-        self, summary: Callable[[Floats], Floats], shape: tuple[int, ...]
-    ) -> None:
-        tensor = RANDOM.random(shape)
-        tensor[2] = np.nan
-        with np.errstate(all="ignore"):
-            assert np.isnan(summary(tensor)[2])
-
 
 Distance = Callable[[Floats, Floats], Floats]
 PValue = Callable[[Floats, Floats], Floats]

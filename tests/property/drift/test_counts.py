@@ -2,6 +2,7 @@
 
 import itertools
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -131,7 +132,12 @@ def test_merging_is_exact_in_any_order_and_grouping(parts: list[DriftWindow], da
 )
 def test_a_fleet_counts_what_one_device_would(batches: list[Array]) -> None:
     merged = merge_windows(closed([batch]) for batch in batches)
-    assert merged.signals == closed(batches).signals
+    # A row repeats the one before it on its own device, so only the rest is a matter of rows alone.
+    assert without_repeats(merged.signals) == without_repeats(closed(batches).signals)
+
+
+def without_repeats(signals: dict[str, SignalCounts]) -> dict[str, SignalCounts]:
+    return {name: msgspec.structs.replace(counts, repeated=0) for name, counts in signals.items()}
 
 
 @st.composite

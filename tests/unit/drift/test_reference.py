@@ -74,8 +74,18 @@ def test_signal_values_have_one_column_a_signal(reference: DriftReference) -> No
         (900, [MEAN], DriftPolicy(psi_warning=0.3), "psi_drift 0.25 is under psi_warning 0.3"),
         (900, [MEAN, MEAN], None, "stand twice: mean"),
         (900, [msgspec.structs.replace(MEAN, bins=0)], None, "at least 1"),
-        (900, [msgspec.structs.replace(MEAN, index=0)], None, "belongs to summary 'value'"),
-        (900, [msgspec.structs.replace(MEAN, summary="value")], None, "belongs to summary 'value'"),
+        (
+            900,
+            [msgspec.structs.replace(MEAN, index=0)],
+            None,
+            "'index' belongs to summary 'category', 'projection', 'value'",
+        ),
+        (
+            900,
+            [msgspec.structs.replace(MEAN, summary="value")],
+            None,
+            "'index' belongs to summary 'category', 'projection', 'value'",
+        ),
     ],
 )
 def test_a_reference_that_could_never_judge_is_not_built(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from agent.drift import Identity, SignalError, WindowBuilder, signal_values
-from agent.drift.binning import Binner
+from agent.drift.binning import Binner, Repeats
 from agent.drift.signals import Tensors
 from agent.drift.window import RING_ROWS
 from agent.protocol.codec import decode_json, encode_json
@@ -82,7 +82,10 @@ def test_rows_are_copied_so_the_caller_may_reuse_its_buffers(
 ) -> None:
     inputs, outputs = batch(50)
     binner = Binner(reference.signals)
-    expected = binner.split(binner.count(signal_values(reference, inputs, outputs)))
+    values = signal_values(reference, inputs, outputs)
+    repeats = Repeats(len(reference.signals))
+    repeats.add(values)
+    expected = binner.split(binner.count(values), repeats.counts)
     builder.add(inputs, outputs, 0.0)
     inputs["image"][:] = 0
     outputs["scores"][:] = 0
@@ -144,3 +147,41 @@ def test_tensors_without_a_signal_are_not_looked_at(builder: WindowBuilder, batc
     inputs, outputs = batch(4)
     builder.add({**inputs, "comment": np.array([b"a"], dtype=object)}, outputs, 0.0)
     assert builder.rows == 4
+
+
+def test_a_stuck_sensor_is_called_constant_and_a_live_one_is_not(
+    builder: WindowBuilder, batch: Batch
+) -> None:
+    inputs, outputs = batch(400)
+    inputs["image"][:, 0, 0] = 3.5
+    for row in range(400):
+        one = slice(row, row + 1)
+        builder.add({"image": inputs["image"][one]}, {"scores": outputs["scores"][one]}, 0.0)
+    found = builder.close(1.0)
+    assert found is not None
+    assert found.window.signals["corner"].repeated == 399
+    assert found.signals["corner"].constant
+    assert found.window.signals["brightness"].repeated == 0
+    assert not found.signals["brightness"].constant
+
+
+def test_repeats_are_counted_across_batches_and_windows_and_never_of_what_is_not_finite() -> None:
+    rows = np.array([[1.0, np.nan], [1.0, np.nan], [2.0, np.inf], [2.0, np.inf], [2.0, 5.0]])
+    for cuts in ([5], [1, 5], [2, 3, 5], [1, 2, 3, 4, 5]):
+        repeats, start = Repeats(2), 0
+        for end in cuts:
+            repeats.add(rows[start:end])
+            repeats.add(rows[:0])
+            start = end
+        assert repeats.counts.tolist() == [3, 0]
+    long = Repeats(1)
+    long.add(np.ones((1_000, 1)))
+    assert long.counts.tolist() == [999]
+
+
+def test_the_row_before_may_be_of_the_window_before(builder: WindowBuilder, batch: Batch) -> None:
+    inputs, outputs = batch(1)
+    for now in (0.0, 1.0):
+        builder.add(inputs, outputs, now)
+        repeated = closed(builder, now).signals["corner"].repeated
+        assert repeated == int(now)
