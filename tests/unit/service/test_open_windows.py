@@ -1,0 +1,55 @@
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from agent.protocol.runner import WindowClosed
+from agent.service.open_windows import OpenWindows
+from tests.unit.store.bodies import closed, window
+
+SO_FAR = closed(replace(window(), incomplete=True, rows=120))
+
+
+class Disk:
+    """Takes what is written, or refuses it."""
+
+    def __init__(self) -> None:
+        self.writes: list[list[int]] = []
+        self.full = False
+
+    async def keep(self, so_far: Iterable[WindowClosed]) -> None:
+        if self.full:
+            raise sqlite3.OperationalError("database or disk is full")
+        self.writes.append([each.window.rows for each in so_far])
+
+
+async def after(windows: OpenWindows, seconds: float = 0.05) -> None:
+    running = asyncio.create_task(windows.run())
+    await asyncio.sleep(seconds)
+    running.cancel()
+    await asyncio.wait((running,))
+
+
+async def test_only_what_has_changed_and_is_open_is_written() -> None:
+    disk = Disk()
+    windows = OpenWindows(disk, 0.01, lambda _: None)
+    windows.seen(SO_FAR)
+    windows.seen(closed(replace(SO_FAR.window, rows=130)))
+    windows.seen(closed(replace(SO_FAR.window, slice="site=north", rows=7)))
+    windows.closed(replace(SO_FAR.window, slice="site=north"))
+    await after(windows)
+    assert disk.writes == [[130]]
+
+
+async def test_a_disk_that_refuses_is_counted_and_asked_again() -> None:
+    disk, counted = Disk(), Counter[str]()
+    windows = OpenWindows(disk, 0.01, lambda what: counted.update([what]))
+    disk.full = True
+    windows.seen(SO_FAR)
+    await after(windows)
+    disk.full = False
+    windows.seen(SO_FAR)
+    await after(windows)
+    assert (dict(counted), disk.writes) == ({"open-windows-not-written": 1}, [[120]])
