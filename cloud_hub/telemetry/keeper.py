@@ -1,5 +1,7 @@
 """Keeps the roll-ups behind what is ingested: a pass every second, in short transactions, so that ingest never waits long."""
 
+from sqlalchemy.orm import Session
+
 from cloud_hub.database import Database
 from cloud_hub.registry.artifacts import ArtifactStore
 from cloud_hub.telemetry import fleet_days, rollups
@@ -30,19 +32,16 @@ class RollUpKeeper:
 
     def _take_in(self) -> bool:
         for _ in range(BATCHES_A_PASS):
-            taken = self._database.write(
-                lambda session: rollups.take_in(
-                    session, lambda model, release: reference_of(session, model, release, self._artifacts)
-                )
-            )
-            if taken < rollups.BATCH:
+            batch = self._database.read(lambda session: rollups.look(session, self._references(session)))
+            if batch.arrived:
+                self._database.write(lambda session: rollups.take_in(session, batch))  # noqa: B023 - it is awaited
+            if len(batch.arrived) < rollups.BATCH:
                 return False
         return True
 
+    def _references(self, session: Session) -> rollups.ReferenceOf:
+        return lambda model, release: reference_of(session, model, release, self._artifacts)
+
     def _make(self, key: fleet_days.FleetDayKey, now: float) -> None:
-        made = self._database.read(
-            lambda session: fleet_days.make(
-                session, key, lambda model, release: reference_of(session, model, release, self._artifacts)
-            )
-        )
+        made = self._database.read(lambda session: fleet_days.make(session, key, self._references(session)))
         self._database.write(lambda session: fleet_days.keep(session, made, now))

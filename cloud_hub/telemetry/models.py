@@ -8,12 +8,23 @@ from cloud_hub.database import Base
 _BESIDE_ITS_KEY = {"sqlite_with_rowid": False}
 """One tree instead of two in SQLite: rows are small, and are found by their key alone."""
 
+_SAMPLES = "kind IN ('sample', 'sample-answer') AND body IS NOT NULL"
+"""What :mod:`cloud_hub.samples` has not moved yet."""
+
 
 class TelemetryRecord(Base):
     """One record, by the device's own key: a second copy of it finds the first one here."""
 
     __tablename__ = "telemetry"
-    __table_args__ = _BESIDE_ITS_KEY
+    __table_args__ = (
+        Index(
+            "telemetry_samples",
+            "received",
+            sqlite_where=text(_SAMPLES),
+            postgresql_where=text(_SAMPLES),
+        ),
+        _BESIDE_ITS_KEY,
+    )
 
     device: Mapped[str] = mapped_column(primary_key=True)
     epoch: Mapped[str] = mapped_column(primary_key=True)

@@ -6,11 +6,10 @@ however ingest processes commit beside it; and what is taken in stays right afte
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import select, text, tuple_, update
+from sqlalchemy import bindparam, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from agent.drift.errors import DriftError
@@ -22,7 +21,7 @@ from cloud_hub.telemetry.models import DriftWindowRow
 from cloud_hub.telemetry.rollup_bodies import CountsBody, NewestBody, decode_counts, encode
 from cloud_hub.telemetry.rollup_models import DeviceDay, FleetDay, NewestWindow
 
-BATCH = 1_000
+BATCH = 500
 """Windows that one transaction takes in: others wait for its end."""
 NOT_MERGED = text("NOT merged_in")
 """As the partial index says it; SQLite compares the words."""
@@ -55,22 +54,54 @@ class Arrived(Struct, frozen=True, kw_only=True):
         return adding.day_of(self.window.closed, self.received)
 
 
-def take_in(session: Session, reference_of: ReferenceOf, limit: int = BATCH) -> int:
-    """Take in the stored windows that came first of those that are not taken in; how many these were."""
+class Batch(Struct, frozen=True, kw_only=True):
+    """Windows that are to be taken in, with what takes long found out before anybody has to wait for it."""
+
+    arrived: list[Arrived]
+    references: dict[tuple[str, int], DriftReference | str]
+    bodies: dict[Key, tuple[NewestBody, str]]
+    """Of the newest complete window of each key: its body and the hub's level."""
+
+
+class TakenElsewhereError(Exception):
+    """Another process took some of these windows in meanwhile; nothing was changed."""
+
+
+def look(session: Session, reference_of: ReferenceOf, limit: int = BATCH) -> Batch:
+    """The stored windows that came first of those that are not taken in, in a reader's session."""
     arrived = _arrived(session, limit)
-    if not arrived:
-        return 0
-    reference_of = cache(reference_of)
-    _add_to_days(session, arrived, reference_of)
-    _keep_newest(session, arrived, reference_of)
-    session.execute(
-        update(DriftWindowRow),
-        [
-            {"device": each.device, "epoch": each.epoch, "sequence": each.sequence, "merged_in": True}
-            for each in arrived
-        ],
+    releases = {(each.window.model, each.window.release) for each in arrived}
+    references = {release: reference_of(*release) for release in sorted(releases)}
+    bodies = {key: _body(run[-1].window, references[key[1], key[2]]) for key, run in _runs(arrived).items()}
+    return Batch(arrived=arrived, references=references, bodies=bodies)
+
+
+def take_in(session: Session, batch: Batch) -> None:
+    """Take a batch in, and mark it.
+
+    Raises:
+        TakenElsewhereError: roll the transaction back.
+    """
+    table = DriftWindowRow.__table__
+    mark = (
+        table.update()  # type: ignore[attr-defined]  # a mapped class has a table
+        .where(
+            table.c.device == bindparam("a_device"),
+            table.c.epoch == bindparam("a_epoch"),
+            table.c.sequence == bindparam("a_sequence"),
+            NOT_MERGED,
+        )
+        .values(merged_in=True)
     )
-    return len(arrived)
+    keys = [
+        {"a_device": each.device, "a_epoch": each.epoch, "a_sequence": each.sequence}
+        for each in batch.arrived
+    ]
+    marked = session.connection().execute(mark, keys, execution_options={"preserve_rowcount": True})
+    if marked.rowcount != len(keys):
+        raise TakenElsewhereError(f"{len(keys) - marked.rowcount} of {len(keys)} windows")
+    _add_to_days(session, batch)
+    _keep_newest(session, batch)
 
 
 def _arrived(session: Session, limit: int) -> list[Arrived]:
@@ -83,15 +114,15 @@ def _arrived(session: Session, limit: int) -> list[Arrived]:
     ]
 
 
-def _add_to_days(session: Session, arrived: Sequence[Arrived], reference_of: ReferenceOf) -> None:
+def _add_to_days(session: Session, batch: Batch) -> None:
     groups: dict[tuple[str, str, int, str, int], list[Arrived]] = defaultdict(list)
-    for each in arrived:
+    for each in batch.arrived:
         groups[(*each.key, each.day)].append(each)
     rows = _days(session, groups)
     for key, members in groups.items():
         row = rows.get(key)
         day = adding.Day() if row is None else _day(row)
-        reference = _known(reference_of(key[1], key[2]))
+        reference = _known(batch.references[key[1], key[2]])
         for each in members:
             day = adding.add(day, each.window, each.received, reference)
         if row is None:
@@ -157,28 +188,34 @@ def new_fleet_day(model: str, release: int, slice_: str, day: int) -> FleetDay:
     )
 
 
-def _keep_newest(session: Session, arrived: Sequence[Arrived], reference_of: ReferenceOf) -> None:
-    """The newest complete window of each key: the highest sequence of the epoch that came last, whatever the clocks say."""
+def _runs(arrived: Sequence[Arrived]) -> dict[Key, list[Arrived]]:
+    """By key the complete windows of the epoch that came last, in their order."""
     groups: dict[Key, list[Arrived]] = defaultdict(list)
     for each in arrived:
         if not each.window.incomplete:
             groups[each.key].append(each)
-    rows = _newest(session, groups)
+    runs = {}
     for key, members in groups.items():
+        epoch = max(members, key=lambda each: (each.received, each.sequence)).epoch
+        own = [each for each in members if each.epoch == epoch]
+        runs[key] = sorted(own, key=lambda each: each.sequence)
+    return runs
+
+
+def _keep_newest(session: Session, batch: Batch) -> None:
+    """The newest complete window of each key: the highest sequence of the epoch that came last, whatever the clocks say."""
+    runs = _runs(batch.arrived)
+    rows = _newest(session, runs)
+    for key, run in runs.items():
         row = rows.get(key)
-        members.sort(key=lambda each: (each.received, each.sequence))
-        epoch = members[-1].epoch
-        run = sorted((each for each in members if each.epoch == epoch), key=lambda each: each.sequence)
-        if row is not None:
-            run = [each for each in run if _newer(each, row)]
-        if not run:
-            continue
         if row is None:
             row = NewestWindow(
                 device=key[0], model=key[1], release=key[2], slice=key[3], level="", claimed=""
             )
             row.level_since = 0.0
-        _replace(row, run, reference_of(key[1], key[2]))
+        elif not _newer(run[-1], row):
+            continue
+        _replace(row, run, batch.bodies[key])
         session.add(row)
     session.flush()
 
@@ -199,10 +236,10 @@ def _newer(each: Arrived, row: NewestWindow) -> bool:
     return each.received >= row.received
 
 
-def _replace(row: NewestWindow, run: Sequence[Arrived], reference: DriftReference | str) -> None:
+def _replace(row: NewestWindow, run: Sequence[Arrived], found: tuple[NewestBody, str]) -> None:
     newest = run[-1]
     window = newest.window
-    body, level = _body(window, reference)
+    body, level = found
     claimed = window.verdict.level
     unbroken = (row.level, row.claimed) == (level, claimed) and all(
         each.window.verdict.level == claimed for each in run
