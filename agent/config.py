@@ -13,7 +13,7 @@ from msgspec import Meta, Struct, field
 from agent.core.maintenance import WINDOW_FORM, WINDOW_PATTERN
 from agent.protocol.access import Access, OutputLimits, QueryBudget, TcpBudget, TlsFiles
 from agent.protocol.ids import Name
-from agent.protocol.runner import SharedMemoryAccess
+from agent.protocol.runner import LabelAccess, SharedMemoryAccess
 from agent.protocol.samples import SamplePolicy, SampleReason
 
 Address = Annotated[
@@ -201,6 +201,9 @@ class TelemetryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Longest time a record waits before it is sent, when the hub is there."""
     report_seconds: Positive = 60.0
     """Reported state is published at least this often."""
+    checkpoint_seconds: Positive = 300.0
+    """How often it is written to the disk how far the open drift windows are; what they count in between is lost in a power
+    cut. A runner that dies by itself loses 5 s at most."""
     health_seconds: Positive = 300.0
     """Interval of health records."""
 
@@ -297,6 +300,28 @@ class SamplesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         )
 
 
+class LabelsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What models said, kept so that labels that come later can be joined with it (``docs/labels.md``).
+
+    Of requests that carry an ``id``, and never their inputs.
+    """
+
+    predictions_per_minute: Annotated[int, Meta(ge=0, le=60_000)] = 600
+    """Rows of each model that are kept; more are counted and let go. 0: none are kept, and no label can be joined."""
+    kept_predictions: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+    """Bound of their number on the device; the oldest go first."""
+    kept_bytes: PositiveInt = 16 * 1024 * 1024
+    """Bound of their size in the database, as far as it can be told from a row's own bytes."""
+    kept_days: Positive = 30.0
+    """Older ones are deleted."""
+    write_seconds: Positive = 60.0
+    """They are written together this often, which spares flash; a power cut loses those of that time."""
+    report_seconds: Positive = 60.0
+    """The real accuracy is told to the hub this often at most, where labels have changed it."""
+    http: LabelAccess = "unix+tcp"
+    """Where clients may send labels: on the models' Unix sockets, on ``serving.address`` too, or nowhere (``off``)."""
+
+
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Logs go to standard error."""
 
@@ -314,6 +339,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
     updates: UpdatesConfig = field(default_factory=UpdatesConfig)

@@ -33,7 +33,9 @@ from agent.store.artifacts import ArtifactStore
 from agent.store.errors import StoreError
 from agent.store.events import EventLog
 from agent.store.ledger import Ledger
+from agent.store.open_windows import OpenWindowStore
 from agent.store.outbox import Outbox
+from agent.store.predictions import PredictionBounds, PredictionStore
 from agent.store.sample_ledger import SampleLedger
 from agent.store.windows import WindowLog
 from agent.supervisor import health
@@ -193,7 +195,16 @@ async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
         events=EventLog(database),
         ledger=Ledger(database, clock=time.time),
         sample_ledger=SampleLedger(database),
+        predictions=PredictionStore(
+            database,
+            PredictionBounds(
+                rows=config.labels.kept_predictions,
+                bytes=config.labels.kept_bytes,
+                seconds=config.labels.kept_days * 86_400,
+            ),
+        ),
         windows=WindowLog(database),
+        open_windows=OpenWindowStore(database),
         memory=memory,
         runtimes=_runtimes(),
         verify=_verify,

@@ -10,8 +10,9 @@ from agent.cli.client import ask
 from agent.cli.errors import CliError
 from agent.cli.health import findings
 from agent.cli.parser import build_parser
-from agent.protocol.control import ControlRequest, ControlResult, StatusResult
+from agent.protocol.control import ControlRequest, ControlResult, LabelResult, StatusResult
 from agent.protocol.ids import NAME_PATTERN, is_name
+from agent.protocol.labels import SETTLED
 from agent.protocol.words import as_lines
 
 SOMETHING_IS_WRONG = 10
@@ -44,6 +45,10 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Cont
         from agent.cli import bundles  # noqa: PLC0415 - the other commands need not load it
 
         return bundles.run(arguments)
+    if arguments.method == "label":
+        from agent.cli import labels  # noqa: PLC0415 - as above
+
+        return labels.run(parser, arguments)
     if arguments.method == "samples":
         from agent.cli import samples  # noqa: PLC0415 - numpy is needed to write arrays alone
 
@@ -71,6 +76,8 @@ def _exit_code(result: ControlResult | None) -> int:
     if isinstance(result, StatusResult):
         wrong = any(finding.severity == "problem" for finding in findings(result))
         return SOMETHING_IS_WRONG if wrong else 0
+    if isinstance(result, LabelResult):
+        return 0 if all(answer.outcome in SETTLED for answer in result.answers) else 1
     return 0
 
 

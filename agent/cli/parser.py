@@ -58,6 +58,14 @@ def build_parser() -> argparse.ArgumentParser:
     _model(drift)
     _limit(drift)
     _limit(_add(commands, "events", "What happened on the device, the newest first."))
+    _label(_add(commands, "label", "Tell what was right for requests that were answered before."))
+    _model(
+        _add(
+            commands,
+            "accuracy",
+            "How often models were right, by labels, beside the estimate without labels.",
+        )
+    )
     _add(commands, "plan", "What the agent means to do next, and why.")
     _add(
         commands, "data", "What updates and telemetry have cost: bytes over the network, and onto the flash."
@@ -103,6 +111,24 @@ def _samples(parser: argparse.ArgumentParser) -> None:
     _add(actions, "clear", "Delete every sample, also those on their way to the hub.")
     export = _add(actions, "export", "Copy every sample into a folder, as numpy files with an index.")
     export.add_argument("folder", metavar="DIR", type=Path, help="a folder that is new or empty")
+
+
+def _label(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("request", metavar="REQUEST", nargs="?", help="the request's id; of a batch ID#ROW")
+    parser.add_argument("label", metavar="LABEL", nargs="?", help="the class that was right")
+    parser.add_argument(
+        "--file",
+        metavar="FILE",
+        type=Path,
+        help="CSV with the columns request and label, and if you like origin and time (Unix seconds); - is standard input",
+    )
+    parser.add_argument("--model", metavar="MODEL", help="not needed on a device with one model")
+    parser.add_argument(
+        "--origin",
+        choices=("person", "system", "model"),
+        default="person",
+        help="who says so (default: %(default)s); what came from a model's own output is never counted as the truth",
+    )
 
 
 def _bundle(parser: argparse.ArgumentParser) -> None:

@@ -9,12 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli.health import Finding, findings
+from agent.cli.label_words import FIGURE_COLUMNS, answer_lines, figure_notes, figure_row
 from agent.protocol.control import (
+    AccuracyResult,
     ControlResult,
     DataResult,
     Done,
     DriftResult,
     EventsResult,
+    LabelResult,
     ModelReport,
     ModelsResult,
     PlanResult,
@@ -319,6 +322,26 @@ def _data(result: DataResult, console: Console) -> None:
                 plain(size(run.written_bytes)),
             )
         console.print(table)
+
+
+@_render.register
+def _label(result: LabelResult, console: Console) -> None:
+    for line in answer_lines(result):
+        console.print(plain(line))
+
+
+@_render.register
+def _accuracy(result: AccuracyResult, console: Console) -> None:
+    if result.figures:
+        table = _table(*FIGURE_COLUMNS)
+        for figure in result.figures:
+            style = _STYLES["warning"] if figure.suspicious or figure.contradicts else ""
+            table.add_row(*(plain(cell, style) for cell in figure_row(figure)))
+        console.print(table)
+    else:
+        console.print(plain("no labels yet: tell what was right by `edgeward label` (docs/labels.md)"))
+    for note in figure_notes(result):
+        console.print(plain(note))
 
 
 def _why(reason: Reason) -> str:

@@ -5,7 +5,14 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from agent.protocol.bundle import BundleOrder
-from agent.protocol.drift import DriftWindow
+from agent.protocol.drift import (
+    DriftPolicy,
+    DriftWindow,
+    SignalCounts,
+    SignalReference,
+    SignalVerdict,
+    VerdictLevel,
+)
 from agent.protocol.ids import Count, Name, Sha256, UnixTime, Version
 from agent.protocol.labels import MAX_LABELS, AccuracyFigure, Label, LabelAnswer, LabelCounts
 from agent.protocol.ledger import LedgerReport
@@ -55,7 +62,7 @@ class ControlRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     model: Name | None = None
     """Of ``models``, ``drift``, ``accept`` (None: every model) and ``rollback``, which needs it."""
     limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT)] | None = None
-    """Of ``drift`` and ``events``."""
+    """Of ``drift`` (windows of its history), ``events`` and others that list."""
     reason: Annotated[str, Meta(max_length=500)] | None = None
     """Of ``hold`` and ``rollback``."""
     after: Name | None = None
@@ -124,10 +131,51 @@ class ModelsResult(Struct, frozen=True, kw_only=True, tag="models"):
     models: tuple[ModelReport, ...]
 
 
-class DriftResult(Struct, frozen=True, kw_only=True, tag="drift"):
-    """Answer to ``drift``: closed windows, the newest first."""
+class DriftSignal(Struct, frozen=True, kw_only=True):
+    """One signal: what it was when the model was made, and in the newest window."""
 
-    windows: tuple[DriftWindow, ...]
+    reference: SignalReference
+    counts: SignalCounts
+    verdict: SignalVerdict
+
+
+class DriftMark(Struct, frozen=True, kw_only=True):
+    """One window in a timeline."""
+
+    closed: UnixTime
+    level: VerdictLevel
+    rows: Count
+    release: Version
+    incomplete: bool = False
+    alarm: VerdictLevel | None = None
+
+
+class DriftReport(Struct, frozen=True, kw_only=True):
+    """How one model's input looks beside its reference."""
+
+    model: Name
+    window: DriftWindow
+    """The newest of all requests; of the release that served then."""
+    signals: tuple[DriftSignal, ...] = ()
+    """That which moved most first; empty where ``problem`` says why."""
+    reference_rows: Count | None = None
+    """Rows that the reference was made from."""
+    policy: DriftPolicy | None = None
+    """Of the reference: limits, and when a window closes."""
+    problem: str | None = None
+    """Why the window can't be laid beside its reference."""
+    history: tuple[DriftMark, ...] = ()
+    """Newest last, that of ``window`` included."""
+    slices: tuple[DriftWindow, ...] = ()
+    """The newest window of each slice."""
+    accuracy: tuple[AccuracyFigure, ...] = ()
+    """Counted from labels, of this release."""
+
+
+class DriftResult(Struct, frozen=True, kw_only=True, tag="drift"):
+    """Answer to ``drift``: a report a model that has closed a window, by name."""
+
+    reports: tuple[DriftReport, ...]
 
 
 class EventsResult(Struct, frozen=True, kw_only=True, tag="events"):

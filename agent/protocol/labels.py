@@ -50,7 +50,8 @@ LabelOutcome = Literal[
 label is there; ``outdated``, ``outranked``: a later one is there, or one of a higher rank; ``unknown``: no request of that id is
 kept; ``ambiguous``: requests with different answers had that id; ``not-a-label``: the release has no such class."""
 
-TAKEN: frozenset[LabelOutcome] = frozenset({"joined", "corrected"})
+SETTLED: frozenset[LabelOutcome] = frozenset({"joined", "corrected", "repeated"})
+"""After these the device knows what was to be said."""
 
 
 class LabelAnswer(Struct, frozen=True, kw_only=True):

@@ -203,6 +203,13 @@ class WindowClosed(Struct, frozen=True, kw_only=True, tag="window"):
     """Persistence and sequential detector after this window; opaque, to be given back in :class:`Start`."""
 
 
+class WindowOpen(Struct, frozen=True, kw_only=True, tag="open-window"):
+    """Now and then, while rows come: what is to be recorded if the runner ends without another word."""
+
+    so_far: WindowClosed
+    """Marked as incomplete."""
+
+
 class SampleTaken(Struct, frozen=True, kw_only=True, tag="sample"):
     """An input worth keeping; only where :class:`Start` asks for them, and no more than it allows."""
 
@@ -253,6 +260,7 @@ FromRunner = (
     | Statistics
     | Alive
     | WindowClosed
+    | WindowOpen
     | SampleTaken
     | Predicted
     | LabelsGiven

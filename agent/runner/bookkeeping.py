@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from agent.runner.backends import Array
-from agent.runner.openinference import RequestFacts
+from agent.runner.request_facts import RequestFacts
 
 _log = logging.getLogger(__name__)
 

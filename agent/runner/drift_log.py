@@ -4,15 +4,28 @@ from collections.abc import Callable, Mapping
 
 from agent.drift import ClosedWindow, WindowBuilder
 from agent.runner.backends import Array
-from agent.runner.openinference import RequestFacts
+from agent.runner.request_facts import RequestFacts
+from agent.runner.slice_names import SliceNames
+from agent.runner.slice_windows import SliceWindows
+
+OPEN_SECONDS = 5.0
+"""How often it is told how far the open windows are: so much of them is lost where the runner dies."""
 
 
 class DriftLog:
-    """Feeds a window and hands over each one that closes."""
+    """Feeds the window of all requests, and those of slices, and hands over each one that closes."""
 
-    def __init__(self, window: WindowBuilder, closed: Callable[[ClosedWindow], None]) -> None:
+    def __init__(
+        self,
+        window: WindowBuilder,
+        closed: Callable[[ClosedWindow], None],
+        still_open: Callable[[ClosedWindow], None],
+    ) -> None:
+        """``still_open``: is told now and then what a window would be if it were to end now."""
         self._window = window
         self._closed = closed
+        self._still_open = still_open
+        self._told = 0.0
 
     def add(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], _facts: RequestFacts, now: float
@@ -24,10 +37,79 @@ class DriftLog:
     def tick(self, now: float) -> None:
         """Close the window if it is full or old enough."""
         if self._window.due(now):
-            self.close(now)
+            self._close_whole(now)
+        if abs(now - self._told) >= OPEN_SECONDS:  # also where the clock was put back
+            self._told = now
+            self._tell(now)
 
     def close(self, now: float) -> None:
         """Close the window as it is."""
-        window = self._window.close(now)
-        if window is not None:
-            self._closed(window)
+        self._close_whole(now)
+
+    def _tell(self, now: float) -> None:
+        self._tell_of(self._window, now)
+
+    def _tell_of(self, window: WindowBuilder, now: float) -> None:
+        so_far = window.so_far(now)
+        if so_far is not None:
+            self._still_open(so_far)
+
+    def _close_whole(self, now: float) -> None:
+        closed = self._window.close(now)
+        if closed is not None:
+            self._closed(closed)
+
+
+class SlicedDriftLog(DriftLog):
+    """The same, with windows of slices beside that of all requests."""
+
+    def __init__(
+        self,
+        window: WindowBuilder,
+        closed: Callable[[ClosedWindow], None],
+        still_open: Callable[[ClosedWindow], None],
+        *,
+        names: SliceNames,
+        slices: SliceWindows,
+        measure: Callable[[Mapping[str, Array], Mapping[str, Array]], int],
+    ) -> None:
+        """``slices`` takes the values of ``window`` (its ``also``); ``measure``: rows of a batch."""
+        super().__init__(window, closed, still_open)
+        self._names = names
+        self._slices = slices
+        self._measure = measure
+
+    def add(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], facts: RequestFacts, now: float
+    ) -> None:
+        """Take one answered batch, whose rows all belong to one slice or to none."""
+        rows = self._measure(inputs, outputs)
+        name = self._names.name(facts)
+        self._slices.announce(name, rows)
+        try:
+            self._window.add(inputs, outputs, now)
+        except Exception:
+            self._slices.refused(rows)
+            raise
+        self._slices.taken(name, rows, now)
+        self.tick(now)
+
+    def tick(self, now: float) -> None:
+        """Close what is full or old enough, each window by itself."""
+        super().tick(now)
+        for builder in self._slices.due(now):
+            self._window.flush()
+            closed = builder.close(now)
+            if closed is not None:
+                self._closed(closed)
+
+    def _tell(self, now: float) -> None:
+        super()._tell(now)
+        for builder in self._slices.all():
+            self._tell_of(builder, now)
+
+    def close(self, now: float) -> None:
+        """Close every window as it is."""
+        super().close(now)
+        for closed in self._slices.close(now):
+            self._closed(closed)

@@ -10,6 +10,7 @@
     │   ├── NotFiniteError         NaN or infinite outputs for finite inputs
     │   └── DeadlineError          504: answered too late, or not begun in time
     ├── QueueFullError             503: by nobody's fault, too many requests wait
+    ├── LoadError                  a model that is not served; ``code`` is stable
     ├── ProbeError                 golden vectors that can't be used; ``code`` is stable
     └── ControlError               the supervisor broke the control channel's contract
 
@@ -71,6 +72,14 @@ class QueueFullError(RunnerError):
     def __init__(self, text: str, *, retry_after: float) -> None:
         super().__init__(text)
         self.retry_after = max(1, math.ceil(retry_after))
+
+
+class LoadError(RunnerError):
+    """The model is not served; ``code`` and text go to the supervisor."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class ProbeError(RunnerError):

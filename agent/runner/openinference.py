@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -95,7 +95,8 @@ def _request_type(parameter: str | None) -> type[_Request]:
         bases=(_RequestParameters,),
         rename={"watched": parameter},
     )
-    return msgspec.defstruct("_WatchedRequest", [("parameters", parameters | None, None)], bases=(_Request,))
+    fields = [("parameters", parameters | None, None)]
+    return cast("type[_Request]", msgspec.defstruct("_WatchedRequest", fields, bases=(_Request,)))
 
 
 class Room(NamedTuple):

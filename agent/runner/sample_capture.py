@@ -16,7 +16,7 @@ from agent.protocol.drift import DriftReference
 from agent.protocol.samples import KeptSample, SamplePolicy, SampleTensor
 from agent.runner.backends import Array
 from agent.runner.backends.datatypes import DTYPES
-from agent.runner.openinference import RequestFacts
+from agent.runner.request_facts import RequestFacts
 from agent.runner.sample_choice import Choice, Chooser
 
 ROWS_A_SECOND = 64

@@ -12,7 +12,7 @@ import socket
 import sqlite3
 import stat
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from agent.protocol.control import (
     DEFAULT_LIMIT,
     MAX_REQUEST_BYTES,
     MAX_RESPONSE_BYTES,
+    AccuracyResult,
     BundleResult,
     ControlErrorCode,
     ControlProblem,
@@ -31,6 +32,7 @@ from agent.protocol.control import (
     Done,
     DriftResult,
     EventsResult,
+    LabelResult,
     ModelsResult,
     PlanResult,
     ReceiptResult,
@@ -39,6 +41,7 @@ from agent.protocol.control import (
     StatusResult,
 )
 from agent.protocol.errors import MalformedMessageError, MessageTooLargeError
+from agent.protocol.labels import Label
 from agent.service.control_line import ControlClient, LineTooLongError
 from agent.store.errors import StoreError
 
@@ -83,6 +86,11 @@ class ControlHandler(Protocol):
 
     async def samples_export(self, after: str | None, who: str) -> SampleFileResult:
         """The first sample after this one, whole."""
+
+    async def label(self, model: str | None, labels: Sequence[Label]) -> LabelResult:
+        """Join labels, of the only model or of the one that is named (``unknown-model``)."""
+
+    async def accuracy(self, model: str | None) -> AccuracyResult: ...
 
     async def hold(self, reason: str | None) -> Done: ...
 
@@ -221,6 +229,8 @@ class ControlServer:
             "samples": lambda: handler.samples(request.model, limit),
             "samples-clear": lambda: handler.samples_clear(who),
             "samples-export": lambda: handler.samples_export(request.after, who),
+            "label": lambda: handler.label(request.model, _some(request.labels)),
+            "accuracy": lambda: handler.accuracy(request.model),
             "hold": lambda: handler.hold(request.reason),
             "resume": handler.resume,
             "rollback": lambda: handler.rollback(_needed(request.model), request.reason),
@@ -258,6 +268,12 @@ class _Passed:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _some(labels: Sequence[Label]) -> Sequence[Label]:
+    if not labels:
+        raise MalformedMessageError("ControlRequest: label needs `labels`")
+    return labels
 
 
 def _needed(model: str | None) -> str:

@@ -12,6 +12,7 @@ from agent.core.judgement import Choice, choose_variant
 from agent.core.trusted_time import trusted_time
 from agent.protocol import telemetry
 from agent.protocol.envelope import Envelope
+from agent.protocol.labels import LabelDelivery
 from agent.protocol.manifest import Manifest
 from agent.protocol.state import Command, DesiredState, Reason
 from agent.protocol.telemetry import TelemetryAck
@@ -22,7 +23,10 @@ from agent.service.control_server import ControlServer
 from agent.service.desired import DesiredKeeper
 from agent.service.hold import Hold, load_hold
 from agent.service.installer import Installer
+from agent.service.label_line import LabelLine
+from agent.service.labels import LabelDesk
 from agent.service.models import Models
+from agent.service.open_windows import OpenWindows
 from agent.service.parts import Parts
 from agent.service.patching import PatchingDownloader
 from agent.service.recorder import TelemetryRecorder
@@ -64,9 +68,18 @@ class Device:
         )
         self._downloader = ways.downloader
         self._recorder = TelemetryRecorder(parts.outbox, parts.events, self._count)
+        self._open_windows = OpenWindows(parts.open_windows, config.telemetry.checkpoint_seconds, self._count)
         self._hold = Hold(hold, parts.state, self._recorder, clock=parts.clock, changed=self._reconsider)
         self._samples = SampleKeeper(
             config.samples, sample_ring(config), clock=parts.clock, count=self._count
+        )
+        self._labels = LabelDesk(
+            config.labels,
+            parts.predictions,
+            parts.outbox,
+            self._recorder,
+            clock=parts.clock,
+            count=self._count,
         )
         self._desired = DesiredKeeper(
             config.device.id,
@@ -104,6 +117,11 @@ class Device:
             downloader=self._downloader,
             last_good=parts.memory.last_good,
             sampled=self._samples.take,
+            labels=self._labels,
+            open_windows=self._open_windows,
+        )
+        self._label_line = LabelLine(
+            self._labels, parts.link, known=self._models.states, count=self._count
         )
         self._upkeep = Upkeep(
             parts.memory,
@@ -163,6 +181,7 @@ class Device:
             SampleDesk(
                 config.samples, self._samples, parts.outbox, parts.sample_ledger, self._recorder, parts.clock
             ),
+            self._labels,
             report=self._reporter.report,
             connected=lambda: parts.link.is_connected,
             link_problem=lambda: parts.link.last_problem,
@@ -195,8 +214,11 @@ class Device:
             async with asyncio.TaskGroup() as group:
                 self._start = group.create_task
                 tasks = [group.create_task(loop) for loop in self._loops()]
+                await self._upkeep.close_left_open()
                 await self._models.add(await self._known_models(), self._supervise)
-                self._models.remember(await self._upkeep.known_windows())
+                known = await self._upkeep.known_windows()
+                self._models.remember(known)
+                self._labels.remember(known)
                 await self._announce()
                 await self._parts.link.start()
                 await stop.wait()
@@ -230,6 +252,9 @@ class Device:
             self._trust.run(),
             self._bundles.run(),
             self._samples.run(),
+            self._open_windows.run(),
+            self._labels.run(),
+            self._label_line.run(),
             self._sample_requests.run(),
             self._sample_requests.fulfil(),
             self._sync.run(self._settled),
@@ -260,6 +285,7 @@ class Device:
         link = self._parts.link
         link.on(DesiredState, self._desired.take)
         link.on(TelemetryAck, self._acknowledge)
+        link.on(LabelDelivery, self._label_line.take)
         link.on(Command, lambda _: self._sync_now())
         link.on(Envelope, self._sample_requests.take)
         link.on_connect(self._greet)

@@ -13,7 +13,7 @@ from agent.core.model_state import ModelState
 from agent.core.reconcile import Plan
 from agent.core.update_machine import TRANSITIONS
 from agent.protocol import telemetry
-from agent.protocol.drift import DriftWindow
+from agent.protocol.drift import DriftWindow, VerdictLevel
 from agent.protocol.runner import SampleTaken, Statistics, WindowClosed
 from agent.protocol.state import Acceptance, Phase, Reason
 from agent.service.executor import ModelExecutor
@@ -21,6 +21,7 @@ from agent.service.facts import conditions_of
 from agent.service.installer import Installer
 from agent.service.labels import LabelDesk
 from agent.service.mending import Mender
+from agent.service.open_windows import OpenWindows
 from agent.service.ports import Downloader, StatePort
 from agent.service.recorder import TelemetryRecorder
 from agent.service.reporting import ModelView, referenced
@@ -49,6 +50,9 @@ SEVERITY: dict[RunnerEventKind, telemetry.Severity] = {
     "gap-ended": "info",
 }
 
+MOST_SLICES = 64
+"""Slices of a model, of whatever release, whose newest verdict is remembered."""
+
 ACCEPTABLE = frozenset(phase for phase, event in TRANSITIONS if event is Accepted)
 
 Supervise = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -61,6 +65,9 @@ class _Model(Struct, kw_only=True):
     worker: ModelWorker
     task: asyncio.Task[None] | None = None
     window: DriftWindow | None = None
+    """The newest of all requests."""
+    levels: dict[str | None, VerdictLevel] = {}
+    """Of the newest window of each slice; None: of all requests."""
     phase: Phase | None = None
 
 
@@ -87,11 +94,13 @@ class Models:
         last_good: LastGood | None = None,
         sampled: Callable[[SampleTaken], None] | None = None,
         labels: LabelDesk | None = None,
+        open_windows: OpenWindows | None = None,
     ) -> None:
         """``downloader`` and ``last_good``: for what the disk loses; None: it is not brought back."""
         self._labels = labels
         self._config = config
         self._sampled = sampled
+        self._open_windows = open_windows
         self._cgroup = cgroup
         self._room = Room()
         self._state = state
@@ -197,6 +206,7 @@ class Models:
             callbacks=RunnerCallbacks(
                 sample=self._sampled,
                 window=self._window,
+                window_open=None if self._open_windows is None else self._open_windows.seen,
                 statistics=self._answered,
                 predicted=None if self._labels is None else self._labels.predicted,
                 labels=None if self._labels is None else self._labels.given,
@@ -260,6 +270,7 @@ class Models:
         for window in windows:
             if window.model in self._models:
                 self._models[window.model].window = window
+                self._models[window.model].levels = {None: window.verdict.level}
 
     def states(self) -> dict[str, ModelState]:
         return {name: model.worker.state for name, model in self._models.items()}
@@ -342,14 +353,18 @@ class Models:
             model.executor.answered(runner, statistics)
 
     def _window(self, message: WindowClosed) -> None:
-        window = message.window
+        if self._open_windows is not None:
+            self._open_windows.closed(message.window)
+        window = message.window if self._labels is None else self._labels.seen(message.window)
         self._recorder.record_soon(telemetry.Window(window=window))
         model = self._models.get(window.model)
         if model is None:
             return
-        model.executor.window(window)
-        before = model.window.verdict.level if model.window is not None else None
-        model.window = window
+        if window.slice is None:  # what serves is judged by all that it answers
+            model.executor.window(window)
+            model.window = window
+        before = model.levels.get(window.slice)
+        model.levels = {**dict([*model.levels.items()][-MOST_SLICES:]), window.slice: window.verdict.level}
         self._changed()
         if window.verdict.level != before and window.verdict.level in {"warning", "drift"}:
             self._recorder.record_soon(
@@ -357,7 +372,9 @@ class Models:
                     time=self._clock(),
                     severity="warning",
                     kind="drift",
-                    text=window.verdict.reason,
+                    text=window.verdict.reason
+                    if window.slice is None
+                    else f"{window.slice}: {window.verdict.reason}",
                     model=window.model,
                     release=window.release,
                     deployment=window.deployment,

@@ -13,7 +13,9 @@ from agent.service.receipts import ReceiptWriter
 from agent.store.artifacts import ArtifactStore
 from agent.store.events import EventLog
 from agent.store.ledger import Ledger
+from agent.store.open_windows import OpenWindowStore
 from agent.store.outbox import Outbox
+from agent.store.predictions import PredictionStore
 from agent.store.sample_ledger import SampleLedger
 from agent.store.state import StateStore
 from agent.store.windows import WindowLog
@@ -29,9 +31,11 @@ class Parts(Struct, frozen=True, kw_only=True):
     boot: str
     link: MqttLink
     outbox: Outbox
+    open_windows: OpenWindowStore
     events: EventLog
     ledger: Ledger
     sample_ledger: SampleLedger
+    predictions: PredictionStore
     windows: WindowLog
     memory: Memory
     runtimes: frozenset[str]

@@ -96,6 +96,8 @@ class Prover:
             shared_memory=config.serving.shared_memory,
             nice=config.serving.nice,
             samples=config.samples.policy(release.model),
+            predictions_per_minute=config.labels.predictions_per_minute,
+            labels_from=config.labels.http,
             stuck_seconds=config.serving.stuck_seconds,
             memory_limit_mib=budget.peak_memory_mib if budget is not None else None,
         )

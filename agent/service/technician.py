@@ -1,15 +1,17 @@
 """What the agent does for a technician at the control socket."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from agent.core.errors import NothingToRollBackToError
 from agent.core.update_machine import request_rollback
 from agent.protocol.control import (
+    AccuracyResult,
     BundleResult,
     DataResult,
     Done,
     DriftResult,
     EventsResult,
+    LabelResult,
     ModelsResult,
     PlanResult,
     PlanStep,
@@ -18,11 +20,13 @@ from agent.protocol.control import (
     SamplesResult,
     StatusResult,
 )
+from agent.protocol.labels import Label
 from agent.protocol.state import ReportedState
 from agent.service.bundles import Bundles
 from agent.service.control_server import ControlError
 from agent.service.desired import DesiredKeeper
 from agent.service.hold import Hold
+from agent.service.labels import LabelDesk
 from agent.service.models import Models
 from agent.service.reporting import model_report
 from agent.service.sample_desk import SampleDesk
@@ -45,6 +49,7 @@ class Technician:
         bundles: Bundles,
         ledger: Ledger,
         samples: SampleDesk,
+        labels: LabelDesk,
         *,
         report: Callable[[], Awaitable[ReportedState]],
         connected: Callable[[], bool],
@@ -59,6 +64,7 @@ class Technician:
         self._bundles = bundles
         self._ledger = ledger
         self._samples = samples
+        self._labels = labels
         self._report = report
         self._connected = connected
         self._link_problem = link_problem
@@ -112,6 +118,15 @@ class Technician:
 
     async def samples_export(self, after: str | None, who: str) -> SampleFileResult:
         return await self._samples.export(after, who)
+
+    async def label(self, model: str | None, labels: Sequence[Label]) -> LabelResult:
+        return LabelResult(answers=await self._labels.join(self._only(model), labels))
+
+    async def accuracy(self, model: str | None) -> AccuracyResult:
+        if model is not None:
+            self._known(model)
+        figures, counts = await self._labels.report(model)
+        return AccuracyResult(figures=figures, counts=counts)
 
     async def hold(self, reason: str | None) -> Done:
         await self._hold.set(reason)
@@ -168,6 +183,19 @@ class Technician:
             return await self._bundles.receipt()
         except IdentityError as error:
             raise ControlError("refused", str(error)) from error
+
+    def _only(self, model: str | None) -> str:
+        """The model that is meant; where there is one alone it need not be named."""
+        if model is not None:
+            self._known(model)
+            return model
+        names = sorted(self._models.states())
+        if len(names) != 1:
+            raise ControlError(
+                "unknown-model",
+                f"which model? this device has: {', '.join(names) or 'none'}; name it: --model",
+            )
+        return names[0]
 
     def _known(self, model: str) -> None:
         known = sorted(self._models.states())

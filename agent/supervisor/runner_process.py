@@ -19,8 +19,11 @@ from agent.protocol.runner import (
     Drained,
     EndShadow,
     FromRunner,
+    LabelsGiven,
+    LabelsJoined,
     Loaded,
     LoadFailed,
+    Predicted,
     Probe,
     ProbeFailed,
     ProbeReport,
@@ -30,6 +33,7 @@ from agent.protocol.runner import (
     Statistics,
     Stop,
     WindowClosed,
+    WindowOpen,
     YieldTcp,
 )
 from agent.protocol.state import Reason
@@ -72,7 +76,12 @@ class RunnerCallbacks(Struct, frozen=True, kw_only=True):
 
     statistics: Callable[["RunnerProcess", Statistics], None] | None = None
     window: Callable[[WindowClosed], None] | None = None
+    """Also for windows that it could not close any more, when it has ended: incomplete, as it last told of them."""
+    window_open: Callable[[WindowClosed], None] | None = None
+    """How far an open window is, now and then."""
     sample: Callable[[SampleTaken], None] | None = None
+    predicted: Callable[["RunnerProcess", Predicted], None] | None = None
+    labels: Callable[["RunnerProcess", LabelsGiven], None] | None = None
 
 
 class RunnerProcess:
@@ -109,6 +118,8 @@ class RunnerProcess:
             excused=lambda: self._answer is not None or self.lowered,
             stuck=self._end_because,
         )
+        self._open_windows: dict[str | None, WindowClosed] = {}
+        """By slice: what is left of them if it ends now."""
         self._ended_because: Reason | None = None
         self._answer: asyncio.Future[FromRunner] | None = None
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -264,7 +275,7 @@ class RunnerProcess:
         with contextlib.suppress(ChannelError):
             await self._child.channel.send(YieldTcp())
 
-    async def say(self, order: Shadow | EndShadow) -> None:
+    async def say(self, order: Shadow | EndShadow | LabelsJoined) -> None:
         """Tell it something that it does not answer; nothing where it is gone."""
         with contextlib.suppress(ChannelError):
             await self._child.channel.send(order)
@@ -388,6 +399,9 @@ class RunnerProcess:
         _log.info(
             "runner exited", extra={"pid": self.pid, "model": self.spec.model, "reason": ended.reason.text}
         )
+        if self._callbacks.window is not None:
+            for left in self._open_windows.values():
+                asyncio.get_running_loop().call_soon(self._callbacks.window, left)
         self._exit.set_result(ended)
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(RunnerDiedError(ended.reason))
@@ -422,7 +436,7 @@ class RunnerProcess:
             self._watch.stir()
             if self._callbacks.statistics is not None:
                 asyncio.get_running_loop().call_soon(self._callbacks.statistics, self, message)
-        elif isinstance(message, WindowClosed | SampleTaken):
+        elif isinstance(message, WindowOpen | WindowClosed | SampleTaken | Predicted | LabelsGiven):
             self._pass_on(message)
         elif isinstance(message, ShadowReport):
             self.shadow_report = message
@@ -436,13 +450,23 @@ class RunnerProcess:
                 Reason(code="runner-protocol", text=f"the runner said {said} without being asked")
             )
 
-    def _pass_on(self, message: WindowClosed | SampleTaken) -> None:
-        loop = asyncio.get_running_loop()
-        if isinstance(message, WindowClosed):
-            if self._callbacks.window is not None:
-                loop.call_soon(self._callbacks.window, message)
-        elif self._callbacks.sample is not None:
-            loop.call_soon(self._callbacks.sample, message)
+    def _pass_on(self, message: WindowOpen | WindowClosed | SampleTaken | Predicted | LabelsGiven) -> None:
+        loop, callbacks = asyncio.get_running_loop(), self._callbacks
+        if isinstance(message, WindowOpen):
+            self._open_windows[message.so_far.window.slice] = message.so_far
+        elif isinstance(message, WindowClosed):
+            self._open_windows.pop(message.window.slice, None)
+        match message:
+            case WindowClosed() if callbacks.window is not None:
+                loop.call_soon(callbacks.window, message)
+            case WindowOpen() if callbacks.window_open is not None:
+                loop.call_soon(callbacks.window_open, message.so_far)
+            case SampleTaken() if callbacks.sample is not None:
+                loop.call_soon(callbacks.sample, message)
+            case Predicted() if callbacks.predicted is not None:
+                loop.call_soon(callbacks.predicted, self, message)
+            case LabelsGiven() if callbacks.labels is not None:
+                loop.call_soon(callbacks.labels, self, message)
 
 
 def _settle(spec: RunnerSpec, pid: int, cgroup: Cgroup | None) -> RunnerCgroup | None:

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from agent.protocol.access import Access
 from agent.protocol.manifest import TensorSpec
-from agent.protocol.runner import SharedMemoryAccess, Start
+from agent.protocol.runner import LabelAccess, SharedMemoryAccess, Start
 from agent.protocol.samples import SamplePolicy
 
 
@@ -29,6 +29,8 @@ class RunnerSpec(Struct, frozen=True, kw_only=True):
     shared_memory: SharedMemoryAccess = "off"
     samples: SamplePolicy | None = None
     """Inputs to hand over; None: none."""
+    predictions_per_minute: int = 0
+    labels_from: LabelAccess = "off"
     nice: int = 0
     """Added to the scheduler's niceness of the process, 0-19."""
     stuck_seconds: float = 30.0
@@ -59,4 +61,6 @@ class RunnerSpec(Struct, frozen=True, kw_only=True):
             shared_memory=self.shared_memory,
             access=access,
             samples=self.samples,
+            predictions_per_minute=self.predictions_per_minute,
+            labels_from=self.labels_from,
         )

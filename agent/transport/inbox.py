@@ -13,6 +13,8 @@ from agent.protocol.errors import (
     ProtocolError,
     UnknownTopicError,
 )
+from agent.protocol.labels import LabelDelivery
+from agent.protocol.limits import MAX_MESSAGE_BYTES
 from agent.protocol.samples import MAX_SAMPLE_ENVELOPE_BYTES
 from agent.protocol.state import Command, DesiredState
 from agent.protocol.telemetry import TelemetryAck
@@ -21,10 +23,23 @@ from agent.protocol.transfer import Block, Location, TransferProblem, TransferRe
 
 log = logging.getLogger(__name__)
 
-Incoming = DesiredState | TelemetryAck | Command | Block | Location | TransferProblem | Envelope
-T = TypeVar("T", DesiredState, TelemetryAck, Command, Block, Location, TransferProblem, Envelope)
+Incoming = (
+    DesiredState | TelemetryAck | Command | Block | Location | TransferProblem | Envelope | LabelDelivery
+)
+T = TypeVar(
+    "T", DesiredState, TelemetryAck, Command, Block, Location, TransferProblem, Envelope, LabelDelivery
+)
 
 _TEXT_SHOWN = 300
+
+_JSON: dict[Channel, tuple[type[Incoming], int]] = {
+    Channel.DESIRED: (DesiredState, MAX_MESSAGE_BYTES),
+    Channel.TELEMETRY_ACK: (TelemetryAck, MAX_MESSAGE_BYTES),
+    Channel.COMMAND: (Command, MAX_MESSAGE_BYTES),
+    Channel.SAMPLES: (Envelope, MAX_SAMPLE_ENVELOPE_BYTES),
+    Channel.LABELS: (LabelDelivery, MAX_MESSAGE_BYTES),
+}
+"""Channel → what comes on it, and its bytes at most."""
 
 
 class Inbox:
@@ -79,20 +94,14 @@ class Inbox:
         device, channel = parse_topic(topic)
         if device != self._device:
             return None
-        match channel:
-            case Channel.DESIRED:
-                return decode_json(payload, DesiredState)
-            case Channel.TELEMETRY_ACK:
-                return decode_json(payload, TelemetryAck)
-            case Channel.COMMAND:
-                return decode_json(payload, Command)
-            case Channel.SAMPLES:
-                return decode_json(payload, Envelope, limit=MAX_SAMPLE_ENVELOPE_BYTES)
-            case Channel.RESPONSE:
-                response: TransferResponse = decode_msgpack(payload, TransferResponse)
-                return response
-            case _:
-                raise UnknownTopicError(f"topic {topic!r}: a device does not take {channel}")
+        if channel is Channel.RESPONSE:
+            response: TransferResponse = decode_msgpack(payload, TransferResponse)
+            return response
+        if channel not in _JSON:
+            raise UnknownTopicError(f"topic {topic!r}: a device does not take {channel}")
+        kind, limit = _JSON[channel]
+        message: Incoming = decode_json(payload, kind, limit=limit)
+        return message
 
 
 def _name(error: ProtocolError) -> str:
