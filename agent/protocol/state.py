@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
 from agent.protocol.ids import Count, Name, Sha256, UnixTime, Version
-from agent.protocol.ledger import Traffic
+from agent.protocol.ledger import BudgetReport, Traffic
 from agent.protocol.limits import MAX_DIRECTOR_BYTES, MAX_REPORTED_DEPLOYMENTS
 from agent.protocol.words import one_line
 
@@ -232,16 +232,20 @@ class ServingReport(Struct, frozen=True, kw_only=True):
 
 
 class OutboxReport(Struct, frozen=True, kw_only=True):
-    """The telemetry ledger: ``recorded == acknowledged + pending + dropped`` in every epoch."""
+    """The telemetry ledger: ``recorded == acknowledged + pending + dropped + merged`` in every epoch."""
 
     epoch: str
     recorded: Count
     acknowledged: Count
     pending: Count
     dropped: dict[str, Count]
-    """Kind → records dropped for space."""
+    """Kind → records dropped for space; or why they could never be sent: ``oversized``, ``refused``, ``unreadable``."""
     quarantined: Count
-    """Records too large to send; counted in ``dropped`` as ``oversized``."""
+    """Records that could never be sent; they are counted in ``dropped`` too."""
+    merged: dict[str, Count] = {}
+    """Kind → records that went into another one that waits, or waited; what they counted is in that one."""
+    budget: BudgetReport | None = None
+    """None: telemetry may cost what it costs."""
 
 
 class ModelRelease(Struct, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ class Event(Struct, frozen=True, kw_only=True, tag="event"):
     deployment: Name | None = None
 
 
-class Health(Struct, frozen=True, kw_only=True, tag="health"):
+class Health(Struct, frozen=True, kw_only=True, tag="health", omit_defaults=True):
     """How the device itself is."""
 
     time: UnixTime
@@ -46,6 +46,9 @@ class Health(Struct, frozen=True, kw_only=True, tag="health"):
     load: float
     """Processes that run or wait for a processor, mean of the last minute, by processor: over 1 some wait."""
     supervisor_pss_mib: float
+    merged: Count = 1
+    """Samples it was made of, by thinning on the device: then ``cpu_percent`` and ``load`` are their means, ``time`` is the
+    newest's, and all else is the worst of them."""
 
 
 class Window(Struct, frozen=True, kw_only=True, tag="window"):

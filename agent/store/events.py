@@ -1,20 +1,17 @@
-"""What happened on this device, for the technician: bounded, newest first."""
+"""What happened on this device, for the technician: newest first; bounded by :mod:`agent.store.history`."""
 
 import sqlite3
 
 from agent.protocol.telemetry import Event
 from agent.store.database import Database
 
-KEEP_EVENTS = 10_000
-
 
 def insert_event(connection: sqlite3.Connection, event: Event) -> None:
-    """Within the caller's transaction: add one, let go of the oldest beyond :data:`KEEP_EVENTS`."""
-    cursor = connection.execute(
+    """Within the caller's transaction: add one."""
+    connection.execute(
         "INSERT INTO events (time, severity, kind, text, model, release, deployment) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (event.time, event.severity, event.kind, event.text, event.model, event.release, event.deployment),
     )
-    connection.execute("DELETE FROM events WHERE id <= ?", ((cursor.lastrowid or 0) - KEEP_EVENTS,))
 
 
 class EventLog:

@@ -1,208 +1,348 @@
 """Records that wait until the hub has committed them, and the ledger that accounts for every one.
 
-``recorded == acknowledged + pending + dropped`` holds after each transaction. What is dropped is counted by kind: for space
-(``event``, ``health``, ``window``), ``oversized`` (larger than one record may be), ``refused`` (the hub can never
-store it), ``unreadable`` (no longer decodable).
+``recorded == acknowledged + pending + dropped + merged`` holds after each transaction. What is dropped is counted by kind: for
+space (``event``, ``health``, ``window``, …), ``oversized`` (larger than one record may be), ``refused`` (the hub can never
+store it), ``unreadable`` (no longer decodable). What is merged (:mod:`agent.store.thinning`) is counted by kind too.
+
+A record is marked as offered, durably, before it is first handed out: from then on the hub may have it, so it never changes.
 """
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from agent.protocol.codec import encode_json
+from agent.core.sending import LADDER, Spans
+from agent.protocol.codec import encode_msgpack
 from agent.protocol.ids import Name
 from agent.protocol.limits import MAX_BATCH_RECORDS, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_RECORD_BYTES
+from agent.protocol.runner import WindowClosed
 from agent.protocol.state import OutboxReport
-from agent.protocol.telemetry import Body, Event, Record, TelemetryAck, TelemetryBatch, Window
+from agent.protocol.telemetry import Body, Event, Health, Record, Sample, TelemetryAck, TelemetryBatch, Window
+from agent.store.counters import count, counter, epoch
 from agent.store.database import Database
 from agent.store.events import insert_event
-from agent.store.windows import insert_window
+from agent.store.health import insert_health
+from agent.store.history import Keep, trim
+from agent.store.importance import URGENT, rank
+from agent.store.open_windows import take_open
+from agent.store.sample_ledger import has_left, note_acknowledged, note_left
+from agent.store.thinning import decode_body, encode_body, thin, thin_rank
+from agent.store.windows import insert_closed
+
+Recordable = Body | WindowClosed
+"""A window comes with its signals' verdicts and its drift state, which stay on the device; alone, it has none."""
 
 KEEP_QUARANTINED = 16
-PRIORITY = {"sample": 0, "health": 1, "event": 2, "sample-answer": 2, "accuracy": 3, "window": 4}
-"""Kind → rank; over the bound the lowest rank goes first, and of one rank the oldest."""
+KEEP = Keep(bytes=64 * 1024 * 1024, days=90.0)
+TRIM_SECONDS = 3_600.0
+TRIM_RECORDS = 512
+"""The history is brought within its bounds after so much time or so many records, and at the first record."""
+LOOK_AGAIN = 64
+"""Records until a full outbox that had nothing to merge is looked through again."""
 
 _ENVELOPE_BYTES = 1024
 """More than a batch takes beside its records."""
 _RECORD_EXTRA_BYTES = 40
-"""More than a record takes beside its body: field names, sequence, comma."""
+"""More than a record takes beside its body: field names, sequence."""
 _REFUSED_SHOWN = 300
-
-_decode_body: Callable[[bytes], Body] = msgspec.json.Decoder(Body).decode
 
 
 class Outbox:
     """The outbox of one device.
 
     Args:
-        database: where it lives, together with the local log of events and windows.
+        database: where it lives, together with the local history of events, windows and health.
         device: device id, for the batches.
         maximum_bytes: bound of the pending records' bodies.
+        keep: bounds of the local history.
+        clock: Unix seconds.
     """
 
-    def __init__(self, database: Database, *, device: Name, maximum_bytes: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        device: Name,
+        maximum_bytes: int,
+        keep: Keep = KEEP,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._database = database
         self._device = device
         self._maximum = maximum_bytes
-        self._in_flight: frozenset[int] = frozenset()
+        self._keep = keep
+        self._clock = clock
+        self._trimmed: tuple[float, int] | None = None
+        self._nothing_to_merge: int | None = None
+        self.appended: Callable[[bool], None] = lambda _urgent: None
+        """Told after each :meth:`append`, whether something urgent was in it."""
 
-    async def append(self, body: Body) -> int:
-        """Record ``body`` here and for the hub, in one transaction; returns its sequence.
+    async def append(self, *bodies: Recordable) -> tuple[int, ...]:
+        """Record ``bodies`` here and for the hub, in one transaction; returns their sequences.
 
-        An event also goes to the local log, a drift window also to the local windows. A body that is too large to
-        send is kept in ``quarantine`` and counted; one for which there is no room is counted by its kind.
+        Events, windows and health also go to the local history. A body that is too large to send is kept in
+        ``quarantine`` and counted; one for which there is no room is counted by its kind.
 
         Raises:
             DamagedError: the database is broken.
             sqlite3.Error: the disk is full; nothing was recorded.
         """
-        now = time.time()
-        return await self._database.write(lambda connection: self._append(connection, body, now))
+        now = self._clock()
+        sequences = await self._database.write(lambda connection: self._append(connection, bodies, now))
+        self.appended(any(rank(_sent(body)) in URGENT for body in bodies))
+        return sequences
 
-    async def next_batch(self, maximum_bytes: int = MAX_MESSAGE_BYTES) -> TelemetryBatch | None:
-        """The oldest pending records, as many as fit ``maximum_bytes`` of JSON; None when nothing waits.
+    async def next_batch(
+        self,
+        maximum_bytes: int = MAX_MESSAGE_BYTES,
+        *,
+        maximum_records: int = MAX_BATCH_RECORDS,
+        urgent_only: bool = False,
+        settled_before: Spans | None = None,
+    ) -> TelemetryBatch | None:
+        """The most important pending records, of one rank the oldest first; None when nothing waits that may be sent.
 
         They stay pending until :meth:`acknowledge`; asked again, the same records come again.
+
+        Args:
+            maximum_bytes: of the batch as msgpack.
+            maximum_records: at most.
+            urgent_only: leave everything else.
+            settled_before: leave windows and health that were recorded since these moments, Unix seconds.
 
         Raises:
             ValueError: ``maximum_bytes`` could not hold every record that is allowed.
         """
-        if maximum_bytes < MAX_RECORD_BYTES + _ENVELOPE_BYTES + _RECORD_EXTRA_BYTES:
+        if maximum_bytes < MAX_RECORD_BYTES + _ENVELOPE_BYTES:
             raise ValueError(f"maximum_bytes={maximum_bytes}: less than one record may need")
-        rows, epoch = await self._database.read(lambda connection: _head(connection, maximum_bytes))
-        records: list[Record] = []
-        unreadable: list[int] = []
-        for sequence, body in rows:
-            try:
-                records.append(Record(sequence=sequence, body=_decode_body(body)))
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                unreadable.append(sequence)
-        if unreadable:
-            await self._database.write(
-                lambda connection: _quarantine(connection, unreadable, "unreadable", "can't be decoded")
-            )
-            return await self.next_batch(maximum_bytes)
-        self._in_flight = frozenset(record.sequence for record in records)
-        if not records:
-            return None
-        return TelemetryBatch(device=self._device, epoch=epoch, records=tuple(records))
+        where = _urgent() if urgent_only else _settled(settled_before, self._clock())
+
+        def take(connection: sqlite3.Connection) -> tuple[str, tuple[Record, ...]]:
+            return epoch(connection), _take(connection, where, maximum_bytes, maximum_records)
+
+        name, records = await self._database.write(take)
+        return TelemetryBatch(device=self._device, epoch=name, records=records) if records else None
 
     async def acknowledge(self, ack: TelemetryAck) -> None:
         """Let go of what the hub has, and of what it can never take; other epochs and repeated sequences are ignored."""
         await self._database.write(lambda connection: _acknowledge(connection, ack))
 
+    async def close_left_open(self) -> int:
+        """Record, as incomplete, the windows that were open when the agent was last killed; returns how many.
+
+        Before the first runner starts, and each exactly once, whenever it is killed again.
+        """
+        now = self._clock()
+
+        def close(connection: sqlite3.Connection) -> int:
+            left = take_open(connection)
+            self._append(connection, left, now)
+            return len(left)
+
+        return await self._database.write(close)
+
+    async def forget_samples(self) -> int:
+        """Drop samples that wait for the hub: their owner does not let them go any more; counted as ``cleared``."""
+        return await self._database.write(_forget_samples)
+
+    async def thin(self, spans: Spans) -> int:
+        """Merge waiting records that are not urgent; returns how many went into others."""
+        return await self._database.write(lambda connection: thin(connection, spans))
+
     async def report(self) -> OutboxReport:
         """The ledger."""
         return await self._database.read(_report)
 
-    def _append(self, connection: sqlite3.Connection, body: Body, now: float) -> int:
-        kind = _kind(body)
-        sequence = _count(connection, "recorded")
-        data = encode_json(body, limit=MAX_FRAME_BYTES)
-        unfit = _unfit(data)
-        if unfit is not None:
-            counter, reason = unfit
-            _count(connection, f"dropped:{counter}")
-            _keep(connection, sequence, kind, reason, now, data)
-            return sequence
-        if isinstance(body, Event):
-            insert_event(connection, body)
-        elif isinstance(body, Window):
-            insert_window(connection, body.window)
-        connection.execute(
-            "INSERT INTO outbox (sequence, kind, priority, size, recorded, body) VALUES (?, ?, ?, ?, ?, ?)",
-            (sequence, kind, PRIORITY[kind], len(data), now, data),
-        )
-        _count(connection, "pending_bytes", len(data))
-        self._make_room(connection)
-        return sequence
+    def _append(
+        self, connection: sqlite3.Connection, bodies: Sequence[Recordable], now: float
+    ) -> tuple[int, ...]:
+        sequences = tuple(_insert(connection, body, now) for body in bodies)
+        if sequences:
+            self._make_room(connection, sequences[-1])
+            self._trim(connection, sequences[-1], now)
+        return sequences
 
-    def _make_room(self, connection: sqlite3.Connection) -> None:
-        """Drop the least important records until the bound holds; those that are on their way to the hub go last."""
-        excess = _counter(connection, "pending_bytes") - self._maximum
-        if excess <= 0:
+    def _make_room(self, connection: sqlite3.Connection, newest: int) -> None:
+        """Merge, then drop, the least important records until the bound holds; what the hub may have goes last."""
+
+        def excess() -> int:
+            return counter(connection, "pending_bytes") - self._maximum
+
+        if excess() <= 0:
             return
-        doomed: list[tuple[int, str, int]] = []
-        for in_flight in (False, True):
-            rows = connection.execute("SELECT sequence, kind, size FROM outbox ORDER BY priority, sequence")
-            for sequence, kind, size in rows:
-                if excess <= 0:
-                    break
-                if (sequence in self._in_flight) is in_flight:
-                    doomed.append((sequence, kind, size))
-                    excess -= size
-        for sequence, kind, size in doomed:
-            connection.execute("DELETE FROM outbox WHERE sequence = ?", (sequence,))
-            _count(connection, f"dropped:{kind}")
-            _count(connection, "pending_bytes", -size)
+        before = self._nothing_to_merge
+        merge = before is None or abs(newest - before) >= LOOK_AGAIN
+        merged = 0
+        ranks = [
+            row[0] for row in connection.execute("SELECT DISTINCT priority FROM outbox ORDER BY priority")
+        ]
+        for each in ranks:
+            for spans in LADDER if merge else ():
+                if excess() > 0:
+                    merged += thin_rank(connection, each, spans)
+            _drop(connection, excess(), "priority = ? AND offered IS NULL", (each,))
+        _drop(connection, excess(), "true", ())
+        if merge and not merged:
+            self._nothing_to_merge = newest
+
+    def _trim(self, connection: sqlite3.Connection, newest: int, now: float) -> None:
+        if self._trimmed is not None:
+            at, sequence = self._trimmed
+            if abs(now - at) < TRIM_SECONDS and abs(newest - sequence) < TRIM_RECORDS:
+                return
+        trim(connection, self._keep, now)
+        self._trimmed = (now, newest)
 
 
-def _kind(body: Body) -> str:
-    return str(body.__struct_config__.tag)
+def _sent(body: Recordable) -> Body:
+    """What of it goes to the hub."""
+    return Window(window=body.window) if isinstance(body, WindowClosed) else body
 
 
-def _unfit(data: bytes) -> tuple[str, str] | None:
-    """Why an encoded body can never be sent (ledger's kind, words), if it can't."""
-    if len(data) + _RECORD_EXTRA_BYTES > MAX_RECORD_BYTES:
-        return "oversized", f"{len(data)} bytes, at most {MAX_RECORD_BYTES - _RECORD_EXTRA_BYTES} are allowed"
+def _insert(connection: sqlite3.Connection, recordable: Recordable, now: float) -> int:
+    body = _sent(recordable)
+    if isinstance(body, Sample):
+        left = has_left(connection, body)
+        if left is not None:
+            return left
+    kind = str(body.__struct_config__.tag)
+    sequence = count(connection, "recorded")
+    data = encode_body(body)
+    unfit = _unfit(sequence, body, data)
+    if unfit is not None:
+        reason, words = unfit
+        count(connection, f"dropped:{reason}")
+        _keep(connection, sequence, kind, words, now, data)
+        return sequence
+    if isinstance(body, Event):
+        insert_event(connection, body)
+    elif isinstance(body, Health):
+        insert_health(connection, body)
+    elif isinstance(body, Window):
+        closed = recordable if isinstance(recordable, WindowClosed) else WindowClosed(window=body.window)
+        insert_closed(connection, closed, now)
+    elif isinstance(body, Sample):
+        note_left(connection, body, sequence, len(data), now)
+    connection.execute(
+        "INSERT INTO outbox (sequence, kind, priority, size, recorded, body) VALUES (?, ?, ?, ?, ?, ?)",
+        (sequence, kind, rank(body), len(data), now, data),
+    )
+    count(connection, "pending_bytes", len(data))
+    return sequence
+
+
+def _unfit(sequence: int, body: Body, data: bytes) -> tuple[str, str] | None:
+    """Why a body can never be sent (ledger's kind, words), if it can't."""
+    size = max(len(encode_msgpack(Record(sequence=sequence, body=body), limit=MAX_FRAME_BYTES)), len(data))
+    if size + _RECORD_EXTRA_BYTES > MAX_RECORD_BYTES:
+        return "oversized", f"{size} bytes, at most {MAX_RECORD_BYTES - _RECORD_EXTRA_BYTES} are allowed"
     try:
-        _decode_body(data)
+        decode_body(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # for instance a NaN, which JSON does not have
         return "unreadable", str(error)
     return None
 
 
-def _count(connection: sqlite3.Connection, name: str, by: int = 1) -> int:
-    """Add to a counter; returns its new value."""
-    row = connection.execute(
-        "INSERT INTO counters (name, value) VALUES (?1, ?2) "
-        "ON CONFLICT (name) DO UPDATE SET value = value + ?2 RETURNING value",
-        (name, by),
-    ).fetchone()
-    return int(row[0])
+def _urgent() -> tuple[str, tuple[float, ...]]:
+    return "priority IN (?, ?)", URGENT
 
 
-def _counter(connection: sqlite3.Connection, name: str) -> int:
-    row = connection.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
-    return 0 if row is None else int(row[0])
+def _settled(before: Spans | None, now: float) -> tuple[str, tuple[float, ...]]:
+    """What may be sent. A record of the future is as good as an old one: the clock was put back."""
+    if before is None:
+        return "true", ()
+    words = (
+        "(kind NOT IN ('window', 'health') OR priority IN (?, ?) OR recorded > ? "
+        "OR recorded < CASE kind WHEN 'window' THEN ? ELSE ? END)"
+    )
+    return words, (*URGENT, now, before.windows, before.health)
 
 
-def _epoch(connection: sqlite3.Connection) -> str:
-    return str(connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
-
-
-def _head(connection: sqlite3.Connection, maximum_bytes: int) -> tuple[list[tuple[int, bytes]], str]:
+def _take(
+    connection: sqlite3.Connection,
+    where: tuple[str, tuple[float, ...]],
+    maximum_bytes: int,
+    maximum_records: int,
+) -> tuple[Record, ...]:
+    """Records for one batch, marked as offered. One that can't be decoded any more is set aside on the way."""
+    condition, values = where
+    query = (
+        f"SELECT sequence, offered, body FROM outbox WHERE {condition} "  # noqa: S608 - from the two functions above
+        "ORDER BY priority DESC, sequence LIMIT ?"
+    )
     room = maximum_bytes - _ENVELOPE_BYTES
-    rows: list[tuple[int, bytes]] = []
-    query = "SELECT sequence, body FROM outbox ORDER BY sequence LIMIT ?"
-    for sequence, body in connection.execute(query, (MAX_BATCH_RECORDS,)):
-        room -= len(body) + _RECORD_EXTRA_BYTES
+    records: list[Record] = []
+    new: list[tuple[int]] = []
+    unreadable: list[int] = []
+    for sequence, offered, data in connection.execute(query, (*values, maximum_records)).fetchall():
+        try:
+            record = Record(sequence=sequence, body=decode_body(data))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            unreadable.append(sequence)
+            continue
+        room -= len(encode_msgpack(record, limit=MAX_FRAME_BYTES))
         if room < 0:
             break
-        rows.append((sequence, body))
-    return rows, _epoch(connection)
+        records.append(record)
+        if not offered:
+            new.append((sequence,))
+    connection.executemany("UPDATE outbox SET offered = 1 WHERE sequence = ?", new)
+    if unreadable:
+        _set_aside(connection, unreadable, "unreadable", "can't be decoded")
+        return tuple(records) or _take(connection, where, maximum_bytes, maximum_records)
+    return tuple(records)
+
+
+def _drop(connection: sqlite3.Connection, excess: int, condition: str, values: tuple[int, ...]) -> None:
+    """Drop records, the oldest first, until ``excess`` bytes are gone."""
+    doomed: list[tuple[int, str, int]] = []
+    query = f"SELECT sequence, kind, size FROM outbox WHERE {condition} ORDER BY priority, sequence"  # noqa: S608
+    for row in connection.execute(query, values) if excess > 0 else ():
+        doomed.append(row)
+        excess -= row[2]
+        if excess <= 0:
+            break
+    for sequence, kind, size in doomed:
+        connection.execute("DELETE FROM outbox WHERE sequence = ?", (sequence,))
+        count(connection, f"dropped:{kind}")
+        count(connection, "pending_bytes", -size)
 
 
 def _acknowledge(connection: sqlite3.Connection, ack: TelemetryAck) -> None:
-    if ack.epoch != _epoch(connection):
+    if ack.epoch != epoch(connection):
         return
     refused = {int(text): reason for text, reason in ack.refused.items() if text.isdecimal()}
     for sequence, reason in refused.items():
-        _quarantine(connection, [sequence], "refused", reason[:_REFUSED_SHOWN])
+        _set_aside(connection, [sequence], "refused", reason[:_REFUSED_SHOWN])
+    sizes: list[int] = []
     for sequence in ack.sequences:
         if sequence in refused:
             continue
         row = connection.execute(
-            "DELETE FROM outbox WHERE sequence = ? RETURNING size", (sequence,)
+            "DELETE FROM outbox WHERE sequence = ? RETURNING size, kind", (sequence,)
         ).fetchone()
         if row is not None:
-            _count(connection, "acknowledged")
-            _count(connection, "pending_bytes", -row[0])
+            sizes.append(row[0])
+            if row[1] == "sample":
+                note_acknowledged(connection, sequence, time.time())
+    if sizes:
+        count(connection, "acknowledged", len(sizes))
+        count(connection, "pending_bytes", -sum(sizes))
 
 
-def _quarantine(connection: sqlite3.Connection, sequences: Iterable[int], counter: str, reason: str) -> None:
+def _forget_samples(connection: sqlite3.Connection) -> int:
+    sizes = [
+        size for (size,) in connection.execute("DELETE FROM outbox WHERE kind = 'sample' RETURNING size")
+    ]
+    if sizes:
+        count(connection, "dropped:cleared", len(sizes))
+        count(connection, "pending_bytes", -sum(sizes))
+    return len(sizes)
+
+
+def _set_aside(connection: sqlite3.Connection, sequences: Iterable[int], reason: str, words: str) -> None:
     """Move pending records that can never be sent aside, and count them."""
     for sequence in sequences:
         row = connection.execute(
@@ -211,9 +351,9 @@ def _quarantine(connection: sqlite3.Connection, sequences: Iterable[int], counte
         if row is None:
             continue
         kind, size, recorded, body = row
-        _count(connection, f"dropped:{counter}")
-        _count(connection, "pending_bytes", -size)
-        _keep(connection, sequence, kind, reason, recorded, body)
+        count(connection, f"dropped:{reason}")
+        count(connection, "pending_bytes", -size)
+        _keep(connection, sequence, kind, words, recorded, body)
 
 
 def _keep(
@@ -224,7 +364,7 @@ def _keep(
         "INSERT INTO quarantine (sequence, kind, reason, size, recorded, body) VALUES (?, ?, ?, ?, ?, ?)",
         (sequence, kind, reason, len(body), recorded, body[:MAX_MESSAGE_BYTES]),
     )
-    _count(connection, "quarantined")
+    count(connection, "quarantined")
     connection.execute(
         "DELETE FROM quarantine WHERE sequence NOT IN (SELECT sequence FROM quarantine ORDER BY sequence DESC LIMIT ?)",
         (KEEP_QUARANTINED,),
@@ -236,15 +376,19 @@ def _report(connection: sqlite3.Connection) -> OutboxReport:
     try:
         counters = dict(connection.execute("SELECT name, value FROM counters").fetchall())
         (pending,) = connection.execute("SELECT count(*) FROM outbox").fetchone()
-        epoch = _epoch(connection)
+        name = epoch(connection)
     finally:
         connection.execute("COMMIT")
-    prefix = "dropped:"
     return OutboxReport(
-        epoch=epoch,
+        epoch=name,
         recorded=counters.get("recorded", 0),
         acknowledged=counters.get("acknowledged", 0),
         pending=pending,
-        dropped={name.removeprefix(prefix): n for name, n in counters.items() if name.startswith(prefix)},
+        dropped=_by_kind(counters, "dropped:"),
         quarantined=counters.get("quarantined", 0),
+        merged=_by_kind(counters, "merged:"),
     )
+
+
+def _by_kind(counters: dict[str, int], prefix: str) -> dict[str, int]:
+    return {name.removeprefix(prefix): value for name, value in counters.items() if name.startswith(prefix)}

@@ -21,6 +21,7 @@ from sqlite_utils import Database
 
 from agent.store.database import BUSY_SECONDS, SCHEMA_VERSION
 from agent.store.durable_file import fsync_folder, make_folder
+from agent.store.importance import RANKS
 from agent.store.quarantine import quarantine
 
 FILENAME = "telemetry.db"
@@ -184,7 +185,7 @@ def _second(database: Database) -> None:
 def _third(database: Database) -> None:
     """The device's own history in full, and what thinning needs to know of a record.
 
-    Ranks of importance get room between them. An index makes place for one that also serves slices.
+    Ranks of importance are new. An index makes place for one that also serves slices.
     """
     for table, columns in _THIRD_COLUMNS.items():
         for name, kind in columns.items():
@@ -194,7 +195,8 @@ def _third(database: Database) -> None:
         database.table(table).create(columns, pk=key, not_null=set(columns) - parts - optional, strict=True)
     database.execute("DROP INDEX idx_windows_model_id")
     database.table("windows").create_index(["model", "slice", "id"])
-    database.execute("UPDATE outbox SET priority = priority * 20 WHERE priority < 3")
+    for kind, rank in RANKS.items():
+        database.execute("UPDATE outbox SET priority = ? WHERE kind = ?", (rank, kind))
     for name, query in _THIRD_VIEWS.items():
         database.create_view(name, query, replace=True)
 
@@ -271,6 +273,54 @@ _THIRD_TABLES: dict[str, tuple[dict[str, type], str | tuple[str, ...], set[str]]
         ("request", "sample"),
         {"acknowledged"},
     ),
+    "predictions": (
+        {
+            "id": int,
+            "model": str,
+            "release": int,
+            "slice": str,
+            "request": str,
+            "time": float,
+            "label": str,
+            "confidence": float,
+            "expected": float,
+            "given": str,
+            "origin": str,
+            "given_at": float,
+        },
+        "id",
+        {"slice", "expected", "given", "origin", "given_at"},
+    ),
+    "open_windows": (
+        {
+            "model": str,
+            "release": int,
+            "deployment": str,
+            "slice": str,
+            "opened": float,
+            "rows": int,
+            "body": bytes,
+        },
+        ("model", "release", "deployment", "slice"),
+        set(),
+    ),
+    "prediction_classes": ({"model": str, "release": int, "labels": str}, ("model", "release"), set()),
+    "real_accuracy": (
+        {
+            "model": str,
+            "release": int,
+            "slice": str,
+            "day": int,
+            "origin": str,
+            "rows": int,
+            "correct": int,
+            "expected_rows": int,
+            "expected_correct": float,
+            "changed": int,
+        },
+        ("model", "release", "slice", "day", "origin"),
+        set(),
+    ),
 }
 """Table → its columns, its key, and those that may be NULL."""
 
@@ -309,6 +359,15 @@ _SECOND_VIEWS = {
 }
 
 _THIRD_VIEWS = {
+    "accuracy_daily": """
+        SELECT model, release, CASE slice WHEN '' THEN NULL ELSE slice END AS slice, date(day, 'unixepoch') AS day_utc, origin,
+               rows, correct, round(1.0 * correct / rows, 4) AS accuracy,
+               CASE expected_rows WHEN rows THEN round(expected_correct / rows, 4) END AS expected
+        FROM real_accuracy WHERE rows > 0 ORDER BY day DESC, model, release DESC, slice, origin""",
+    "predictions_labelled": """
+        SELECT model, release, slice, request, datetime(time, 'unixepoch') AS time_utc, label AS said, given AS label,
+               origin, label = given AS correct, confidence, datetime(given_at, 'unixepoch') AS given_utc
+        FROM predictions WHERE given IS NOT NULL ORDER BY id DESC""",
     "samples_left_readable": """
         SELECT datetime(samples_left.queued, 'unixepoch') AS queued_utc,
                datetime(samples_left.acknowledged, 'unixepoch') AS acknowledged_utc, samples_left.sample, samples_left.model,

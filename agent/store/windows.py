@@ -1,59 +1,80 @@
-"""Closed drift windows and their verdicts: bounded, whole for programs, one row a signal for SQL."""
+"""Closed drift windows, their verdicts, and where a runner's detectors stand: whole for programs, one row a signal for SQL."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from agent.protocol.codec import decode_json, encode_json
-from agent.protocol.drift import DriftWindow, SignalVerdict
+from agent.protocol.control import DriftMark
+from agent.protocol.drift import DriftWindow, SignalVerdict, Verdict
+from agent.protocol.runner import WindowClosed
 from agent.store.database import Database
+from agent.store.open_windows import forget_open
 
-KEEP_WINDOWS = 5_000
+WHOLE = ""
+"""The slice of ``drift_states`` that is none."""
 
 
-def insert_window(
-    connection: sqlite3.Connection, window: DriftWindow, signals: Mapping[str, SignalVerdict] | None = None
+def insert_closed(connection: sqlite3.Connection, closed: WindowClosed, now: float) -> None:
+    """Within the caller's transaction: add a window, its signals' verdicts, and what goes on after it."""
+    window = closed.window
+    forget_open(connection, window)
+    _insert_verdicts(connection, _insert_window(connection, window), closed.signals)
+    if closed.drift_state:
+        connection.execute(
+            "INSERT INTO drift_states (model, release, slice, updated, state) VALUES (?1, ?2, ?3, ?4, ?5) "
+            "ON CONFLICT (model, release, slice) DO UPDATE SET updated = ?4, state = ?5",
+            (window.model, window.release, window.slice or WHOLE, now, closed.drift_state),
+        )
+
+
+def _insert_window(connection: sqlite3.Connection, window: DriftWindow) -> int:
+    verdict, alarm, estimate = window.verdict, window.alarm, window.estimate
+    columns: dict[str, object] = {
+        "model": window.model,
+        "release": window.release,
+        "deployment": window.deployment,
+        "artifact": window.artifact,
+        "opened": window.opened,
+        "closed": window.closed,
+        "rows": window.rows,
+        "level": verdict.level,
+        "reason": verdict.reason,
+        "body": encode_json(window),
+        "slice": window.slice,
+        "incomplete": int(window.incomplete),
+        "moved_most": _moved_most(verdict),
+        "alarm": alarm and alarm.level,
+        "alarm_since": alarm and alarm.since,
+        "changed": alarm and (", ".join(alarm.changed) or None),
+        "accuracy": estimate and estimate.accuracy,
+        "accuracy_low": estimate and estimate.low,
+        "accuracy_high": estimate and estimate.high,
+        "estimate_off": window.estimate_off,
+    }
+    places = ", ".join(f":{name}" for name in columns)
+    query = f"INSERT INTO windows ({', '.join(columns)}) VALUES ({places})"  # noqa: S608 - the names stand above
+    return connection.execute(query, columns).lastrowid or 0
+
+
+def _moved_most(verdict: Verdict) -> str | None:
+    """For a person: ``brightness (psi 0.31), contrast (psi 0.12)``."""
+    return ", ".join(f"{one.signal} ({one.statistic} {one.value:g})" for one in verdict.moved_most) or None
+
+
+def _insert_verdicts(
+    connection: sqlite3.Connection, window: int, signals: Mapping[str, SignalVerdict]
 ) -> None:
-    """Within the caller's transaction: add one, let go of the oldest beyond :data:`KEEP_WINDOWS`."""
-    verdict = window.verdict
-    cursor = connection.execute(
-        "INSERT INTO windows (model, release, deployment, artifact, opened, closed, rows, level, reason, body) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            window.model,
-            window.release,
-            window.deployment,
-            window.artifact,
-            window.opened,
-            window.closed,
-            window.rows,
-            verdict.level,
-            verdict.reason,
-            encode_json(window),
-        ),
-    )
-    identity = cursor.lastrowid or 0
     connection.executemany(
-        "INSERT INTO verdicts (window, signal, level, rows, psi, ks, p_value, test, missing_rate, outside_rate) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO verdicts (window, signal, level, rows, psi, js, ks, wasserstein, p_value, test, missing_rate, "
+        "not_finite_rate, outside_rate, constant) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
-                identity,
-                name,
-                one.level,
-                one.rows,
-                one.psi,
-                one.ks,
-                one.p_value,
-                one.test,
-                one.missing_rate,
-                one.outside_rate,
+                *(window, name, one.level, one.rows, one.psi, one.js, one.ks, one.wasserstein, one.p_value),
+                *(one.test, one.missing_rate, one.not_finite_rate, one.outside_rate, int(one.constant)),
             )
-            for name, one in (signals or {}).items()
+            for name, one in signals.items()
         ],
     )
-    oldest = identity - KEEP_WINDOWS
-    connection.execute("DELETE FROM verdicts WHERE window <= ?", (oldest,))
-    connection.execute("DELETE FROM windows WHERE id <= ?", (oldest,))
 
 
 class WindowLog:
@@ -63,18 +84,29 @@ class WindowLog:
         self._database = database
 
     async def latest(self, model: str | None = None) -> list[DriftWindow]:
-        """The newest window of each model, or of one; by model."""
+        """The newest whole window (of no slice) of each model, or of one; by model."""
         return await self._database.read(
             lambda connection: _windows(
                 connection,
-                "SELECT body FROM windows WHERE id IN (SELECT max(id) FROM windows GROUP BY model) "
+                "SELECT body FROM windows WHERE id IN (SELECT max(id) FROM windows WHERE slice IS NULL GROUP BY model) "
                 "AND (?1 IS NULL OR model = ?1) ORDER BY model",
                 (model,),
             )
         )
 
+    async def slices(self, model: str) -> list[DriftWindow]:
+        """The newest window of each slice of a model, the whole first."""
+        return await self._database.read(
+            lambda connection: _windows(
+                connection,
+                "SELECT body FROM windows WHERE id IN (SELECT max(id) FROM windows WHERE model = ? GROUP BY slice) "
+                "ORDER BY slice",
+                (model,),
+            )
+        )
+
     async def history(self, model: str | None, limit: int) -> list[DriftWindow]:
-        """Up to ``limit`` windows of one model, or of all; newest first."""
+        """Up to ``limit`` windows of one model, or of all; slices too; newest first."""
         return await self._database.read(
             lambda connection: _windows(
                 connection,
@@ -83,8 +115,66 @@ class WindowLog:
             )
         )
 
+    async def statistics(self, model: str) -> dict[str, SignalVerdict]:
+        """By signal: the statistics of the newest whole window of a model."""
+        return await self._database.read(lambda connection: _statistics(connection, model))
+
+    async def timeline(self, model: str, limit: int) -> list[DriftMark]:
+        """Up to ``limit`` of the newest whole windows of a model as marks, oldest first."""
+        return await self._database.read(lambda connection: _timeline(connection, model, limit))
+
+    async def drift_states(self, model: str, release: int) -> dict[str, bytes]:
+        """By slice ("" is the whole): what the newest window of this release left for the next runner."""
+        return await self._database.read(
+            lambda connection: dict(
+                connection.execute(
+                    "SELECT slice, state FROM drift_states WHERE model = ? AND release = ?", (model, release)
+                ).fetchall()
+            )
+        )
+
 
 def _windows(
-    connection: sqlite3.Connection, query: str, parameters: tuple[str | int | None, ...]
+    connection: sqlite3.Connection, query: str, parameters: Iterable[str | int | None]
 ) -> list[DriftWindow]:
-    return [decode_json(body, DriftWindow) for (body,) in connection.execute(query, parameters)]
+    return [decode_json(body, DriftWindow) for (body,) in connection.execute(query, tuple(parameters))]
+
+
+def _statistics(connection: sqlite3.Connection, model: str) -> dict[str, SignalVerdict]:
+    """A window that an agent before schema 3 wrote lacks some: they are 0."""
+    found = connection.execute(
+        "SELECT signal, level, rows, psi, js, ks, wasserstein, p_value, test, missing_rate, not_finite_rate, outside_rate, "
+        "constant FROM verdicts WHERE window = (SELECT max(id) FROM windows WHERE model = ? AND slice IS NULL)",
+        (model,),
+    )
+    return {
+        signal: SignalVerdict(
+            level=level,
+            rows=rows,
+            psi=psi,
+            js=js or 0.0,
+            ks=ks,
+            wasserstein=wasserstein or 0.0,
+            p_value=p_value,
+            test=test,
+            missing_rate=missing,
+            not_finite_rate=not_finite or 0.0,
+            outside_rate=outside,
+            constant=bool(constant),
+        )
+        for signal, level, rows, psi, js, ks, wasserstein, p_value, test, missing, not_finite, outside, constant in found
+    }
+
+
+def _timeline(connection: sqlite3.Connection, model: str, limit: int) -> list[DriftMark]:
+    found = connection.execute(
+        "SELECT closed, level, rows, release, coalesce(incomplete, 0), alarm FROM windows "
+        "WHERE model = ? AND slice IS NULL ORDER BY id DESC LIMIT ?",
+        (model, limit),
+    ).fetchall()
+    return [
+        DriftMark(
+            closed=closed, level=level, rows=rows, release=release, incomplete=bool(incomplete), alarm=alarm
+        )
+        for closed, level, rows, release, incomplete, alarm in reversed(found)
+    ]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.store.database import SCHEMA_VERSION, Database
+from agent.store.importance import RANKS
 from agent.store.ledger import Ledger
 from agent.store.schema import migrate
 from agent.store.writer import Writer
@@ -121,8 +122,7 @@ def test_up_nothing_that_was_there_is_lost(tmp_path: Path, script: Path) -> None
     after = contents(path, known)
     if script == YESTERDAY:
         assert all(before.values()), "each table has something to lose"
-    ranks = {rank: rank * 20 for rank in (0, 1, 2)}
-    before["outbox"] = [(*row[:2], ranks[row[2]], *row[3:]) for row in before["outbox"]]  # type: ignore[index]
+    before["outbox"] = [(*row[:2], RANKS[str(row[1])], *row[3:]) for row in before["outbox"]]
     assert after == before
     for name, was in shown.items():
         assert views(path)[name][: len(was)] == was, "a query written for yesterday's view still works"

@@ -1,73 +1,15 @@
 import math
-import sqlite3
 
 import msgspec
 import pytest
 
-from agent.protocol.codec import encode_json
-from agent.protocol.drift import DriftWindow, MovedSignal, SignalCounts, SignalVerdict, Verdict
+from agent.protocol.codec import encode_json, encode_msgpack
 from agent.protocol.limits import MAX_MESSAGE_BYTES
-from agent.protocol.telemetry import Body, Event, Health, TelemetryAck, Window
+from agent.protocol.telemetry import Body, TelemetryAck, Window
 from agent.store.database import Database
 from agent.store.events import EventLog
 from agent.store.outbox import Outbox
-from agent.store.windows import WindowLog, insert_window
-
-
-def event(text: str = "hello", model: str | None = None) -> Event:
-    return Event(time=5.0, severity="info", kind="test", text=text, model=model)
-
-
-HEALTH = Health(
-    time=1.0,
-    cpu_percent=1.0,
-    memory_available_mib=1.0,
-    disk_free_mib=1.0,
-    temperature_c=None,
-    thermal=None,
-    load=0.5,
-    supervisor_pss_mib=1.0,
-)
-
-
-SIGNAL = SignalVerdict(
-    level="drift",
-    rows=500,
-    psi=0.5,
-    js=0.25,
-    ks=0.3,
-    wasserstein=0.75,
-    p_value=0.001,
-    missing_rate=0.0,
-    not_finite_rate=0.0,
-    outside_rate=0.1,
-)
-
-
-def window(model: str = "digits", *, closed: float = 2.0, psi: float = 0.5) -> DriftWindow:
-    moved = MovedSignal(
-        signal="brightness", level="drift", rows=500, statistic="psi", value=psi, p_value=0.001
-    )
-    verdict = Verdict(
-        level="drift",
-        rows=500,
-        correction="benjamini-hochberg",
-        alpha=0.01,
-        judged=1,
-        moved_most=(moved,),
-        reason="brightness moved",
-    )
-    return DriftWindow(
-        model=model,
-        release=2,
-        deployment="d1",
-        artifact="ab" * 32,
-        opened=1.0,
-        closed=closed,
-        rows=500,
-        signals={"brightness": SignalCounts(counts=(0, 500, 0), missing=0)},
-        verdict=verdict,
-    )
+from tests.unit.store.bodies import HEALTH, closed, event, window
 
 
 def outbox(database: Database, maximum: int = 1_000_000) -> Outbox:
@@ -82,12 +24,12 @@ async def pending(box: Outbox) -> list[Body]:
 async def test_records_leave_only_when_acknowledged(database: Database) -> None:
     box = outbox(database)
     assert await box.next_batch() is None
-    assert [await box.append(event("a")), await box.append(HEALTH), await box.append(event("b"))] == [1, 2, 3]
+    assert (await box.append(event("a"), event("b")), await box.append(HEALTH)) == ((1, 2), (3,))
     batch = await box.next_batch()
     assert batch is not None
     assert (batch.device, [record.sequence for record in batch.records]) == ("cam-1", [1, 2, 3])
     assert await box.next_batch() == batch
-    await box.acknowledge(TelemetryAck(epoch=batch.epoch, sequences=(1, 3)))
+    await box.acknowledge(TelemetryAck(epoch=batch.epoch, sequences=(1, 2)))
     assert await pending(box) == [HEALTH]
     report = await box.report()
     assert (report.recorded, report.acknowledged, report.pending, report.dropped) == (3, 2, 1, {})
@@ -119,7 +61,7 @@ async def test_refused_by_the_hub_is_dropped_counted_and_kept_for_a_person(datab
 
 async def test_over_the_bound_the_least_important_go_first_and_are_counted(database: Database) -> None:
     size = len(encode_json(Window(window=window())))
-    box = outbox(database, maximum=size + 200)
+    box = outbox(database, maximum=size + 400)
     await box.append(HEALTH)
     await box.append(event("old"))
     await box.append(event("new"))
@@ -131,7 +73,7 @@ async def test_over_the_bound_the_least_important_go_first_and_are_counted(datab
         await box.append(event(str(number)))
     bodies = await pending(outbox(database))
     assert Window(window=window()) in bodies, "a verdict outlives any number of events"
-    assert bodies[-1] == event("19")
+    assert bodies[1:] == [event("old"), event("new"), event("19")], "the hub may have what it was offered"
     report = await box.report()
     assert report.dropped["health"] == 1
     assert report.recorded == 24 == report.acknowledged + report.pending + sum(report.dropped.values())
@@ -165,6 +107,37 @@ async def test_a_record_that_json_can_not_carry_is_quarantined(database: Databas
     assert (await box.report()).dropped == {"unreadable": 1}
 
 
+async def test_a_batch_has_the_most_important_first_and_of_one_rank_the_oldest(database: Database) -> None:
+    box, calm = outbox(database), window(level="ok")
+    await box.append(HEALTH, event("a"), Window(window=calm), event("e", severity="error"), event("b"))
+    await box.append(closed(window()), Window(window=window(closed=9.0, level="warning")))
+    assert await pending(box) == [
+        Window(window=window()),
+        Window(window=window(closed=9.0, level="warning")),
+        Window(window=calm),
+        event("e", severity="error"),
+        event("a"),
+        event("b"),
+        HEALTH,
+    ]
+    batch = await box.next_batch(urgent_only=True)
+    assert batch is not None
+    assert [record.sequence for record in batch.records] == [6, 7, 4]
+    batch = await box.next_batch(maximum_records=2)
+    assert batch is not None
+    assert [record.sequence for record in batch.records] == [6, 7]
+
+
+async def test_whoever_waits_is_told_of_what_came_and_whether_it_is_urgent(database: Database) -> None:
+    box, told = outbox(database), list[bool]()
+    box.appended = told.append
+    await box.append(HEALTH, event())
+    await box.append(Window(window=window(level="insufficient data")))
+    await box.append(HEALTH, event(severity="error"))
+    await box.append(closed(window(level="warning")))
+    assert told == [False, False, True, True]
+
+
 async def test_a_record_of_another_version_does_not_block_the_queue(database: Database) -> None:
     box = outbox(database)
     await box.append(event("first"))
@@ -186,48 +159,10 @@ async def test_a_batch_keeps_its_bounds(database: Database) -> None:
     batch = await box.next_batch(64 * 1024)
     assert batch is not None
     assert len(batch.records) == 6
-    assert len(encode_json(batch)) <= 64 * 1024
+    assert len(encode_msgpack(batch)) <= 64 * 1024
     for _ in range(300):
         await box.append(event("s"))
     await box.acknowledge(TelemetryAck(epoch=batch.epoch, sequences=tuple(range(1, 21))))
     batch = await box.next_batch()
     assert batch is not None
     assert len(batch.records) == 256
-
-
-async def test_events_and_windows_are_read_back_by_model(database: Database) -> None:
-    box = outbox(database)
-    for body in (event("a", "digits"), event("b"), event("c", "faces")):
-        await box.append(body)
-    for one in (window("faces"), window("digits", psi=0.1), window("digits", closed=3.0)):
-        await box.append(Window(window=one))
-    events, windows = EventLog(database), WindowLog(database)
-    assert [one.text for one in await events.newest(2)] == ["c", "b"]
-    assert [one.text for one in await events.newest(9, model="digits")] == ["a"]
-    assert await windows.latest() == [window("digits", closed=3.0), window("faces")]
-    assert await windows.latest("faces") == [window("faces")]
-    assert await windows.history("digits", 9) == [window("digits", closed=3.0), window("digits", psi=0.1)]
-
-
-async def test_the_views_show_what_is_stored(database: Database) -> None:
-    box = outbox(database)
-    await box.append(event("a", "digits"))
-    await box.append(Window(window=window()))
-    await database.write(lambda connection: insert_window(connection, window(), {"brightness": SIGNAL}))
-
-    def query(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
-        return [
-            connection.execute("SELECT model, level, rows, closed_utc FROM drift_latest").fetchone(),
-            connection.execute("SELECT model, signal, psi FROM drift_signals_latest").fetchone(),
-            connection.execute("SELECT time_utc, text FROM events_readable").fetchone(),
-            connection.execute(
-                "SELECT recorded, acknowledged, pending, dropped FROM outbox_ledger"
-            ).fetchone(),
-        ]
-
-    assert await database.read(query) == [
-        ("digits", "drift", 500, "1970-01-01 00:00:02"),
-        ("digits", "brightness", 0.5),
-        ("1970-01-01 00:00:05", "a"),
-        (2, 0, 2, 0),
-    ]

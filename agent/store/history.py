@@ -1,0 +1,81 @@
+"""The device's own history (windows with their verdicts, health, events) kept within a number of bytes and of days."""
+
+import sqlite3
+
+from msgspec import Struct
+
+DAY = 86_400.0
+AT_ONCE = 1_000
+"""Rows of one table that one pass lets go of for their age: a clock that is wrong for an hour must not take all."""
+FREE_PAGES = 64
+"""Pages that may lie unused in the file before it is made smaller: what is freed is mostly needed again at once."""
+_STEP = 64
+"""Rows of one table, at least, between two looks at the size."""
+_TABLES = {"windows": "closed", "health": "time", "events": "time"}
+"""Table → when its rows were made, Unix seconds. In the order of ids they are as old as they can be told to be."""
+
+_SIZES = {
+    "windows": (
+        "SELECT coalesce(sum(length(body)), 0) + 200 * count(*) + 120 * (SELECT count(*) FROM verdicts), count(*) FROM windows"
+    ),
+    "health": "SELECT 80 * count(*), count(*) FROM health",
+    "events": "SELECT coalesce(sum(length(text)), 0) + 80 * count(*), count(*) FROM events",
+}
+"""Table → about how many bytes it takes, and its rows."""
+
+
+class Keep(Struct, frozen=True, kw_only=True):
+    """Bounds of the history."""
+
+    bytes: int
+    """Of the database without the records that wait for the hub."""
+    days: float
+
+
+def trim(connection: sqlite3.Connection, keep: Keep, now: float) -> int:
+    """Within the caller's transaction: let go of what is over the bounds, the oldest first; returns how many rows."""
+    gone = sum(
+        _let_go(connection, table, f"{time} < :before", {"before": now - keep.days * DAY, "limit": AT_ONCE})
+        for table, time in _TABLES.items()
+    )
+    connection.execute("DELETE FROM drift_states WHERE updated < ?", (now - keep.days * DAY,))
+    while (excess := _used(connection) - keep.bytes) > 0:
+        table, size, rows = max(_sizes(connection), key=lambda one: one[1])
+        if rows == 0:
+            break
+        step = max(_STEP, rows * excess // size)
+        gone += _let_go(connection, table, "true", {"limit": step})
+    _give_back(connection)
+    return gone
+
+
+def _let_go(connection: sqlite3.Connection, table: str, which: str, values: dict[str, float | int]) -> int:
+    oldest = f"SELECT id FROM {table} WHERE {which} ORDER BY id LIMIT :limit"  # noqa: S608 - names from this module
+    if table == "windows":
+        connection.execute(f"DELETE FROM verdicts WHERE window IN ({oldest})", values)  # noqa: S608
+    return connection.execute(f"DELETE FROM {table} WHERE id IN ({oldest})", values).rowcount  # noqa: S608
+
+
+def _sizes(connection: sqlite3.Connection) -> list[tuple[str, int, int]]:
+    """Table, about how many bytes it takes (windows with their verdicts), rows."""
+    return [
+        (table, int(size), int(rows))
+        for table, query in _SIZES.items()
+        for size, rows in connection.execute(query)
+    ]
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _used(connection: sqlite3.Connection) -> int:
+    """Bytes of the database's pages, without free ones and without what waits for the hub."""
+    pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
+    (waiting,) = connection.execute("SELECT coalesce(sum(size), 0) FROM outbox").fetchone()
+    return pages * _pragma(connection, "page_size") - int(waiting)
+
+
+def _give_back(connection: sqlite3.Connection) -> None:
+    for _ in range(_pragma(connection, "freelist_count") - FREE_PAGES):
+        connection.execute("PRAGMA incremental_vacuum(1)")  # with more, the sqlite3 module still frees only one
