@@ -13,6 +13,7 @@ from hw_bench.delta.command import add_delta
 from hw_bench.drift_study.command import add_drift_study
 from hw_bench.errors import BenchError
 from hw_bench.hub_year.command import add_hub_year
+from hw_bench.ingest.command import add_ingest
 from hw_bench.serving.command import add_commands
 from hw_bench.subject import read_subject
 from hw_bench.tuning.command import add_command
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add_commands(commands)
     add_command(commands)
     add_delta(commands)
+    add_ingest(commands)
     add_drift_study(commands)
     add_hub_year(commands)
     return parser
