@@ -57,7 +57,7 @@ def table(heat: HeatMap, most: int | None = None) -> HeatTable | None:
 
 
 def _row(name: str, link: str | None, line: Sequence[HeatCell | None], *, whole: bool = False) -> HeatRow:
-    spans = [_cell(each) for each in line]
+    spans = [_cell(each, whole=whole) for each in line]
     levels = [cell.level for cell in spans]
     newest = next((level for level in reversed(levels) if level is not None), None)
     days = lasts(levels)
@@ -72,10 +72,12 @@ def _row(name: str, link: str | None, line: Sequence[HeatCell | None], *, whole:
     )
 
 
-def _cell(cell: HeatCell | None) -> Cell:
+def _cell(cell: HeatCell | None, *, whole: bool) -> Cell:
+    """A day is drawn as cut off where most of it was; a fleet's never: some device is always switched off."""
     if cell is None:
         return Cell()
-    return Cell(level=LEVELS.get(cell.level), incomplete=cell.incomplete > 0)
+    cut = not whole and cell.windows > 0 and cell.incomplete * 2 > cell.windows
+    return Cell(level=LEVELS.get(cell.level), incomplete=cut)
 
 
 def lasts(levels: Sequence[VerdictLevel | None]) -> int:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import msgspec
 from sqlalchemy.orm import Session
 
-from agent.protocol.drift import SignalVerdict
 from agent.protocol.manifest import Manifest
 from cloud_hub.approvals.service import signatures
 from cloud_hub.audit.service import newest
@@ -130,15 +129,14 @@ def _promise(manifest: Manifest | None) -> Promise:
     return Promise(summary=manifest.summary, accuracy=best)
 
 
-def _in_detail(session: Session, hub: Hub, drift: ReleaseDrift) -> Mapping[str, Mapping[str, SignalVerdict]]:
-    """Statistics by signal of the devices to look at first."""
-    shown = drift.devices[: release_page.MATRIX_DEVICES]
-    found: dict[str, Mapping[str, SignalVerdict]] = {}
-    for each in shown:
-        detail = device_drift(session, hub.artifacts, each.device, drift.model, drift.release, drift.slice)
-        if detail.signals:
-            found[each.device] = detail.signals
-    return found
+def _in_detail(session: Session, hub: Hub, drift: ReleaseDrift) -> Mapping[str, DeviceDetail]:
+    """The devices to look at first, each by itself."""
+    return {
+        each.device: device_drift(
+            session, hub.artifacts, each.device, drift.model, drift.release, drift.slice
+        )
+        for each in drift.devices[: release_page.MATRIX_DEVICES]
+    }
 
 
 def device(session: Session, hub: Hub, name: str) -> device_page.DevicePage:

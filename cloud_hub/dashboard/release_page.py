@@ -12,6 +12,7 @@ from cloud_hub.dashboard.drawing.interval import Known
 from cloud_hub.dashboard.fleet_page import estimated
 from cloud_hub.dashboard.heat import HeatTable
 from cloud_hub.dashboard.signals import SignalChart, charts, moved_most
+from cloud_hub.telemetry.drift import DeviceDetail
 from cloud_hub.telemetry.views import (
     DeviceDrift,
     FleetDayView,
@@ -25,6 +26,7 @@ SIGNALS_SHOWN = 6
 """The others are folded away."""
 MATRIX_DEVICES, MATRIX_SIGNALS = 16, 10
 HEAT_SHOWN = 40
+SICK_SHOWN = 6
 LEFT_OUT_SHOWN = 12
 
 
@@ -73,6 +75,8 @@ class ReleasePage(Struct, frozen=True, kw_only=True):
     what: str
     to_do: str
     accuracy: AccuracyCard
+    sick: tuple[SignalChart, ...]
+    """Of the devices to look at first, what moved most on each."""
     signals: tuple[SignalChart, ...]
     more_signals: tuple[SignalChart, ...]
     merges: tuple[Merge, ...]
@@ -99,9 +103,9 @@ def build(
     days: Sequence[FleetDayView],
     labelled: Labelled,
     promise: Promise,
-    by_device: Mapping[str, Mapping[str, SignalVerdict]],
+    details: Mapping[str, DeviceDetail],
 ) -> ReleasePage:
-    """``by_device``: device → signal → its statistics, of those that are told in detail."""
+    """``details``: of the devices to look at first."""
     fleet = drift.fleet
     cards = (
         charts(drift.reference, drift.signals, fleet.signals)
@@ -121,12 +125,17 @@ def build(
         what=fleet.text if fleet else drift.problem or "No window has been reported yet.",
         to_do=to_do,
         accuracy=_accuracy(drift, labelled, promise),
+        sick=_sick(drift, details),
         signals=cards[:SIGNALS_SHOWN],
         more_signals=cards[SIGNALS_SHOWN:],
         merges=_merges(drift),
         left_out=left_out[:LEFT_OUT_SHOWN],
         left_out_more=max(0, len(left_out) - LEFT_OUT_SHOWN),
-        matrix=_matrix(drift.devices, by_device, [each.name for each in cards]),
+        matrix=_matrix(
+            drift.devices,
+            {name: each.signals for name, each in details.items() if each.signals},
+            [each.name for each in cards],
+        ),
         heat=table,
         heat_cut=map_.cut or (table is not None and len(map_.devices) > len(table.rows) - 1),
         by_day=_by_day(days, f"{drift.model} {drift.release}"),
@@ -208,6 +217,15 @@ def _merges(drift: ReleaseDrift) -> tuple[Merge, ...]:
             text=fleet.raw.reason,
         ),
     )
+
+
+def _sick(drift: ReleaseDrift, details: Mapping[str, DeviceDetail]) -> tuple[SignalChart, ...]:
+    found: list[SignalChart] = []
+    for device in drift.devices:
+        detail = details.get(device.device)
+        if device.level in ("drift", "warning") and detail is not None and detail.reference is not None:
+            found += charts(detail.reference, detail.drift.signals, detail.signals, device.device)[:1]
+    return tuple(found[:SICK_SHOWN])
 
 
 def _matrix(

@@ -7,8 +7,12 @@ from msgspec import Struct
 
 from agent.protocol.drift import DriftReference, SignalCounts, SignalReference, SignalVerdict
 from cloud_hub.dashboard import words
-from cloud_hub.dashboard.drawing.bars import Column, columns, comparison, number
+from cloud_hub.dashboard.drawing.bars import Column, columns, comparison
 
+SMALLEST_P = 1e-9
+"""Below it a p-value says nothing more: nobody knows the tails of a test so well."""
+NOTEWORTHY = 0.005
+"""Change of a share outside the bins that a sentence tells."""
 TESTS = {"ks": "KS", "chi-squared": "χ²"}
 
 
@@ -59,22 +63,24 @@ def _chart(
         level=verdict.level,
         svg=comparison(signal, shown, f"{signal.name}: {sentence}"),
         sentence=sentence,
-        figures=_figures(signal, counts, verdict),
+        figures=_figures(counts, verdict),
     )
 
 
 def _sentence(
     signal: SignalReference, counts: SignalCounts, verdict: SignalVerdict, shown: Sequence[Column]
 ) -> str:
-    first = f"{words.moved(signal, counts).capitalize()}: {words.judged(verdict)}."
-    apart = [
+    spread = f"{words.moved(signal, counts).capitalize()}; {words.judged(verdict)}."
+    apart = ", ".join(
         f"{words.percent(each.now)} {_APART.get(each.name, each.name)} ({words.percent(each.then)} then)"
         for each in shown
-        if each.apart and words.percent(each.now) != words.percent(each.then)
-    ]
-    more = f" {', '.join(apart)}.".replace(" under the", " Under the", 0) if apart else ""
+        if each.apart and abs(each.now - each.then) >= NOTEWORTHY
+    )
+    share = max(verdict.missing_rate, verdict.not_finite_rate, verdict.outside_rate)
+    if apart and verdict.level == "drift" and share > verdict.psi:
+        return f"What is wrong: {apart}. The others lie {words.moved(signal, counts)}."
     stuck = " It hardly ever changes: look whether the sensor is stuck." if verdict.constant else ""
-    return first + more + stuck
+    return f"{spread}{f' Besides, {apart}.' if apart else ''}{stuck}"
 
 
 _APART = {
@@ -86,20 +92,20 @@ _APART = {
 }
 
 
-def _figures(
-    signal: SignalReference, counts: SignalCounts, verdict: SignalVerdict
-) -> tuple[tuple[str, str], ...]:
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= SMALLEST_P else "under 1e-9"
+
+
+def _figures(counts: SignalCounts, verdict: SignalVerdict) -> tuple[tuple[str, str], ...]:
     ordered = verdict.test == "ks"
     figures = [
         ("PSI", f"{verdict.psi:.3g}"),
         ("JS", f"{verdict.js:.3g}"),
         *([("KS", f"{verdict.ks:.3g}"), ("Wasserstein", f"{verdict.wasserstein:.3g} sd")] if ordered else []),
-        (f"p ({TESTS[verdict.test]})", f"{verdict.p_value:.2g}"),
+        (f"p ({TESTS[verdict.test]})", _p(verdict.p_value)),
         ("n", words.whole(verdict.rows)),
     ]
     rows = sum(counts.counts) + counts.missing + counts.not_finite
     if counts.repeated and rows:
         figures.append(("repeated", words.percent(counts.repeated / rows)))
-    if ordered and signal.categories is None:
-        figures.append(("range", f"{number(signal.edges[0])} to {number(signal.edges[-1])}"))
     return tuple(figures)

@@ -86,7 +86,7 @@ def many(count: int, one: str, more: str | None = None) -> str:
 def chance(p_value: float) -> str:
     """A p-value for somebody who never heard of one."""
     if p_value >= 0.5:  # noqa: PLR2004 - as likely as not
-        return "as chance would have it"
+        return "no farther than chance takes them"
     times = 1 / p_value if p_value > 0 else float("inf")
     if times >= MILLION:
         return "chance does this less than once in a million windows"
@@ -105,7 +105,7 @@ def moved(reference: SignalReference, counts: SignalCounts) -> str:
         return "no row has a value"
     shift = (now - then) / max(1, len(reference.counts) - 2)
     if abs(shift) < NO_DIFFERENCE:
-        return "about where they were"
+        return "about where they lay"
     return "lower than then" if shift < 0 else "higher than then"
 
 

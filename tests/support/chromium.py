@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -177,15 +178,14 @@ def _unnamed(node: JSON) -> bool:
 @contextlib.contextmanager
 def browser() -> Iterator[Browser]:
     """A browser with a profile of its own, closed at the end."""
-    in_read, in_write = os.pipe()
-    out_read, out_write = os.pipe()
+    in_read, in_write, out_read, out_write = (_high(end) for end in (*os.pipe(), *os.pipe()))
     with tempfile.TemporaryDirectory(prefix="edgeward-chromium-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [
-                "sh",
+                "bash",  # a plain sh knows no descriptors of two digits
                 "-c",
                 f'exec "$@" 3<&{in_read} 4>&{out_write}',
-                "sh",
+                "bash",
                 PROGRAM,
                 *FLAGS,
                 f"--user-data-dir={profile}",
@@ -208,6 +208,13 @@ def browser() -> Iterator[Browser]:
             else:
                 process.kill()
                 process.wait()
+
+
+def _high(descriptor: int) -> int:
+    """The same file at a number that is in nobody's way."""
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(descriptor)
+    return moved
 
 
 def save(shown: Shown, path: Path) -> None:

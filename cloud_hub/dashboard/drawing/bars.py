@@ -13,6 +13,8 @@ from agent.protocol.drift import SignalCounts, SignalReference
 from cloud_hub.dashboard.drawing.elements import element, group, picture, text
 
 WIDTH, HEIGHT, AXIS, TOP = 340.0, 96.0, 18.0, 6.0
+SECOND_LINE = 12.0
+"""For the names of what lies outside the bins: beside the ends of the axis there is no room."""
 GAP = 9.0
 """Between the bins and what lies outside them."""
 MANY = 12
@@ -74,9 +76,18 @@ def comparison(reference: SignalReference, shown: Sequence[Column], label: str) 
     outlines = list(_outlines(shown, places, step, top))
     ground = element("line", class_="ground", x1=0, x2=WIDTH, y1=HEIGHT, y2=HEIGHT)
     labels = list(_labels(reference, shown, places, step))
-    peak = text(f"{top:.0%}", WIDTH, TOP + 4, "end", "axis peak")
+    peak = text(f"{top:.0%}", *_corner(shown), "axis peak")
     body = group([*bars, ground, *outlines, *labels, peak])
-    return picture(label, body, width=WIDTH, height=HEIGHT + AXIS, class_="bars")
+    below = AXIS + (SECOND_LINE if any(each.apart for each in shown) else 0.0)
+    return picture(label, body, width=WIDTH, height=HEIGHT + below, class_="bars")
+
+
+def _corner(shown: Sequence[Column]) -> tuple[float, float, str]:
+    """Where the height of the tallest column is written: at the side with less in its way."""
+    tall = [max(each.then, each.now) for each in shown]
+    third = max(1, len(tall) // 3)
+    right = max(tall[-third:], default=0.0) <= max(tall[:third], default=0.0)
+    return (WIDTH, TOP + 4, "end") if right else (0.0, TOP + 4, "start")
 
 
 def _tall(value: float, top: float) -> float:
@@ -124,8 +135,10 @@ def _labels(
         yield text(number(reference.edges[-1]), inner[-1][1] + step, y, "end")
     for column, x in zip(shown, places, strict=True):
         if column.apart:
-            at = x if x < WIDTH / 2 else x + step
-            yield text(column.name, at, y, "start" if x < WIDTH / 2 else "end", "axis apart")
+            middle = x + step / 2
+            anchor = "start" if x == 0 else "end" if x + step > WIDTH - 1 else "middle"
+            at = {"start": 0.0, "middle": middle, "end": WIDTH}[anchor]
+            yield text(column.name, at, y + SECOND_LINE, anchor, "axis apart")
 
 
 def _names(reference: SignalReference) -> list[str]:
