@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from agent.drift import statistics
 from agent.drift.errors import LayoutError
+from agent.drift.levels import LEVELS, SEVERITY
 from agent.drift.soundness import required_rows
 from agent.drift.wording import Told, reason
 from agent.protocol.drift import (
@@ -42,8 +43,6 @@ from agent.protocol.drift import (
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-LEVELS: tuple[VerdictLevel, ...] = ("insufficient data", "ok", "warning", "drift")
-SEVERITY: dict[VerdictLevel, int] = {level: severity for severity, level in enumerate(LEVELS)}
 MOVED_MOST = 3
 UNORDERED: frozenset[Summary] = frozenset({"argmax", "category"})
 """Summaries whose bins have no order."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from agent.drift.binning import Binner, Floats, Repeats
 from agent.drift.estimate import Estimator
 from agent.drift.signals import Array, Extractor, TensorKey, Tensors
-from agent.drift.verdict import Judge
+from agent.drift.verdict import Judge, Judgement
+from agent.drift.watch import Watch
 from agent.protocol.drift import DriftReference, DriftWindow, SignalVerdict
 
 RING_ROWS = 256
@@ -59,9 +60,13 @@ class WindowBuilder:
         identity: Identity,
         reference: DriftReference,
         *,
+        state: bytes = b"",
         also: Callable[[Floats], None] | None = None,
     ) -> None:
-        """``also``: is given the values of the rows each time some are counted, shape (rows, signals), in their order."""
+        """``state``: :attr:`ClosedWindow.state` of the newest window before, empty where there is none.
+
+        ``also``: is given the values of the rows each time some are counted, shape (rows, signals), in their order.
+        """
         self._also = also
         self._identity = identity
         self._policy = reference.policy
@@ -69,6 +74,7 @@ class WindowBuilder:
         self._binner = Binner(reference.signals)
         self._judge = Judge(reference)
         self._estimator = Estimator(reference)
+        self._watch = Watch(reference, state)
         self._counts = np.zeros(self._binner.size, dtype=np.int64)
         self._repeats = Repeats(len(reference.signals))
         self._ring = _Ring(self._extractor.tensors)
@@ -79,6 +85,11 @@ class WindowBuilder:
     def rows(self) -> int:
         """Rows in the open window."""
         return self._rows
+
+    @property
+    def forgot(self) -> str | None:
+        """Why the state that was given was of no use; None where it was."""
+        return self._watch.problem
 
     def add(self, inputs: Tensors, outputs: Tensors, now: float) -> None:
         """Take a batch: tensors by name, each of shape (rows, …), already answered; ``now`` in Unix seconds.
@@ -128,7 +139,10 @@ class WindowBuilder:
         self.flush()
         if not self._rows:
             return None
-        closed = self._as_it_is(now)
+        found = self._as_it_is(now)
+        judgement = Judgement(verdict=found.window.verdict, signals=found.signals)
+        alarm = self._watch.see(judgement, found.window.signals, found.window.closed)
+        closed = replace(found, window=replace(found.window, alarm=alarm), state=self._watch.state())
         self._counts[:] = 0
         self._repeats.counts[:] = 0
         self._rows = 0

@@ -112,7 +112,7 @@ class SequentialPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     tolerance: Positive = 1.0
     """Change of the mean that is of no interest."""
-    threshold: Positive = 10.0
+    threshold: Positive = 8.0
     """Cumulated excess that is a change: higher is later and surer."""
     minimum_windows: Annotated[int, Meta(ge=2)] = 5
     """Windows before it may report."""

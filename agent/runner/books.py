@@ -1,11 +1,13 @@
 """The books of one release: which observers its drift reference and the device's owner ask for."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from agent.drift import ClosedWindow, DriftError, Identity, WindowBuilder, check_tensors, decode_reference
+from agent.drift.binning import Floats
 from agent.protocol.drift import DriftReference
 from agent.protocol.errors import ProtocolError
 from agent.protocol.runner import FromRunner, SampleTaken, Start, WindowClosed, WindowOpen
@@ -19,6 +21,8 @@ from agent.runner.slice_names import SliceNames
 from agent.runner.slice_windows import SliceWindows
 
 Tell = Callable[[FromRunner], None]
+
+_log = logging.getLogger(__name__)
 
 
 class Books(NamedTuple):
@@ -57,7 +61,7 @@ def _reference(start: Start) -> DriftReference | None:
         return None
     try:
         reference = decode_reference(Path(start.reference_path).read_bytes())
-        check_tensors(reference.signals, start.inputs, start.outputs)
+        check_tensors(reference.signals, start.inputs, start.outputs, reference.embeddings)
     except (OSError, ProtocolError, DriftError) as error:
         raise LoadError("drift-reference", f"drift reference {start.reference_path}: {error}") from error
     return reference
@@ -71,16 +75,30 @@ def _drift(start: Start, reference: DriftReference, names: SliceNames | None, te
         tell(WindowOpen(so_far=_message(so_far)))
 
     if names is None:
-        return DriftLog(WindowBuilder(_identity(start), reference), closed, still_open)
-    slices = SliceWindows(lambda name: WindowBuilder(_identity(start, name), reference))
+        return DriftLog(_builder(start, reference), closed, still_open)
+    slices = SliceWindows(lambda name: _builder(start, reference, name))
     return SlicedDriftLog(
-        WindowBuilder(_identity(start), reference, also=slices.take),
+        _builder(start, reference, also=slices.take),
         closed,
         still_open,
         names=names,
         slices=slices,
         measure=_measure(reference),
     )
+
+
+def _builder(
+    start: Start,
+    reference: DriftReference,
+    name: str | None = None,
+    also: Callable[[Floats], None] | None = None,
+) -> WindowBuilder:
+    """Of a slice or, without a name, of the whole; it goes on from what was kept of the windows before."""
+    state = start.drift_states.get(name or "", b"")
+    builder = WindowBuilder(_identity(start, name), reference, state=state, also=also)
+    if builder.forgot is not None:
+        _log.warning("%s; alarm and detectors of %s start anew", builder.forgot, name or "the whole")
+    return builder
 
 
 def _message(closed: ClosedWindow) -> WindowClosed:

@@ -185,3 +185,18 @@ def test_the_row_before_may_be_of_the_window_before(builder: WindowBuilder, batc
         builder.add(inputs, outputs, now)
         repeated = closed(builder, now).signals["corner"].repeated
         assert repeated == int(now)
+
+
+def test_so_far_it_is_what_it_would_be_if_it_were_closed_and_it_stays_open(
+    builder: WindowBuilder, batch: Batch
+) -> None:
+    assert builder.so_far(5.0) is None
+    builder.add(*batch(350), 5.0)
+    so_far = builder.so_far(9.0)
+    assert so_far is not None
+    window = closed(builder, 9.0)
+    assert (so_far.window.incomplete, window.incomplete) == (True, False)
+    assert (so_far.window.rows, so_far.window.signals) == (window.rows, window.signals)
+    assert so_far.window.verdict.level == window.verdict.level
+    assert so_far.window.verdict.reason.endswith(window.verdict.reason)
+    assert "ended before" in so_far.window.verdict.reason
