@@ -14,6 +14,8 @@ PATHS = {
     "/v1/devices/revocations",
     "/v1/devices/{device}",
     "/v1/devices/{device}/hold",
+    "/v1/devices/{device}/labels",
+    "/v1/accuracy/{model}",
     "/v1/devices/{device}/resume",
     "/v1/devices/{device}/revoke",
     "/v1/releases",

@@ -32,9 +32,17 @@ class RecordingPublisher:
 
     def __init__(self) -> None:
         self.devices: list[str] = []
+        self.labelled: list[str] = []
+        self.offered: list[str] = []
 
     def publish_desired(self, device: str) -> None:
         self.devices.append(device)
+
+    def offer_labels(self, device: str) -> None:
+        self.labelled.append(device)
+
+    def offer_samples(self, device: str) -> None:
+        self.offered.append(device)
 
 
 @pytest.fixture
