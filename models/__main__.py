@@ -16,6 +16,7 @@ from models.description import EVALUATION_FILENAME, Description
 from models.errors import RecipeError
 from models.fault_kinds import FAULT_KINDS
 from models.package import PackageRequest, package
+from models.reference.command import add_reference
 
 SLO_FACTOR = 4
 """Service level's p99 of whole requests, unless another is given, over the budget's of the model alone."""
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     steps = digits.add_subparsers(required=True, metavar="STEP")
     _add_steps(steps)
     _add_package(commands)
+    add_reference(commands)
     return parser
 
 

@@ -99,8 +99,9 @@ def _limits(evaluation: Evaluation) -> str:
     return f"""## Limits
 - 13 writers of the 1990s, one way to scan; other hands, pens and cameras were not measured.
 - It always answers with a digit, also for a letter or an empty image; confidence is calibrated for digits only.
-- Worst measured corruption: {worst[1]}, accuracy {worst[0]:.3f}. The drift reference watches brightness, contrast, sharpness,
-  confidence, entropy and the mix of classes, and says nothing before 300 images.
+- Worst measured corruption: {worst[1]}, accuracy {worst[0]:.3f}. The drift reference (`models/digits/signals.toml`)
+  watches brightness, contrast, sharpness, noise, two directions of stroke, confidence, entropy and the mix of classes, and
+  says nothing before 300 images.
 - A class has about 54 held-out scans: one scan moves its accuracy by 0.019. The networks' sizes were chosen with the
   held-out accuracy in view, so it flatters a little."""
 

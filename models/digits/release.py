@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.drift import SignalSpec, build_reference, encode_reference
-from agent.protocol.drift import DriftPolicy, DriftReference
+from agent.drift import encode_reference
+from agent.protocol.drift import DriftReference
 from agent.protocol.evidence import Evaluation
 from agent.protocol.manifest import Parent, TensorSpec
 from models.description import (
@@ -22,10 +22,12 @@ from models.description import (
 )
 from models.digits import data
 from models.digits.card import render_card
-from models.evaluation import evaluate, predictor
+from models.evaluation import Predict, evaluate, predictor
 from models.golden import choose_rows, golden_vectors
 from models.network import FloatArray
 from models.onnx_file import INPUT, OUTPUT
+from models.reference.build import Rows, make_reference
+from models.reference.declaration import read_declaration
 
 INPUTS = (TensorSpec(name=INPUT, datatype="FP32", shape=(-1, data.SIDE, data.SIDE)),)
 OUTPUTS = (TensorSpec(name=OUTPUT, datatype="FP32", shape=(-1, data.CLASSES)),)
@@ -34,15 +36,8 @@ DATASET = (
     "UCI optdigits test set, as scikit-learn's load_digits ships it; held-out part of this recipe's split"
 )
 
-POLICY = DriftPolicy(window_rows=300, minimum_rows=300)
-SIGNALS = (
-    SignalSpec(name="brightness", source="input", tensor=INPUT, summary="mean"),
-    SignalSpec(name="contrast", source="input", tensor=INPUT, summary="std"),
-    SignalSpec(name="sharpness", source="input", tensor=INPUT, summary="gradient"),
-    SignalSpec(name="confidence", source="output", tensor=OUTPUT, summary="confidence"),
-    SignalSpec(name="entropy", source="output", tensor=OUTPUT, summary="entropy"),
-    SignalSpec(name="class", source="output", tensor=OUTPUT, summary="argmax"),
-)
+SIGNALS = Path(__file__).with_name("signals.toml")
+"""What is watched; users declare theirs in the same way (docs/drift-reference.md)."""
 
 
 def rows_of(images: FloatArray) -> FloatArray:
@@ -89,7 +84,7 @@ def finish(folder: Path, description: Description) -> None:
     rows = choose_rows(calibration.images, calibration.labels, predicts, per_class=GOLDEN_PER_CLASS)
     golden = golden_vectors(calibration.images[rows], predicts, INPUTS, OUTPUTS)
     (folder / GOLDEN_FILENAME).write_bytes(golden)
-    reference = drift_reference(calibration, predicts[description.variants[0].name](calibration.images))
+    reference = drift_reference(predicts[description.variants[0].name])
     (folder / REFERENCE_FILENAME).write_bytes(encode_reference(reference))
     evaluation = Evaluation(
         dataset=DATASET,
@@ -111,12 +106,19 @@ def finish(folder: Path, description: Description) -> None:
     write_json(folder / DESCRIPTION_FILENAME, description)  # last: a folder with it is whole
 
 
-def drift_reference(part: data.Part, probabilities: FloatArray) -> DriftReference:
-    """The reference of images that were not trained on, whose confidences are those that a device will see."""
-    return build_reference(
-        SIGNALS,
-        inputs={INPUT: part.images},
-        outputs={OUTPUT: probabilities},
-        dataset_sha256=part.sha256,
-        policy=POLICY,
+def drift_reference(predict: Predict) -> DriftReference:
+    """The reference of images that were not trained on, whose confidences are those that a device will see.
+
+    Confidences are calibrated on the same images, and checked on the held-out ones: they had no part in anything.
+    """
+    parts = data.load()
+    calibration, held_out = (
+        Rows(
+            inputs={INPUT: part.images},
+            outputs={OUTPUT: predict(part.images)},
+            sha256=part.sha256,
+            labels=part.labels,
+        )
+        for part in (parts.calibration, parts.held_out)
     )
+    return make_reference(read_declaration(SIGNALS), calibration, check=held_out)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.drift import Identity, WindowBuilder, decode_reference
+from agent.drift import Identity, WindowBuilder, contradicted, decode_reference
 from agent.protocol.drift import VerdictLevel
 from models.description import read_description
 from models.digits import data
@@ -35,6 +35,26 @@ def test_student(student_folder: Path, variant: int) -> None:
     images, _ = data.held_out()
     assert set(_levels(student_folder, variant, images)) == {"ok"}
     assert set(_levels(student_folder, variant, data.dirty_lens(images))) == {"drift"}
+
+
+def test_the_students_accuracy_is_estimated_and_held_out_labels_agree(student_folder: Path) -> None:
+    reference = decode_reference((student_folder / "reference.json").read_bytes())
+    assert reference.calibration is not None
+    assert reference.calibration.problem is None
+    assert sum(reference.calibration.rows) == len(data.load().calibration.labels)
+    description = read_description(student_folder)
+    images, labels = data.held_out()
+    probabilities = predictor(student_folder, description, description.variants[0])(images)
+    builder = WindowBuilder(
+        Identity(model="digits", release=1, deployment="d1", artifact="0" * 64), reference
+    )
+    builder.add({"image": images}, {"probabilities": probabilities}, 1.0)
+    closed = builder.close(2.0)
+    assert closed is not None
+    assert closed.window.estimate is not None
+    correct = probabilities.argmax(axis=1) == labels
+    assert closed.window.estimate.low <= correct.mean() <= closed.window.estimate.high
+    assert not contradicted(closed.window.estimate, int(correct.sum()), len(correct))
 
 
 def test_teacher(teacher_folder: Path) -> None:

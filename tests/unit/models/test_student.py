@@ -106,7 +106,7 @@ def test_reference_counts_the_calibration_part(student_folder: Path) -> None:
     assert reference.rows == len(data.load().calibration.labels)
     assert reference.dataset_sha256 == data.load().calibration.sha256
     assert [signal.name for signal in reference.signals] == [
-        "brightness", "contrast", "sharpness", "confidence", "entropy", "class",
+        "brightness", "contrast", "sharpness", "noise", "stroke-0", "stroke-1", "confidence", "entropy", "class",
     ]  # fmt: skip
     assert reference.policy.window_rows == reference.policy.minimum_rows == 300
 
