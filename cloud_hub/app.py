@@ -21,8 +21,10 @@ from cloud_hub.downloads.routes import SIGNED_ONLY, ArtifactController
 from cloud_hub.errors import HubError
 from cloud_hub.fleet.routes import FleetController, TrustController
 from cloud_hub.hub import Hub
+from cloud_hub.labels.routes import LabelController
 from cloud_hub.registry.routes import ContentController, ReleaseController
 from cloud_hub.rollouts.routes import RolloutController
+from cloud_hub.samples.routes import SampleController
 from cloud_hub.signing.errors import SigningError
 from cloud_hub.telemetry.routes import TelemetryController
 
@@ -80,7 +82,9 @@ def create_app(hub: Hub) -> Litestar:
             RolloutController,
             BundleController,
             ReceiptController,
+            SampleController,
             TelemetryController,
+            LabelController,
             AuditController,
             DashboardController,
         ],

@@ -100,6 +100,13 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Only windows that closed within this time count for the fleet's drift."""
 
 
+class SampleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[samples]``: inputs that approvers asked devices for (``docs/samples.md``)."""
+
+    keep_days: Days = 30
+    """Deleted from here after so long."""
+
+
 class ModelSigningSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[model_signing]``: whose OpenSSF model signatures count when a release is submitted. Relative paths start at hub.toml."""
 
@@ -180,6 +187,7 @@ class HubConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rollouts: RolloutSettings = RolloutSettings()
     ingest: IngestSettings = IngestSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    samples: SampleSettings = SampleSettings()
     model_signing: ModelSigningSettings = ModelSigningSettings()
     limits: LimitSettings = LimitSettings()
     downloads: DownloadSettings = DownloadSettings()

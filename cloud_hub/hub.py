@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -19,9 +19,12 @@ from cloud_hub.downloads.locations import LocationKey
 from cloud_hub.downloads.service import Downloads
 from cloud_hub.errors import ConflictError
 from cloud_hub.fleet.expiry import note_expiry
+from cloud_hub.labels import service as labels
 from cloud_hub.registry.artifacts import ArtifactStore
 from cloud_hub.rollouts import passing
 from cloud_hub.rollouts.documents import Signing
+from cloud_hub.samples.keeping import anything_waits, forget_old, take_in
+from cloud_hub.samples.service import devices_with_offers
 from cloud_hub.signing.director import Director
 from cloud_hub.signing.documents import stamp
 from cloud_hub.signing.errors import SigningError
@@ -34,6 +37,9 @@ from cloud_hub.telemetry.keeper import RollUpKeeper
 
 log = logging.getLogger(__name__)
 
+OFFER_SECONDS = 300.0
+"""Between two offers of a request for samples to a device that is connected and has not answered."""
+
 
 class Publisher(Protocol):
     """Where desired states go; the MQTT bridge."""
@@ -41,6 +47,8 @@ class Publisher(Protocol):
     @property
     def connected(self) -> bool: ...
     def publish_desired(self, device: str) -> None: ...
+    def offer_samples(self, device: str) -> None: ...
+    def offer_labels(self, device: str) -> None: ...
 
 
 class Hub:
@@ -83,6 +91,9 @@ class Hub:
         )
         self.roll_ups = RollUpKeeper(self.database, self.artifacts)
         self.counters = BridgeCounters()
+        self._unasked: dict[str, float] = {}
+        self._samples_at = 0.0
+        self._labels_at = 0.0
         self.publisher: Publisher | None = None
 
     def root(self) -> bytes:
@@ -103,6 +114,37 @@ class Hub:
         if self.publisher is not None:
             for device in devices:
                 self.publisher.publish_desired(device)
+
+    def offer_samples(self, devices: Iterable[str]) -> None:
+        """Offer devices the requests for samples that they have not answered; who is away is offered them when it connects."""
+        if self.publisher is not None:
+            for device in devices:
+                self.publisher.offer_samples(device)
+
+    def keep_samples(self) -> None:
+        """Take in what devices sent by request, delete what is too old, and offer again what was not answered in minutes."""
+        now = self.now()
+        while self.database.read(anything_waits):
+            self.database.write(lambda session: take_in(session, now, self._unasked))
+        if now >= self._samples_at:
+            self._samples_at = now + OFFER_SECONDS
+            days = self.config.samples.keep_days
+            self.database.write(lambda session: forget_old(session, days, now))
+            self.offer_samples(self.database.read(lambda session: devices_with_offers(session, now)))
+
+    def offer_labels(self, devices: Iterable[str]) -> None:
+        """Send devices the labels that wait for them; who is away is sent them when it connects."""
+        if self.publisher is not None:
+            for device in devices:
+                self.publisher.offer_labels(device)
+
+    def keep_labels(self) -> None:
+        """Send again what was not acknowledged within minutes, give up what was not within weeks."""
+        now = self.now()
+        if now >= self._labels_at:
+            self._labels_at = now + OFFER_SECONDS
+            self.database.write(lambda session: labels.keep(session, now))
+            self.offer_labels(self.database.read(labels.devices_with_deliveries))
 
     def tick(self) -> None:
         """Rollouts move on, documents are renewed, drafts whose base is gone are made anew."""

@@ -47,6 +47,8 @@ class Clockwork:
         while not self._stop.is_set():
             try:
                 self._hub.tick()
+                self._hub.keep_samples()
+                self._hub.keep_labels()
                 if time.monotonic() >= refresh_at:
                     self._hub.refresh_timestamp()
                     self._hub.note_expiry()

@@ -59,6 +59,9 @@ port = {broker_port}
 [telemetry]
 # drift_hours = 24.0                  # windows received within this time count for the fleet's drift
 
+[samples]
+# keep_days = 30                      # inputs that approvers asked for are deleted after so long
+
 [model_signing]                       # whose OpenSSF model signatures count when a release is submitted
 # keys = ["signers/lab.pem"]          # public keys
 # authorities = ["signers/root.pem"]  # roots of certificates

@@ -7,10 +7,12 @@ from cloud_hub.bundles import models as bundles
 from cloud_hub.database import Base
 from cloud_hub.devices import models as devices
 from cloud_hub.ingest import models as ingest
+from cloud_hub.labels import models as labels
 from cloud_hub.registry import models as registry
 from cloud_hub.rollouts import models as rollouts
+from cloud_hub.samples import models as samples
 from cloud_hub.telemetry import models as telemetry
 from cloud_hub.telemetry import rollup_models as rollups
 
-ROOMS = (access, approvals, audit, bundles, devices, ingest, registry, rollouts, rollups, telemetry)
+ROOMS = (access, approvals, audit, bundles, devices, ingest, labels, registry, rollouts, samples, rollups, telemetry)
 metadata = Base.metadata

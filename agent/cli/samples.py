@@ -12,24 +12,9 @@ from numpy.typing import NDArray
 from agent.cli.client import ask
 from agent.cli.errors import BadAnswerError, CliError
 from agent.protocol.control import ControlRequest, ControlResult, Done, SampleFileResult
-from agent.protocol.samples import KeptSample, SampleTensor
+from agent.protocol.samples import NUMPY_DTYPES, KeptSample, SampleTensor
 
 INDEX = "samples.jsonl"
-DTYPES = {
-    "BOOL": "?",
-    "UINT8": "u1",
-    "UINT16": "<u2",
-    "UINT32": "<u4",
-    "UINT64": "<u8",
-    "INT8": "i1",
-    "INT16": "<i2",
-    "INT32": "<i4",
-    "INT64": "<i8",
-    "FP16": "<f2",
-    "FP32": "<f4",
-    "FP64": "<f8",
-}
-"""Open Inference Protocol → numpy."""
 
 
 def run(arguments: argparse.Namespace) -> ControlResult:
@@ -87,7 +72,7 @@ def _write(folder: Path, sample: KeptSample) -> None:
 
 
 def _array(tensor: SampleTensor) -> NDArray[np.generic]:
-    return np.frombuffer(tensor.data, dtype=DTYPES[tensor.datatype]).reshape(tensor.shape)
+    return np.frombuffer(tensor.data, dtype=NUMPY_DTYPES[tensor.datatype]).reshape(tensor.shape)
 
 
 def _line(sample: KeptSample) -> bytes:

@@ -26,6 +26,38 @@ SampleReason = Literal["low-confidence", "outside-reference", "over-represented"
 reference's range, or is none. ``over-represented``: a value lies in a bin that lately has far more rows than the reference says."""
 
 
+SampleDatatype = Literal[
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+]
+
+NUMPY_DTYPES: dict[SampleDatatype, str] = {
+    "BOOL": "?",
+    "UINT8": "u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "INT8": "i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+}
+"""Data type of a tensor → numpy's name of it, for who writes samples into files."""
+
+
 class SamplePolicy(Struct, frozen=True, kw_only=True):
     """Which inputs a runner hands over."""
 
@@ -42,7 +74,7 @@ class SampleTensor(Struct, frozen=True, kw_only=True):
     """One tensor of one row."""
 
     name: str
-    datatype: str
+    datatype: SampleDatatype
     """As the Open Inference Protocol names them."""
     shape: tuple[int, ...]
     """With a first axis of 1."""

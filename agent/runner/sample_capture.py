@@ -7,13 +7,13 @@ what is worth it is handed to the supervisor. Nothing is written here.
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from agent.drift import signal_values
 from agent.protocol.drift import DriftReference
-from agent.protocol.samples import KeptSample, SamplePolicy, SampleTensor
+from agent.protocol.samples import KeptSample, SampleDatatype, SamplePolicy, SampleTensor
 from agent.runner.backends import Array
 from agent.runner.backends.datatypes import DTYPES
 from agent.runner.request_facts import RequestFacts
@@ -189,7 +189,7 @@ def _tensor(name: str, array: Array) -> SampleTensor:
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return SampleTensor(
         name=name,
-        datatype=_NAMES[little.dtype],
+        datatype=cast("SampleDatatype", _NAMES[little.dtype]),
         shape=array.shape,
         data=np.ascontiguousarray(little).tobytes(),
     )

@@ -144,7 +144,8 @@ def _slots(signal: SignalReference, values: Floats) -> Slots:
 
 def _shares(signal: SignalReference) -> Floats:
     counts = np.array([*signal.counts, signal.missing, signal.not_finite], dtype=np.float64)
-    return counts / max(counts.sum(), 1.0)
+    shares: Floats = counts / max(float(counts.sum()), 1.0)
+    return shares
 
 
 def _low_limit(signal: SignalReference, share: float) -> tuple[float, float, float] | None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from agent.protocol.codec import decode_json, decode_msgpack, encode_json, encode_msgpack
 from agent.protocol.errors import MessageTooLargeError, ProtocolError, UnknownTopicError
 from agent.protocol.ids import DeviceId
+from agent.protocol.labels import LabelReceipt
 from agent.protocol.limits import MAX_MESSAGE_BYTES
 from agent.protocol.state import Command, Presence, ReportedState
 from agent.protocol.topics import Channel, parse_topic, topic
@@ -17,8 +18,10 @@ from cloud_hub.bridge.transfer import answer
 from cloud_hub.devices.models import Device
 from cloud_hub.devices.service import take_presence, take_report
 from cloud_hub.hub import Hub
+from cloud_hub.labels import service as labels
 from cloud_hub.mqtt import Connected, Incoming, Message, MqttLink
 from cloud_hub.rollouts import documents, reports
+from cloud_hub.samples.service import devices_with_offers, open_offers
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ class Bridge:
             Channel.REPORTED: self._reported,
             Channel.PRESENCE: self._presence,
             Channel.REQUEST: self._request,
+            Channel.LABELS_ACK: self._labels_joined,
         }
 
     @property
@@ -64,6 +68,17 @@ class Bridge:
         payload = self._hub.database.read(lambda session: documents.desired_payload(session, device))
         if payload is not None:
             self._link.publish(topic(device, Channel.DESIRED), payload, retain=True)
+
+    def offer_samples(self, device: str) -> None:
+        """Offer a device the requests for samples that it has not answered yet."""
+        now = self._hub.now()
+        for envelope in self._hub.database.read(lambda session: open_offers(session, device, now)):
+            self._link.publish(topic(device, Channel.SAMPLES), envelope)
+
+    def offer_labels(self, device: str) -> None:
+        """Send a device the labels that it has not acknowledged yet."""
+        for payload in self._hub.database.read(lambda session: labels.open_deliveries(session, device)):
+            self._link.publish(topic(device, Channel.LABELS), payload)
 
     def command_sync(self, device: str) -> None:
         """Ask a device to report and send its telemetry again."""
@@ -139,6 +154,18 @@ class Bridge:
         self._hub.database.write(take)
         if presence.online:
             self.publish_desired(device)
+            self.offer_samples(device)
+            self.offer_labels(device)
+
+    def _labels_joined(self, device: DeviceId, payload: bytes) -> None:
+        receipt, now = decode_json(payload, LabelReceipt), self._hub.now()
+
+        def take(session: Session) -> bool:
+            _identified(session, device)
+            return labels.take_receipt(session, device, receipt, now)
+
+        if self._hub.database.write(take):
+            self.offer_labels(device)  # the next ones
 
     def _request(self, device: DeviceId, payload: bytes) -> None:
         self._known(device)
@@ -153,6 +180,11 @@ class Bridge:
     def _publish_everything(self) -> None:
         for device in self._hub.database.read(documents.devices_with_documents):
             self.publish_desired(device)
+        now = self._hub.now()
+        for device in self._hub.database.read(lambda session: devices_with_offers(session, now)):
+            self.offer_samples(device)
+        for device in self._hub.database.read(labels.devices_with_deliveries):
+            self.offer_labels(device)
 
 
 def _same(of_topic: str, of_payload: str) -> None:

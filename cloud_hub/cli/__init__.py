@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from agent.protocol.words import as_lines
-from cloud_hub.cli import approving, bundles, ceremonies, local, remote
+from cloud_hub.cli import approving, bundles, ceremonies, local, remote, samples
 from cloud_hub.errors import HubError
 from cloud_hub.signing.errors import SigningError
 
@@ -24,6 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     remote.add_commands(commands)
     approving.add_commands(commands)
     bundles.add_commands(commands)
+    samples.add_commands(commands)
     return parser
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cloud_hub.approvals.client import approve
 from cloud_hub.cli.confirming import add_yes_option, confirmed
 from cloud_hub.cli.http import add_hub_options, read_token
-from cloud_hub.cli.signers import beside
+from cloud_hub.cli.signers import add_own_key, own_public_key
 from cloud_hub.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,18 +37,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--trust", type=Path, required=True, metavar="DIR", help="your folder with the trusted root.json"
     )
-    parser.add_argument(
-        "--key",
-        required=True,
-        metavar="URI",
-        help="your private key, as in file2:/home/ada/keys/ada.pem or hsm:…",
-    )
-    parser.add_argument(
-        "--public-key",
-        type=Path,
-        metavar="FILE",
-        help="its public half (default for file2: the .pub.json beside it)",
-    )
+    add_own_key(parser)
     add_yes_option(parser)
     parser.set_defaults(run=_approve)
 
@@ -66,7 +55,7 @@ def _approve(arguments: argparse.Namespace) -> int:
         token=read_token(arguments.token_file),
         trust_dir=arguments.trust,
         key_uri=arguments.key,
-        public_key_path=_public_key(arguments),
+        public_key_path=own_public_key(arguments),
         model=arguments.model,
         release=arguments.release,
         withdraw=arguments.withdraw,
@@ -83,10 +72,3 @@ def _approve(arguments: argparse.Namespace) -> int:
     )
     print(f"Signed. So far by {signed}: {state}.")
     return 0
-
-
-def _public_key(arguments: argparse.Namespace) -> Path:
-    path = arguments.public_key or beside(arguments.key)
-    if path is None:
-        raise InputError("--public-key FILE is needed for a key that is no file")
-    return Path(path)

@@ -53,6 +53,9 @@ class HubClient:
     def post(self, path: str, body: object | None = None) -> Any:
         return self._send("POST", path, json=body).json()
 
+    def delete(self, path: str) -> Any:
+        return self._send("DELETE", path).json()
+
     def post_bytes(self, path: str, content: bytes) -> Any:
         return self._send("POST", path, content=content).json()
 

@@ -51,6 +51,30 @@ def add_key_options(parser: argparse.ArgumentParser) -> None:
     add_yes_option(parser)
 
 
+def add_own_key(parser: argparse.ArgumentParser) -> None:
+    """The one key of a person who signs for themselves."""
+    parser.add_argument(
+        "--key",
+        required=True,
+        metavar="URI",
+        help="your private key, as in file2:/home/ada/keys/ada.pem or hsm:…",
+    )
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        metavar="FILE",
+        help="its public half (default for file2: the .pub.json beside it)",
+    )
+
+
+def own_public_key(arguments: argparse.Namespace) -> Path:
+    """Raises InputError where ``--public-key`` is needed and missing."""
+    path = arguments.public_key or beside(arguments.key)
+    if path is None:
+        raise InputError("--public-key FILE is needed for a key that is no file")
+    return Path(path)
+
+
 def given_signers(arguments: argparse.Namespace) -> list[Signer]:
     """Open every ``--key``.
 

@@ -8,9 +8,17 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from agent.protocol.bundle import MAX_ENVELOPE_BYTES
-from agent.protocol.envelope import BUNDLE_TYPE, pae, seal
+from agent.protocol.envelope import (
+    BUNDLE_TYPE,
+    SAMPLE_REQUEST_TYPE,
+    EnvelopeSignature,
+    pae,
+    seal,
+    seal_all,
+)
 from agent.protocol.ids import is_name
 from agent.protocol.limits import MAX_DIRECTOR_BYTES
+from agent.protocol.samples import MAX_SAMPLE_ENVELOPE_BYTES
 from agent.protocol.state import Assignment
 from cloud_hub.signing.documents import ISSUED_FIELD, stamp, utc_now
 from cloud_hub.signing.errors import SigningError
@@ -79,6 +87,19 @@ class Director:
         signature = self._signer.sign(pae(BUNDLE_TYPE, index))
         raw = bytes.fromhex(signature.signature)
         return seal(BUNDLE_TYPE, index, signature.keyid, raw, limit=MAX_ENVELOPE_BYTES)
+
+    def seal_sample_request(self, payload: bytes, approver: str, approval: bytes) -> bytes:
+        """The envelope of a request for samples: signed by an approver (its key id and signature) and by the director.
+
+        Raises:
+            MessageTooLargeError: over the limit of an envelope.
+        """
+        own = self._signer.sign(pae(SAMPLE_REQUEST_TYPE, payload))
+        signatures = (
+            EnvelopeSignature(keyid=approver, sig=approval),
+            EnvelopeSignature(keyid=own.keyid, sig=bytes.fromhex(own.signature)),
+        )
+        return seal_all(SAMPLE_REQUEST_TYPE, payload, signatures, limit=MAX_SAMPLE_ENVELOPE_BYTES)
 
 
 def _custom(order: Assignment) -> object:

@@ -104,6 +104,22 @@ class Repository:
         """Key id → name of everyone who may sign the model's role."""
         return {keyid: key_name(self._key(keyid)) for keyid in self._delegation(model).keyids}
 
+    def check_approval(self, model: str, keyid: str, signature: str, signed: bytes) -> str:
+        """The name of the approver of ``model`` whose key has signed ``signed``; ``signature``: hexadecimal.
+
+        Raises:
+            RepositoryStateError: there is no such model.
+            SignatureRefusedError: the key is not one of its approvers', or the signature does not hold.
+        """
+        name = self.approvers(model).get(keyid)
+        if name is None:
+            raise SignatureRefusedError(f"key {keyid[:8]} is not one of the approvers of {model}")
+        try:
+            self._key(keyid).verify_signature(Signature(keyid, signature), signed)
+        except UnverifiedSignatureError as error:
+            raise SignatureRefusedError(f"the signature of {name} does not hold") from error
+        return name
+
     def threshold(self, model: str) -> int:
         """How many approvers must sign."""
         return self._delegation(model).threshold

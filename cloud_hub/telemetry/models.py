@@ -12,6 +12,10 @@ _SAMPLES = "kind IN ('sample', 'sample-answer') AND body IS NOT NULL"
 """What :mod:`cloud_hub.samples` has not moved yet."""
 
 
+_ACCURACY = "kind = 'accuracy'"
+"""What :mod:`cloud_hub.labels` reads."""
+
+
 class TelemetryRecord(Base):
     """One record, by the device's own key: a second copy of it finds the first one here."""
 
@@ -22,6 +26,12 @@ class TelemetryRecord(Base):
             "received",
             sqlite_where=text(_SAMPLES),
             postgresql_where=text(_SAMPLES),
+        ),
+        Index(
+            "telemetry_accuracy",
+            "device",
+            sqlite_where=text(_ACCURACY),
+            postgresql_where=text(_ACCURACY),
         ),
         _BESIDE_ITS_KEY,
     )
