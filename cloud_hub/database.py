@@ -25,6 +25,10 @@ from cloud_hub.errors import ConfigError
 
 T = TypeVar("T")
 BUSY_TIMEOUT_MS = 10_000
+CACHE_KIB = 32 * 1024
+"""SQLite's pages in memory, a connection: the records of a thousand devices go to a thousand places of a tree."""
+CHECKPOINT_PAGES = 8_000
+"""32 MiB of log between two checkpoints: a page that many commits wrote goes to its place once."""
 WRITERS_LOCK = 0x6564676577617264
 """``edgeward``: the advisory lock of those who write in line."""
 
@@ -141,6 +145,8 @@ def _sqlite(path: Path, begin: str) -> Engine:
             "journal_mode=WAL",
             "foreign_keys=ON",
             "synchronous=FULL",  # an acknowledgement to a device is a promise
+            f"cache_size=-{CACHE_KIB}",
+            f"wal_autocheckpoint={CHECKPOINT_PAGES}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

@@ -82,6 +82,7 @@ class MqttLink:
         client.max_inflight_messages_set(INFLIGHT_MESSAGES)
         client.reconnect_delay_set(*RECONNECT_SECONDS)
         client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         if settings.tls is not None:
@@ -118,6 +119,19 @@ class MqttLink:
             log.error("broker refused the hub", extra={"reason": str(reason)})
             return
         client.subscribe([(each, 1) for each in self._topics])
+
+    def _on_subscribe(
+        self,
+        _client: paho.Client,
+        _data: Any,
+        _message: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        refused = [name for name, reason in zip(self._topics, reasons, strict=False) if reason.is_failure]
+        if refused:
+            log.error("broker refused subscriptions", extra={"topics": ", ".join(refused)})
+            return
         self.connected = True
         log.info("connected to the broker", extra={"host": self._settings.host, "port": self._settings.port})
         self.incoming.put(Connected(), whatever=True)

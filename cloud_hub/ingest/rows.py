@@ -1,10 +1,13 @@
-"""The statements of ingest, many rows each, in the words of both databases."""
+"""The statements of ingest, many rows each, in the words of both databases.
+
+They go to the driver as they are: SQLAlchemy's own way with the parameters of each row took as long as storing it.
+"""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from sqlalchemy import Connection, insert, select, tuple_
+from sqlalchemy import Connection, select, tuple_
 from sqlalchemy.orm import Session
 
 from cloud_hub.telemetry.models import DriftWindowRow, TelemetryRecord
@@ -23,6 +26,8 @@ _INSERT_POSTGRESQL = (
     "SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::float8[], %s::bytea[]) "
     "ON CONFLICT DO NOTHING RETURNING device, epoch, sequence"
 )
+WINDOW_COLUMNS = tuple(column.name for column in DriftWindowRow.__table__.columns)
+_INSERT_WINDOW = f"INSERT INTO drift_windows ({', '.join(WINDOW_COLUMNS)}) VALUES ({{}})"  # noqa: S608 - names of our columns
 _TALLY = (
     "INSERT INTO telemetry_tally (device, epoch, kind, records) VALUES ({0}, {0}, {0}, {0}) "
     "ON CONFLICT (device, epoch, kind) DO UPDATE SET records = telemetry_tally.records + excluded.records"
@@ -87,10 +92,14 @@ def windows(session: Session, keys: set[Key]) -> Iterator[tuple[Key, bytes]]:
             yield (device, epoch, sequence), bytes(window)
 
 
-def insert_windows(session: Session, values: Sequence[Mapping[str, object]]) -> None:
-    """Insert windows of records that are new."""
+def insert_windows(session: Session, values: Sequence[tuple[object, ...]]) -> None:
+    """Insert windows of records that are new; a row has :data:`WINDOW_COLUMNS`."""
     if values:
-        session.execute(insert(DriftWindowRow), values)
+        connection = session.connection()
+        mark = "?" if connection.dialect.name == "sqlite" else "%s"
+        connection.exec_driver_sql(
+            _INSERT_WINDOW.format(", ".join([mark] * len(WINDOW_COLUMNS))), list(values)
+        )
 
 
 def add_to_tally(session: Session, counts: Counter[tuple[str, str, str]]) -> None:

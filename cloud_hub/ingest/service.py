@@ -54,7 +54,7 @@ class Ingest:
             now,
         )
         self._started = now()
-        self._reported = 0.0
+        self._reported, self._reported_connected = 0.0, False
         self._batches = self._commits = 0
         self._records: Counter[str] = Counter()
         self._stop = threading.Event()
@@ -168,10 +168,10 @@ class Ingest:
         )
 
     def _report(self) -> None:
-        now = self._now()
-        if abs(now - self._reported) < REPORT_SECONDS:
+        now, connected = self._now(), self._link.connected
+        if abs(now - self._reported) < REPORT_SECONDS and connected == self._reported_connected:
             return
-        self._reported = now
+        self._reported, self._reported_connected = now, connected
         report = self.report()
         self._database.append(
             lambda session: write_report(session, self._name, report, started=self._started, now=now)

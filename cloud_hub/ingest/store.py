@@ -141,9 +141,9 @@ def _record_row(key: Key, body: Body, now: float) -> rows.RecordRow:
     return (*key, _kind(body), now, None if isinstance(body, Window) else encode_body(body))
 
 
-def _window_row(key: Key, body: Window, now: float) -> dict[str, object]:
+def _window_row(key: Key, body: Window, now: float) -> tuple[object, ...]:
     window = body.window
-    return {
+    columns = {
         "device": key[0],
         "epoch": key[1],
         "sequence": key[2],
@@ -161,3 +161,4 @@ def _window_row(key: Key, body: Window, now: float) -> dict[str, object]:
         "merged_in": False,
         "window": encode_body(window),
     }
+    return tuple(columns[name] for name in rows.WINDOW_COLUMNS)

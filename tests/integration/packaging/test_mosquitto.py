@@ -168,10 +168,33 @@ def test_retained_desired_state_reaches_a_device_that_comes_later_and_survives_a
     assert again.receive() == (desired, b"release 2")
 
 
-def test_the_hubs_name_can_be_no_devices() -> None:
+def test_the_names_of_the_hubs_processes_can_be_no_devices() -> None:
     users = re.findall(r"^user (.+)$", (FILES / "acl").read_text(), re.MULTILINE)
-    assert users == ["Edgeward-Hub"]
-    assert not is_name(users[0])
+    assert users == ["Edgeward-Hub", "Edgeward-Ingest-1", "Edgeward-Ingest-2"]
+    assert not any(is_name(user) for user in users)
+
+
+def test_a_process_that_ingests_hears_telemetry_shared_out_and_acknowledges_it_and_nothing_else(
+    broker: Broker, peer: PeerOf, authority: Authority
+) -> None:
+    for number in ("1", "2"):
+        authority.issue(f"ingest-{number}", f"Edgeward-Ingest-{number}")
+    workers = [peer("ingest-1"), peer("ingest-2")]
+    device, hub = peer("camera-1"), peer("hub")
+    for worker in workers:
+        worker.subscribe("$share/edgeward-ingest/edgeward/v1/+/telemetry")
+        worker.subscribe("edgeward/v1/+/reported")
+    device.publish(topic("camera-1", Channel.REPORTED), b"not for them")
+    sent = {b"%d" % number for number in range(4)}
+    for payload in sent:
+        device.publish(topic("camera-1", Channel.TELEMETRY), payload)
+    hub.subscribe("edgeward/v1/+/telemetry/ack")
+    refused = workers[0].publish(topic("camera-1", Channel.DESIRED), b"mine")
+    assert refused.is_failure or "no matching" in str(refused).lower()
+    assert not workers[0].publish(topic("camera-1", Channel.TELEMETRY_ACK), b"ack").is_failure
+    assert hub.receive() == (topic("camera-1", Channel.TELEMETRY_ACK), b"ack")
+    heard = [worker.messages.get(timeout=10).payload for worker in workers for _ in range(2)]
+    assert sorted(heard) == sorted(sent)  # each once, both in turn, and no report
 
 
 def test_the_rules_name_the_protocols_channels_and_limit() -> None:

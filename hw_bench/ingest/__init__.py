@@ -1,0 +1,1 @@
+"""How many telemetry batches a second the hub takes, beside what a bare subscriber and the broker itself can do."""
