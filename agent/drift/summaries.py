@@ -6,6 +6,7 @@ depends on the rows beside it.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,13 @@ from agent.protocol.drift import Layout, SignalReference, Summary
 
 Floats = NDArray[np.float64]
 Summarise = Callable[[Views], Floats]
+
+
+class SummarisePicture(Protocol):
+    """Summarises pictures whose axes are in the order of ``layout``."""
+
+    def __call__(self, views: Views, layout: Layout) -> Floats: ...
+
 
 PICTURE_SUMMARIES: frozenset[Summary] = frozenset(
     {"brightness", "contrast", "sharpness", "saturation", "noise"}
@@ -123,7 +131,8 @@ def noise(views: Views, layout: Layout) -> Floats:
     two = luma.dtype.type(2)
     down = luma[:, :-2] + luma[:, 2:] - luma[:, 1:-1] * two
     both = down[:, :, :-2] + down[:, :, 2:] - down[:, :, 1:-1] * two
-    return _row_means(_rows(np.abs(both))) * (np.sqrt(np.pi / 2) / 6)
+    result: Floats = _row_means(_rows(np.abs(both))) * (np.sqrt(np.pi / 2) / 6)
+    return result
 
 
 # Sound
@@ -226,7 +235,7 @@ ROWS: dict[Summary, Summarise] = {
 }
 """Formulas without a parameter."""
 
-PICTURES: dict[Summary, Callable[[Views, Layout], Floats]] = {
+PICTURES: dict[Summary, SummarisePicture] = {
     "brightness": brightness,
     "contrast": contrast,
     "sharpness": sharpness,

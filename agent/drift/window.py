@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from agent.drift.binning import Binner, Floats, Repeats
 from agent.drift.estimate import Estimator
-from agent.drift.signals import Array, Extractor, TensorKey, Tensors
+from agent.drift.signals import Extractor, TensorKey, Tensors
 from agent.drift.verdict import Judge, Judgement
+from agent.drift.views import Array
 from agent.drift.watch import Watch
 from agent.protocol.drift import DriftReference, DriftWindow, SignalVerdict
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.config import AgentConfig, host_and_port
 from agent.core.events import Accepted, Event
@@ -16,6 +17,7 @@ from agent.protocol import telemetry
 from agent.protocol.drift import DriftWindow, VerdictLevel
 from agent.protocol.runner import SampleTaken, Statistics, WindowClosed
 from agent.protocol.state import Acceptance, Phase, Reason
+from agent.service.drift_memory import DriftMemory
 from agent.service.executor import ModelExecutor
 from agent.service.facts import conditions_of
 from agent.service.installer import Installer
@@ -95,12 +97,14 @@ class Models:
         sampled: Callable[[SampleTaken], None] | None = None,
         labels: LabelDesk | None = None,
         open_windows: OpenWindows | None = None,
+        drift_memory: DriftMemory | None = None,
     ) -> None:
         """``downloader`` and ``last_good``: for what the disk loses; None: it is not brought back."""
         self._labels = labels
         self._config = config
         self._sampled = sampled
         self._open_windows = open_windows
+        self._drift_memory = drift_memory or DriftMemory()
         self._cgroup = cgroup
         self._room = Room()
         self._state = state
@@ -204,6 +208,7 @@ class Models:
                 allow_gap=self._config.serving.allow_gap,
             ),
             callbacks=RunnerCallbacks(
+                drift_states=self._drift_memory.states,
                 sample=self._sampled,
                 window=self._window,
                 window_open=None if self._open_windows is None else self._open_windows.seen,
@@ -274,6 +279,14 @@ class Models:
 
     def states(self) -> dict[str, ModelState]:
         return {name: model.worker.state for name, model in self._models.items()}
+
+    def installed(self, model: str) -> tuple[InstalledRelease, ...]:
+        """Releases of ``model`` whose files are kept."""
+        found = self._models.get(model)
+        if found is None:
+            return ()
+        slots = found.worker.state.slots
+        return tuple(each for each in (slots.active, slots.candidate, slots.previous) if each is not None)
 
     def plan(self) -> Plan:
         """What is meant to happen to every model, and why."""
@@ -356,7 +369,8 @@ class Models:
         if self._open_windows is not None:
             self._open_windows.closed(message.window)
         window = message.window if self._labels is None else self._labels.seen(message.window)
-        self._recorder.record_soon(telemetry.Window(window=window))
+        self._drift_memory.seen(window, message.drift_state)
+        self._recorder.record_soon(replace(message, window=window))
         model = self._models.get(window.model)
         if model is None:
             return

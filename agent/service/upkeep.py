@@ -4,12 +4,16 @@ import logging
 import sqlite3
 from collections.abc import Callable, Mapping
 
+from msgspec.structs import replace
+
 from agent.core.model_state import ModelState
 from agent.protocol import telemetry
 from agent.protocol.drift import DriftWindow
 from agent.protocol.state import OutboxReport
+from agent.service.drift_memory import State
 from agent.service.memory import Memory
 from agent.service.ports import Recorder
+from agent.service.telemetry_budget import TelemetryBudget
 from agent.store.errors import StoreError
 from agent.store.ledger import Ledger
 from agent.store.outbox import Outbox
@@ -28,6 +32,7 @@ class Upkeep:
         self,
         memory: Memory,
         outbox: Outbox,
+        budget: TelemetryBudget,
         windows: WindowLog,
         ledger: Ledger,
         recorder: Recorder,
@@ -37,6 +42,7 @@ class Upkeep:
     ) -> None:
         self._memory = memory
         self._outbox = outbox
+        self._budget = budget
         self._windows = windows
         self._ledger = ledger
         self._recorder = recorder
@@ -62,10 +68,24 @@ class Upkeep:
     async def outbox_report(self) -> OutboxReport:
         """The outbox's ledger; where it can't be read, the newest one that could."""
         try:
-            self._newest = await self._outbox.report()
+            self._newest = replace(await self._outbox.report(), budget=await self._budget.look())
         except (StoreError, sqlite3.Error, OSError) as error:
             log.info("outbox not read", extra={"why": str(error)})
         return self._newest
+
+    async def close_left_open(self) -> None:
+        """Record as incomplete the windows that were open when the agent was last killed."""
+        try:
+            left = await self._outbox.close_left_open()
+        except (
+            StoreError,
+            sqlite3.Error,
+            OSError,
+        ) as error:  # they stay, and are recorded after the next start
+            log.warning("open windows not recorded", extra={"why": str(error)})
+            return
+        if left:
+            log.info("windows were left open", extra={"windows": left})
 
     async def known_windows(self) -> list[DriftWindow]:
         """Newest drift windows from before the start; none where they can't be read."""
@@ -73,6 +93,14 @@ class Upkeep:
             return await self._windows.latest()
         except (StoreError, sqlite3.Error, OSError) as error:
             log.warning("drift windows not read", extra={"why": str(error)})
+            return []
+
+    async def known_drift_states(self) -> list[State]:
+        """What alarms and detectors knew before the start; nothing where it can't be read: they begin anew."""
+        try:
+            return await self._windows.every_drift_state()
+        except (StoreError, sqlite3.Error, OSError) as error:
+            log.warning("drift states not read", extra={"why": str(error)})
             return []
 
     async def _back(self, note: str | None) -> None:

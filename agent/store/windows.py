@@ -123,14 +123,12 @@ class WindowLog:
         """Up to ``limit`` of the newest whole windows of a model as marks, oldest first."""
         return await self._database.read(lambda connection: _timeline(connection, model, limit))
 
-    async def drift_states(self, model: str, release: int) -> dict[str, bytes]:
-        """By slice ("" is the whole): what the newest window of this release left for the next runner."""
+    async def every_drift_state(self) -> list[tuple[str, int, str, bytes]]:
+        """Model, release, slice ("" is the whole) and state, the oldest first."""
         return await self._database.read(
-            lambda connection: dict(
-                connection.execute(
-                    "SELECT slice, state FROM drift_states WHERE model = ? AND release = ?", (model, release)
-                ).fetchall()
-            )
+            lambda connection: connection.execute(
+                "SELECT model, release, slice, state FROM drift_states ORDER BY updated"
+            ).fetchall()
         )
 
 

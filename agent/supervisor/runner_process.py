@@ -71,9 +71,15 @@ _DATA_SLACK_MIB = 64.0
 """VmData counts what is reserved, not only what is used; a limit without slack would fail honest requests."""
 
 
+def _no_states(_model: str, _release: int) -> dict[str, bytes]:
+    return {}
+
+
 class RunnerCallbacks(Struct, frozen=True, kw_only=True):
     """Called by the event loop, one at a time, for what a runner says without being asked; must not block."""
 
+    drift_states: Callable[[str, int], dict[str, bytes]] = _no_states
+    """Asked for each process that starts: :attr:`agent.protocol.runner.Start.drift_states` of its model and release."""
     statistics: Callable[["RunnerProcess", Statistics], None] | None = None
     window: Callable[[WindowClosed], None] | None = None
     """Also for windows that it could not close any more, when it has ended: incomplete, as it last told of them."""
@@ -173,7 +179,10 @@ class RunnerProcess:
 
     async def _load(self, listeners: ModelListeners, timeout_seconds: float) -> None:
         start = self.spec.start(
-            private_fd=self._private.fileno(), shared_fds=listeners.fds, access=listeners.access
+            private_fd=self._private.fileno(),
+            shared_fds=listeners.fds,
+            access=listeners.access,
+            drift_states=self._callbacks.drift_states(self.spec.model, self.spec.release),
         )
         late = Reason(code="start-timeout", text=f"the model was not loaded within {timeout_seconds:g} s")
         with self._watch.closely():

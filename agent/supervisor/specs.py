@@ -38,8 +38,15 @@ class RunnerSpec(Struct, frozen=True, kw_only=True):
     memory_limit_mib: float | None = None
     """PSS at which the process is killed (``memory-over-budget``); None: no limit."""
 
-    def start(self, *, private_fd: int, shared_fds: tuple[int, ...], access: Access) -> Start:
-        """The first frame of a process with these descriptors."""
+    def start(
+        self,
+        *,
+        private_fd: int,
+        shared_fds: tuple[int, ...],
+        access: Access,
+        drift_states: dict[str, bytes],
+    ) -> Start:
+        """The first frame of a process with these descriptors, which goes on from these states."""
         return Start(
             model=self.model,
             release=self.release,
@@ -60,6 +67,7 @@ class RunnerSpec(Struct, frozen=True, kw_only=True):
             queue_depth=self.queue_depth,
             shared_memory=self.shared_memory,
             access=access,
+            drift_states=drift_states,
             samples=self.samples,
             predictions_per_minute=self.predictions_per_minute,
             labels_from=self.labels_from,

@@ -5,9 +5,9 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from agent.drift.signals import Array, Extractor
+from agent.drift.signals import Extractor, TensorKey
 from agent.drift.summaries import ELEMENT_SUMMARIES, PICTURE_SUMMARIES
-from agent.drift.views import Floats
+from agent.drift.views import Array, Floats
 from agent.protocol.drift import Components, Layout, SignalReference, Summary
 
 RANDOM = np.random.default_rng(11)
@@ -59,7 +59,7 @@ def extractor(summary: Summary, shape: tuple[int, ...], layout: Layout | None) -
 
 
 def values(one: Extractor, tensor: Array) -> Floats:
-    key = ("input", "x")
+    key: TensorKey = ("input", "x")
     assert one.check({key: tensor}) == len(tensor)
     return one.values({key: tensor})[:, 0]
 

@@ -14,6 +14,7 @@ from agent.core.restart import RestartPolicy
 from agent.protocol.golden import GoldenVectors, Tensor
 from agent.protocol.manifest import TensorSpec
 from agent.protocol.runner import WindowClosed
+from agent.service.drift_memory import DriftMemory
 from agent.supervisor.listeners import ModelListeners
 from agent.supervisor.model_server import ModelServer
 from agent.supervisor.runner_process import RunnerCallbacks
@@ -101,8 +102,17 @@ async def server(
     listeners = await ModelListeners.open(
         "add", unix_path=tmp_path / "add.sock", private_folder=tmp_path / "slots", tcp=("127.0.0.1", 0)
     )
+    memory = DriftMemory()
+
+    def closed(message: WindowClosed) -> None:
+        windows.append(message)
+        memory.seen(message.window, message.drift_state)
+
     server = ModelServer(
-        listeners, settings=settings, on_event=events.append, callbacks=RunnerCallbacks(window=windows.append)
+        listeners,
+        settings=settings,
+        on_event=events.append,
+        callbacks=RunnerCallbacks(window=closed, drift_states=memory.states),
     )
     server.start("no release of add is active yet")
     yield server

@@ -337,9 +337,8 @@ class TestWithAnImpatientPolicy:
         assert await ask(serving) == 1
 
 
-async def test_an_open_drift_window_reaches_the_callback_when_its_runner_is_replaced(
-    server: ModelServer, spec_of: SpecOf, tmp_path: Path, windows: list[WindowClosed]
-) -> None:
+def drift_reference(tmp_path: Path, policy: DriftPolicy) -> str:
+    """Every ``x`` of these tests lies in its first bin, which held half of the reference."""
     signal_reference = SignalReference(
         name="x-mean",
         source="input",
@@ -350,11 +349,18 @@ async def test_an_open_drift_window_reaches_the_callback_when_its_runner_is_repl
         missing=0,
     )
     reference = DriftReference(
-        schema=1, dataset_sha256="0" * 64, rows=100, signals=(signal_reference,), policy=DriftPolicy()
+        schema=1, dataset_sha256="0" * 64, rows=100, signals=(signal_reference,), policy=policy
     )
     path = tmp_path / "reference.json"
     path.write_bytes(encode_json(reference))
-    await server.activate(await server.prepare(replace(spec_of(1), reference_path=str(path))))
+    return str(path)
+
+
+async def test_an_open_drift_window_reaches_the_callback_when_its_runner_is_replaced(
+    server: ModelServer, spec_of: SpecOf, tmp_path: Path, windows: list[WindowClosed]
+) -> None:
+    path = drift_reference(tmp_path, DriftPolicy())
+    await server.activate(await server.prepare(replace(spec_of(1), reference_path=path)))
     await ask(server)
     await ask(server)
     await server.activate(await server.prepare(spec_of(2)))
@@ -366,3 +372,32 @@ async def test_an_open_drift_window_reaches_the_callback_when_its_runner_is_repl
         "insufficient data",
     )
     assert closed.window.signals["x-mean"].counts == (0, 2, 0, 0)
+    assert closed.signals["x-mean"].rows == 2
+
+
+async def test_an_alarm_is_raised_across_the_death_of_a_runner(
+    server: ModelServer, spec_of: SpecOf, tmp_path: Path, windows: list[WindowClosed]
+) -> None:
+    path = drift_reference(tmp_path, DriftPolicy(window_rows=50, minimum_rows=50, persistence=2))
+    await server.activate(await server.prepare(replace(spec_of(1), reference_path=path)))
+
+    async def fill_a_window() -> WindowClosed:
+        before = len(windows)
+        async with asyncio.timeout(30):
+            for _ in range(50):
+                await ask(server)
+            while len(windows) == before:  # noqa: ASYNC110 - seen as the list fills
+                await asyncio.sleep(0.02)
+        return windows[-1]
+
+    first = await fill_a_window()
+    assert server.active is not None
+    os.kill(server.active.pid, signal.SIGKILL)
+    died = server.active
+    async with asyncio.timeout(30):
+        while server.active is died or not server.ready:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.02)
+    second = await fill_a_window()
+    assert [one.window.verdict.level for one in (first, second)] == ["drift", "drift"]
+    alarms = [one.window.alarm for one in (first, second)]
+    assert [(alarm.level, alarm.windows) for alarm in alarms if alarm] == [("ok", 1), ("drift", 1)]

@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from agent.drift import Identity, Judgement, MergedWindow, WindowBuilder, judge, merge_windows
 from agent.drift.binning import FEW_EDGES, Binner
-from agent.drift.signals import Array
 from agent.drift.levels import LEVELS
+from agent.drift.views import Array
 from agent.protocol.codec import decode_json, encode_json
 from agent.protocol.drift import (
     DriftPolicy,

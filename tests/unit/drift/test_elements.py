@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from agent.drift.binning import Binner
-from agent.drift.signals import Array, Extractor
+from agent.drift.signals import Extractor
+from agent.drift.views import Array
 from agent.protocol.drift import SignalCounts, SignalReference
 
 

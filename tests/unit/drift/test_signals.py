@@ -3,7 +3,8 @@ import pytest
 from scipy import stats
 
 from agent.drift import SignalError, check_tensors
-from agent.drift.signals import Array, Extractor
+from agent.drift.signals import Extractor
+from agent.drift.views import Array
 from agent.protocol.drift import SignalReference, Summary
 from agent.protocol.manifest import TensorSpec
 
