@@ -25,6 +25,8 @@ MEMORY_ROWS = 2_000
 OUTSIDE_COUNTED = 3
 """Values outside the reference that raise a row's score; more say no more."""
 
+DEPTH_COUNTED = 3.0
+
 _SURENESS = {"confidence": 1.0, "margin": 1.0, "entropy": -1.0}
 """Summaries that say how sure the model is, and which way."""
 
@@ -88,13 +90,13 @@ class Chooser:
         return Choice(kept, score if kept else 0.0, likeness, confidence)
 
     def _depth(self, value: float) -> float | None:
-        """How far under the limit of what counts as sure, 0 to 1; None where it is sure enough."""
+        """How far under the limit of what counts as sure, in widths of the reference's range; None where it is sure enough."""
         if self._limit is None:
             return None
-        limit, lowest, sign = self._limit
+        limit, width, sign = self._limit
         if sign * value >= limit:
             return None
-        return float(min(1.0, (limit - sign * value) / max(limit - lowest, 1e-12)))
+        return min(DEPTH_COUNTED, (limit - sign * value) / width)
 
     def _outside(self, slots: Slots) -> NDArray[np.intp]:
         """How many monitored input values of each row lie outside the reference, or are no numbers."""
@@ -149,21 +151,22 @@ def _shares(signal: SignalReference) -> Floats:
 
 
 def _low_limit(signal: SignalReference, share: float) -> tuple[float, float, float] | None:
-    """(limit, the lowest there is, sign): below the limit, in the direction of ``sign``, lie ``share`` of the reference's rows.
+    """(limit, width of the range, sign): below the limit, in the direction of ``sign``, lie ``share`` of the reference's rows.
 
     None where the reference has no rows. Within a bin rows are taken to lie evenly.
     """
     sign = _SURENESS[signal.summary]
     edges: Sequence[float] = signal.edges if sign > 0 else tuple(-edge for edge in reversed(signal.edges))
     counts = signal.counts if sign > 0 else tuple(reversed(signal.counts))
+    width = edges[-1] - edges[0]
     left = share * sum(counts)
     if left <= 0:
         return None
     left -= counts[0]
     if left < 0:
-        return edges[0], edges[0], sign
+        return edges[0], width, sign
     for lower, upper, count in zip(edges, edges[1:], counts[1:], strict=False):
         if count >= left > 0:
-            return lower + (upper - lower) * left / count, edges[0], sign
+            return lower + (upper - lower) * left / count, width, sign
         left -= count
-    return edges[-1], edges[0], sign
+    return edges[-1], width, sign
