@@ -23,6 +23,7 @@ from cloud_hub.fleet.routes import FleetController, TrustController
 from cloud_hub.hub import Hub
 from cloud_hub.labels.routes import LabelController
 from cloud_hub.registry.routes import ContentController, ReleaseController
+from cloud_hub.retraining.routes import NoticeController, RetrainingController, WebhookController
 from cloud_hub.rollouts.routes import RolloutController
 from cloud_hub.samples.routes import SampleController
 from cloud_hub.signing.errors import SigningError
@@ -84,6 +85,9 @@ def create_app(hub: Hub) -> Litestar:
             ReceiptController,
             SampleController,
             TelemetryController,
+            RetrainingController,
+            NoticeController,
+            WebhookController,
             LabelController,
             AuditController,
             DashboardController,

@@ -15,6 +15,9 @@ from agent.protocol.ids import Name
 from agent.protocol.settings import wrong_setting
 from cloud_hub.database_url import check_url
 from cloud_hub.errors import ConfigError
+from cloud_hub.retraining.policy import RetrainingPolicy
+from cloud_hub.retraining.settings import NoticeSettings
+from cloud_hub.webhooks.settings import WebhookSettings, settings_problem
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=1e9)]
@@ -97,7 +100,11 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """``[telemetry]``: what is made of the devices' records."""
 
     drift_hours: PositiveSeconds = 24.0
-    """Only windows that closed within this time count for the fleet's drift."""
+    """Only windows that were received within this time count for the fleet's drift."""
+    raw_days: Days = 400
+    """Windows and other records are kept so long, then forgotten; the daily roll-ups stay."""
+    rollup_days: Days = 1825
+    """Daily roll-ups are kept so long."""
 
 
 class SampleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -187,6 +194,9 @@ class HubConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rollouts: RolloutSettings = RolloutSettings()
     ingest: IngestSettings = IngestSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    retraining: RetrainingPolicy = RetrainingPolicy()
+    notices: NoticeSettings = NoticeSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     samples: SampleSettings = SampleSettings()
     model_signing: ModelSigningSettings = ModelSigningSettings()
     limits: LimitSettings = LimitSettings()
@@ -281,6 +291,14 @@ def _check(config: HubConfig, source: str) -> None:
             f"{source}: broker.tls: the embedded broker has no TLS; set broker.embedded = false"
         )
     _check_downloads(config.downloads, source)
+    problem = settings_problem(config.webhooks)
+    if problem is not None:
+        raise ConfigError(f"{source}: {problem}")
+    if config.telemetry.rollup_days < config.telemetry.raw_days:
+        raise ConfigError(
+            f"{source}: telemetry.rollup_days = {config.telemetry.rollup_days}: less than telemetry.raw_days, "
+            f"{config.telemetry.raw_days}; roll-ups stand for what is forgotten"
+        )
     if config.server.host not in LOOPBACK:
         raise ConfigError(
             f"{source}: server.host = {config.server.host!r}: the API speaks plain HTTP, so it listens on loopback "
@@ -310,6 +328,11 @@ def _absolute(config: HubConfig, folder: Path) -> HubConfig:
         authorities=tuple(str(folder / path) for path in signing.authorities),
     )
     config = msgspec.structs.replace(config, model_signing=signing)
+    if config.webhooks.secret_file is not None:
+        secret = str(folder / config.webhooks.secret_file)
+        config = msgspec.structs.replace(
+            config, webhooks=msgspec.structs.replace(config.webhooks, secret_file=secret)
+        )
     downloads = config.downloads
     if downloads.certificate is not None and downloads.key is not None:
         downloads = msgspec.structs.replace(

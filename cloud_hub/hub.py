@@ -21,6 +21,7 @@ from cloud_hub.errors import ConflictError
 from cloud_hub.fleet.expiry import note_expiry
 from cloud_hub.labels import service as labels
 from cloud_hub.registry.artifacts import ArtifactStore
+from cloud_hub.retraining.keeper import RetrainingKeeper
 from cloud_hub.rollouts import passing
 from cloud_hub.rollouts.documents import Signing
 from cloud_hub.samples.keeping import anything_waits, forget_old, take_in
@@ -34,6 +35,7 @@ from cloud_hub.signing.publication import complete_root
 from cloud_hub.signing.repository import Repository
 from cloud_hub.signing.store import FolderMetadataStore
 from cloud_hub.telemetry.keeper import RollUpKeeper
+from cloud_hub.webhooks.keeper import WebhookKeeper
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,8 @@ class Hub:
             now=now,
         )
         self.roll_ups = RollUpKeeper(self.database, self.artifacts)
+        self.retraining = RetrainingKeeper(self.database, self.artifacts, config)
+        self.webhooks = WebhookKeeper(self.database, config.webhooks, now=now)
         self.counters = BridgeCounters()
         self._unasked: dict[str, float] = {}
         self._samples_at = 0.0
@@ -161,7 +165,9 @@ class Hub:
 
     def keep_telemetry(self) -> bool:
         """Bring up to date what is made of telemetry; whether there is more to do."""
-        return self.roll_ups.step(self.now())
+        more = self.roll_ups.step(self.now())
+        self.retraining.step(self.now())
+        return more
 
     def recover(self) -> None:
         """Finish what a crash cut short.
@@ -201,4 +207,5 @@ class Hub:
             self.database.write(lambda _session: self.repository.refresh_timestamp())
 
     def close(self) -> None:
+        self.webhooks.close()
         self.database.close()

@@ -90,6 +90,9 @@ def serve(config: HubConfig, paths: Paths) -> None:
         keeper = Ticker("hub-telemetry", hub.keep_telemetry, KEEPER_SECONDS)
         running.callback(keeper.stop)
         keeper.start()
+        webhooks = Ticker("hub-webhooks", hub.webhooks.step, KEEPER_SECONDS)
+        running.callback(webhooks.stop)
+        webhooks.start()
         if config.downloads.port is not None:
             listener = DownloadListener(hub, create_device_app(hub), paths)
             running.callback(listener.stop)

@@ -17,6 +17,7 @@ from cloud_hub.signing.keys import create_key
 from cloud_hub.signing.own_keys import DIRECTOR_KEY, ONLINE_KEY
 
 ADMIN = "admin"
+_EXAMPLE = "postgresql+psycopg://edgeward@db.example/edgeward"
 
 _TOML = """\
 # The Edgeward hub. Every setting is shown; those behind a # have the value that is shown by default.
@@ -24,7 +25,7 @@ _TOML = """\
 name = "hub"
 # data = "."                          # folder of database, artifacts, metadata and keys
 # artifacts = "s3://bucket/path"      # object store of the releases' files; default: the folder artifacts in data
-# database = "postgresql+psycopg://edgeward@db.example/edgeward"   # default: SQLite, hub.db in data; docs/ingest.md
+{database}  # default: SQLite, hub.db in data; docs/ingest.md
 
 [server]
 host = "{host}"
@@ -58,6 +59,29 @@ port = {broker_port}
 
 [telemetry]
 # drift_hours = 24.0                  # windows received within this time count for the fleet's drift
+# raw_days = 400                      # windows and other records are kept so long, then forgotten
+# rollup_days = 1825                  # daily roll-ups are kept so long
+
+[retraining]                          # when drift makes a request to retrain; a model may have a policy of its own
+# enabled = true
+# level = "drift"                     # or "warning"
+# signals = []                        # only where one of these moved; default: any
+# share = 0.2                         # of the devices that have a verdict, and
+# devices = 3                         # so many at least, and
+# hours = 24.0                        # for so long
+# accuracy_loss = 0.05                # or: the estimated accuracy lies so far under the release's evaluation
+# calm_hours = 24.0                   # a request ends by itself after so long without
+
+[notices]
+# silent_hours = 24.0                 # no telemetry of a device for so long
+# insufficient_hours = 72.0           # no verdict for so long, for want of rows
+
+[webhooks]                            # retraining requests and notices for other systems; docs/fleet-drift.md
+# urls = ["https://ci.example/edgeward"]
+# secret_file = "webhook.secret"      # signs them; one line, 32 characters or more
+# attempts = 12
+# queue = 1000                        # events that may wait
+# timeout_seconds = 10.0
 
 [samples]
 # keep_days = 30                      # inputs that approvers asked for are deleted after so long
@@ -96,18 +120,30 @@ class NewHub(Struct, frozen=True, kw_only=True):
     """Seen this once, and in ``admin.token`` (mode 0600)."""
 
 
-def create_hub(folder: Path, *, host: str, port: int, broker_port: int, open_dashboard: bool) -> NewHub:
-    """Fill a new folder.
+def create_hub(
+    folder: Path,
+    *,
+    host: str,
+    port: int,
+    broker_port: int,
+    open_dashboard: bool,
+    database: str | None = None,
+) -> NewHub:
+    """Fill a new folder; ``database`` is PostgreSQL's URL, None: SQLite in the folder.
 
     Raises:
         ConflictError: there is a hub in it already.
-        ConfigError: a port or host is not allowed.
+        ConfigError: a port, a host or the database's URL is not allowed, or PostgreSQL does not answer.
     """
     path = folder / "hub.toml"
     if path.exists():
         raise ConflictError(f"{path} exists already; a hub is made once")
     text = _TOML.format(
-        host=host, port=port, broker_port=broker_port, open_dashboard=str(open_dashboard).lower()
+        host=host,
+        port=port,
+        broker_port=broker_port,
+        open_dashboard=str(open_dashboard).lower(),
+        database=f'database = "{database}"' if database else f'# database = "{_EXAMPLE}"',
     )
     parse_config(text, "the command's options")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -4,6 +4,9 @@ import inspect
 
 from agent.protocol.settings import settings_page
 from cloud_hub import config
+from cloud_hub.retraining import policy
+from cloud_hub.retraining import settings as notices
+from cloud_hub.webhooks import settings as webhooks
 
 _HEAD = """\
 # The hub's settings
@@ -16,10 +19,14 @@ folder it stands in. Every setting has a default, so an empty file is a hub on t
 above all sections.
 """
 
+SOURCES = (config, policy, notices, webhooks)
+"""Where the settings stand with their meanings."""
+
 
 def document() -> str:
     """The page as Markdown."""
-    return f"{_HEAD}\n{settings_page(config.HubConfig, inspect.getsource(config))}"
+    sources = "\n".join(map(inspect.getsource, SOURCES))
+    return f"{_HEAD}\n{settings_page(config.HubConfig, sources)}"
 
 
 if __name__ == "__main__":

@@ -186,6 +186,83 @@ def upgrade() -> None:
     with op.batch_alter_table('drift_fleet_days', schema=None) as batch_op:
         batch_op.create_index('drift_fleet_days_dirty', ['computed'], unique=False, sqlite_where=sa.text('dirty'), postgresql_where=sa.text('dirty'))
 
+    op.create_table('notices',
+    sa.Column('id', WHOLE, autoincrement=True, nullable=False),
+    sa.Column('kind', sa.String(), nullable=False),
+    sa.Column('subject', sa.String(), nullable=False),
+    sa.Column('severity', sa.String(), nullable=False),
+    sa.Column('text', sa.String(), nullable=False),
+    sa.Column('to_do', sa.String(), nullable=False),
+    sa.Column('since', sa.Double(), nullable=False),
+    sa.Column('updated', sa.Double(), nullable=False),
+    sa.Column('ended', sa.Double(), nullable=True),
+    sa.PrimaryKeyConstraint('id')
+    )
+    with op.batch_alter_table('notices', schema=None) as batch_op:
+        batch_op.create_index('notices_by_time', ['since'], unique=False)
+        batch_op.create_index('notices_open', ['kind', 'subject'], unique=True, sqlite_where=sa.text('ended IS NULL'), postgresql_where=sa.text('ended IS NULL'))
+
+    op.create_table('retraining_policies',
+    sa.Column('model', sa.String(), nullable=False),
+    sa.Column('policy', sa.LargeBinary(), nullable=False),
+    sa.Column('set_by', sa.String(), nullable=False),
+    sa.Column('set_at', sa.Double(), nullable=False),
+    sa.PrimaryKeyConstraint('model')
+    )
+    op.create_table('retraining_requests',
+    sa.Column('id', WHOLE, autoincrement=True, nullable=False),
+    sa.Column('model', sa.String(), nullable=False),
+    sa.Column('release', WHOLE, nullable=False),
+    sa.Column('cause', sa.String(), nullable=False),
+    sa.Column('text', sa.String(), nullable=False),
+    sa.Column('opened', sa.Double(), nullable=False),
+    sa.Column('updated', sa.Double(), nullable=False),
+    sa.Column('acknowledged', sa.Double(), nullable=True),
+    sa.Column('acknowledged_by', sa.String(), nullable=True),
+    sa.Column('note', sa.String(), nullable=True),
+    sa.Column('closed', sa.Double(), nullable=True),
+    sa.Column('closed_by', sa.String(), nullable=True),
+    sa.Column('closed_reason', sa.String(), nullable=True),
+    sa.PrimaryKeyConstraint('id')
+    )
+    with op.batch_alter_table('retraining_requests', schema=None) as batch_op:
+        batch_op.create_index('retraining_requests_open', ['model', 'release', 'cause'], unique=True, sqlite_where=sa.text('closed IS NULL'), postgresql_where=sa.text('closed IS NULL'))
+
+    op.create_table('retraining_watches',
+    sa.Column('model', sa.String(), nullable=False),
+    sa.Column('release', WHOLE, nullable=False),
+    sa.Column('cause', sa.String(), nullable=False),
+    sa.Column('since', sa.Double(), nullable=True),
+    sa.Column('calm', sa.Double(), nullable=True),
+    sa.PrimaryKeyConstraint('model', 'release', 'cause')
+    )
+    op.create_table('webhook_deliveries',
+    sa.Column('id', sa.String(), nullable=False),
+    sa.Column('url', sa.String(), nullable=False),
+    sa.Column('event', sa.String(), nullable=False),
+    sa.Column('request', WHOLE, nullable=True),
+    sa.Column('created', sa.Double(), nullable=False),
+    sa.Column('body', sa.LargeBinary(), nullable=False),
+    sa.Column('attempts', WHOLE, nullable=False),
+    sa.Column('due', sa.Double(), nullable=False),
+    sa.Column('done', sa.Double(), nullable=True),
+    sa.Column('outcome', sa.String(), nullable=False),
+    sa.Column('status', WHOLE, nullable=True),
+    sa.Column('error', sa.String(), nullable=True),
+    sa.PrimaryKeyConstraint('id', 'url')
+    )
+    with op.batch_alter_table('webhook_deliveries', schema=None) as batch_op:
+        batch_op.create_index('webhook_deliveries_due', ['done', 'due'], unique=False)
+
+    op.create_table('retraining_evidence',
+    sa.Column('request', WHOLE, nullable=False),
+    sa.Column('number', WHOLE, nullable=False),
+    sa.Column('made', sa.Double(), nullable=False),
+    sa.Column('sha256', sa.String(), nullable=False),
+    sa.Column('document', sa.LargeBinary(), nullable=False),
+    sa.ForeignKeyConstraint(['request'], ['retraining_requests.id'], ),
+    sa.PrimaryKeyConstraint('request', 'number')
+    )
     op.create_table('enrolment_tokens',
     sa.Column('sha256', sa.String(), nullable=False),
     sa.Column('device', sa.String(), nullable=True),
@@ -413,6 +490,22 @@ def downgrade() -> None:
 
     op.drop_table('label_deliveries')
     op.drop_table('enrolment_tokens')
+    op.drop_table('retraining_evidence')
+    with op.batch_alter_table('webhook_deliveries', schema=None) as batch_op:
+        batch_op.drop_index('webhook_deliveries_due')
+
+    op.drop_table('webhook_deliveries')
+    op.drop_table('retraining_watches')
+    with op.batch_alter_table('retraining_requests', schema=None) as batch_op:
+        batch_op.drop_index('retraining_requests_open')
+
+    op.drop_table('retraining_requests')
+    op.drop_table('retraining_policies')
+    with op.batch_alter_table('notices', schema=None) as batch_op:
+        batch_op.drop_index('notices_open')
+        batch_op.drop_index('notices_by_time')
+
+    op.drop_table('notices')
     with op.batch_alter_table('drift_fleet_days', schema=None) as batch_op:
         batch_op.drop_index('drift_fleet_days_dirty')
 

@@ -36,7 +36,7 @@ def test_every_setting_is_shown_in_a_new_hubs_file(home: Path) -> None:
     sections = [
         field for field in msgspec.structs.fields(HubConfig) if hasattr(field.type, "__struct_fields__")
     ]
-    assert len(sections) == 13
+    assert len(sections) == 16
     for section in sections:
         assert f"[{section.name}]" in text
         for field in msgspec.structs.fields(section.type):

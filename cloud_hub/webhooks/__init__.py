@@ -1,0 +1,1 @@
+"""Tell other systems what happened: signed, retried, bounded, each event under an id that never changes."""
