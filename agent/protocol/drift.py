@@ -101,6 +101,7 @@ class SlicePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Rows are also counted apart by one request parameter."""
 
     parameter: Name
+    """Of the request, whose values part the rows."""
     values: tuple[str, ...] = ()
     """Declared values; empty: the first ones that are seen."""
     maximum: Annotated[int, Meta(ge=1, le=16)] = 8
@@ -130,7 +131,9 @@ class DriftPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     alpha: Fraction = 0.01
     """Level of the corrected tests."""
     psi_warning: Positive = 0.1
+    """A signal whose PSI reaches it, and whose distribution differs significantly, is a warning."""
     psi_drift: Positive = 0.25
+    """… and here it is drift."""
     maximum_outside: Fraction = 0.05
     """Share of rows outside the reference's range, missing or not finite, beyond the reference's own share, that is
     drift."""
@@ -139,7 +142,9 @@ class DriftPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     recovery: Annotated[int, Meta(ge=1)] = 3
     """Windows in a row under a level that take the alarm down from it."""
     slices: SlicePolicy | None = None
+    """None: rows are counted together only."""
     sequential: SequentialPolicy = SequentialPolicy()
+    """How an abrupt change between windows is found."""
 
 
 class DriftReference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
