@@ -55,6 +55,11 @@ def _add_init(commands: Commands) -> None:
     parser.add_argument(
         "--open-dashboard", action="store_true", help="show the page without a token on this machine"
     )
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        help="an empty database of PostgreSQL, postgresql+psycopg://user@host/name (default: SQLite in the folder)",
+    )
     parser.set_defaults(run=_init)
 
 
@@ -65,6 +70,7 @@ def _init(arguments: argparse.Namespace) -> None:
         port=arguments.port,
         broker_port=arguments.broker_port,
         open_dashboard=arguments.open_dashboard,
+        database=arguments.database,
     )
     print(f"Made {made.config}")
     print(f"Admin token (seen this once, and in {arguments.folder / 'admin.token'}): {made.admin_token}")

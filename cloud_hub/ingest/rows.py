@@ -27,7 +27,7 @@ _INSERT_POSTGRESQL = (
     "ON CONFLICT DO NOTHING RETURNING device, epoch, sequence"
 )
 WINDOW_COLUMNS = tuple(column.name for column in DriftWindowRow.__table__.columns)
-_INSERT_WINDOW = f"INSERT INTO drift_windows ({', '.join(WINDOW_COLUMNS)}) VALUES ({{}})"  # noqa: S608 - names of our columns
+_INSERT_WINDOW = "INSERT INTO drift_windows (" + ", ".join(f'"{name}"' for name in WINDOW_COLUMNS) + ") VALUES ({})"  # noqa: S608 - names of our columns
 _TALLY = (
     "INSERT INTO telemetry_tally (device, epoch, kind, records) VALUES ({0}, {0}, {0}, {0}) "
     "ON CONFLICT (device, epoch, kind) DO UPDATE SET records = telemetry_tally.records + excluded.records"

@@ -66,7 +66,7 @@ def test_what_it_sends_is_not_heard_and_nothing_is_answered(
         Channel.REQUEST: encode_msgpack(request),
     }
     for channel, payload in messages.items():
-        bridge.handle([Message(topic("cam-1", channel), payload)])
+        bridge.handle(Message(topic("cam-1", channel), payload))
     assert hub.counters.report(connected=True).refused == {"revoked-device": 3}
     device = people.ok("viewer", "GET", "/v1/devices/cam-1")["device"]
     assert (device["online"], device["reported"]) == (False, None)
