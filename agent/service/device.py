@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from agent.core.judgement import Choice, choose_variant
+from agent.core.sending import Pace
 from agent.core.trusted_time import trusted_time
 from agent.protocol import telemetry
 from agent.protocol.envelope import Envelope
@@ -21,6 +22,9 @@ from agent.service.bundle_copy import BundleCopier
 from agent.service.bundles import Bundles
 from agent.service.control_server import ControlServer
 from agent.service.desired import DesiredKeeper
+from agent.service.drift_memory import DriftMemory
+from agent.service.drift_reports import DriftReports
+from agent.service.facts import is_metered
 from agent.service.hold import Hold, load_hold
 from agent.service.installer import Installer
 from agent.service.label_line import LabelLine
@@ -36,6 +40,7 @@ from agent.service.sample_desk import SampleDesk, sample_ring
 from agent.service.sample_keeping import SampleKeeper
 from agent.service.sample_requests import SampleRequests
 from agent.service.technician import Technician
+from agent.service.telemetry_budget import TelemetryBudget, monthly_budget
 from agent.service.telemetry_sync import TelemetrySync
 from agent.service.trust_watch import TrustWatch
 from agent.service.upkeep import Upkeep
@@ -92,6 +97,7 @@ class Device:
             clock=parts.clock,
         )
         self._trust = TrustWatch(self._desired.facts, self._recorder, changed=self._changed.set)
+        self._drift_memory = DriftMemory()
         self._models = Models(
             config,
             parts.state,
@@ -119,13 +125,14 @@ class Device:
             sampled=self._samples.take,
             labels=self._labels,
             open_windows=self._open_windows,
+            drift_memory=self._drift_memory,
         )
-        self._label_line = LabelLine(
-            self._labels, parts.link, known=self._models.states, count=self._count
-        )
+        self._label_line = LabelLine(self._labels, parts.link, known=self._models.states, count=self._count)
+        budget = TelemetryBudget(parts.ledger, monthly_budget(config.telemetry), clock=parts.clock)
         self._upkeep = Upkeep(
             parts.memory,
             parts.outbox,
+            budget,
             parts.windows,
             parts.ledger,
             self._recorder,
@@ -142,7 +149,16 @@ class Device:
             errors=self._errors,
             changed=self._changed,
         )
-        self._sync = TelemetrySync(parts.outbox, parts.link, interval=config.telemetry.send_seconds)
+        metered = config.updates.metered_interfaces
+        self._sync = TelemetrySync(
+            parts.outbox,
+            parts.link,
+            pace=Pace(urgent=config.telemetry.send_seconds, others=config.telemetry.gather_seconds),
+            budget=budget,
+            metered=lambda: asyncio.to_thread(is_metered, metered),
+            clock=parts.clock,
+        )
+        parts.outbox.appended = self._sync.appended
         self._sample_requests = SampleRequests(
             config.samples,
             self._samples,
@@ -175,9 +191,9 @@ class Device:
             self._desired,
             self._hold,
             parts.events,
-            parts.windows,
+            DriftReports(parts.windows, parts.artifacts, self._models.installed, self._labels.report),
             self._bundles,
-            parts.ledger,
+            budget,
             SampleDesk(
                 config.samples, self._samples, parts.outbox, parts.sample_ledger, self._recorder, parts.clock
             ),
@@ -215,6 +231,7 @@ class Device:
                 self._start = group.create_task
                 tasks = [group.create_task(loop) for loop in self._loops()]
                 await self._upkeep.close_left_open()
+                self._drift_memory.load(await self._upkeep.known_drift_states())
                 await self._models.add(await self._known_models(), self._supervise)
                 known = await self._upkeep.known_windows()
                 self._models.remember(known)
@@ -230,6 +247,7 @@ class Device:
             # for the release's fault), runners hand over their open windows, what is left is recorded.
             await self._control.close()
             await self._models.stop()
+            await self._labels.finish()
             recording.cancel()
             await asyncio.wait((recording,))
             await self._parts.link.stop()
@@ -283,7 +301,7 @@ class Device:
 
     def _take_messages(self) -> None:
         link = self._parts.link
-        link.on(DesiredState, self._desired.take)
+        link.on(DesiredState, self._take_desired)
         link.on(TelemetryAck, self._acknowledge)
         link.on(LabelDelivery, self._label_line.take)
         link.on(Command, lambda _: self._sync_now())
@@ -296,6 +314,10 @@ class Device:
         self._sync.wake()
         self._desired.again()
         self._downloader.wake()
+
+    def _take_desired(self, state: DesiredState) -> None:
+        self._desired.take(state)
+        self._sync.heard()
 
     def _acknowledge(self, ack: TelemetryAck) -> None:
         self._supervise_once(self._take_acknowledgement(ack))
@@ -342,7 +364,7 @@ class Device:
     async def _keep_sampling_health(self) -> None:
         while True:
             try:
-                await self._recorder.record(await asyncio.to_thread(self._parts.health))
+                await self._recorder.record_health(await asyncio.to_thread(self._parts.health))
             except Exception:  # a sensor or a mount that went away is no reason to stop serving
                 self._count("health-not-sampled")
                 log.exception("health not sampled")

@@ -166,7 +166,7 @@ class LabelDesk:
     # --- The work ---------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Write, join and tell until cancelled; then write what is left."""
+        """Write, join and tell until cancelled."""
         loop = asyncio.get_running_loop()
         written = told = loop.time()
         try:
@@ -185,7 +185,10 @@ class LabelDesk:
         finally:
             self._ended = True
             _fail(self._asked, StoreClosedError("the agent stops"))
-            await self._try(self._write)
+
+    async def finish(self) -> None:
+        """Write what is left, the runners' last words with it."""
+        await self._try(self._write)
 
     async def _pause(self) -> None:
         """Until somebody asks, the memory is full, or it is time."""

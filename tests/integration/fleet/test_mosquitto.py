@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
@@ -17,7 +18,9 @@ from agent.protocol.codec import encode_msgpack
 from agent.protocol.topics import FROM_DEVICE, FROM_HUB, Channel, topic
 from agent.protocol.transfer import BlockRequest, MetadataSource
 from agent.transport.identity_files import IdentityFiles
+from models.digits import data
 from tests.acceptance.processes import run, wait_for
+from tests.acceptance.world import MODEL, Agent
 from tests.support.fleet import answered, start
 from tests.support.mosquitto import MOSQUITTO, Peer
 from tests.support.mosquitto_fleet import MosquittoFleet
@@ -95,6 +98,67 @@ def test_a_devices_certificate_reads_its_own_topics_only(fleet: MosquittoFleet, 
     ):  # what was for camera-2 has gone out before this
         received.add(camera_1.receive()[0])
     assert received == {topic("camera-1", Channel.DESIRED), topic("camera-1", Channel.RESPONSE)}
+
+
+def test_labels_from_everyone_come_back_as_real_accuracy(fleet: MosquittoFleet, tmp_path: Path) -> None:
+    """From a technician, by file, over HTTP, and from the hub while the device is off; each counts once, by its own rank."""
+    agent = fleet.agents[0]
+    images, digits = data.held_out()
+    said = {f"part-{number}": _asked(agent, f"part-{number}", images[number]) for number in range(40)}
+    truth = {request: str(digits[number]) for number, request in enumerate(said)}
+    requests = list(said)
+    agent.service.stop()
+    with agent.config.open("a") as config:
+        config.write("\n[labels]\nreport_seconds = 0.5\nwrite_seconds = 0.5\n")
+    path = "/v1/devices/camera-1/labels"
+    wish = {"model": MODEL, "labels": [_label(each, truth[each], "system") for each in requests[:10]]}
+    wish["labels"].append(_label("nobody", "3", "system"))
+    fleet.client("olga").post(path, wish)
+    start(agent)
+    wait_for("the device to serve again", lambda: answered(agent) is not None, seconds=20)
+    (delivery,) = wait_for(
+        "the hub's labels to be joined",
+        lambda: [each for each in fleet.client("victor").get(path) if each["settled"]],
+        seconds=30,
+    )
+    assert delivery["outcomes"] == {"joined": 10, "unknown": 1}
+    assert delivery["refused"][0]["request"] == "nobody"
+
+    agent.edgeward("label", requests[10], truth[requests[10]])
+    assert agent.edgeward("label", requests[10], truth[requests[10]])["answers"][0]["outcome"] == "repeated"
+    file = tmp_path / "labels.csv"
+    file.write_text("request,label\n" + "".join(f"{each},{truth[each]}\n" for each in requests[:20]))
+    answers = agent.edgeward("label", "--file", str(file))["answers"]
+    assert [each["outcome"] for each in answers] == ["corrected"] * 10 + ["repeated"] + ["joined"] * 9
+    labels = [_label(each, said[each], "model") for each in requests[20:]]
+    answer = httpx.post(f"http://{agent.address}/v2/models/{MODEL}/labels", json={"labels": labels})
+    assert {each["outcome"] for each in answer.json()["answers"]} == {"joined"}
+
+    correct = sum(said[each] == truth[each] for each in requests[:20])
+    expected = {"person": (correct, 20), "model": (20, 20)}
+    figures = agent.edgeward("accuracy")["figures"]
+    assert {each["origin"]: (each["correct"], each["rows"]) for each in figures} == expected
+    assert all(each["expected"] is not None for each in figures)  # the release has a calibration
+
+    def on_the_hub() -> bool:
+        found = fleet.client("victor").get(f"/v1/accuracy/{MODEL}")
+        return {each["origin"]: (each["correct"], each["rows"]) for each in found} == expected
+
+    wait_for("the hub to know", on_the_hub, seconds=30)
+
+
+def _label(request: str, label: str, origin: str) -> dict[str, str]:
+    return {"request": request, "label": label, "origin": origin}
+
+
+def _asked(agent: Agent, request: str, image: Any) -> str:
+    """The digit that the device reads, in a request that carries an id."""
+    tensor = {"name": "image", "datatype": "FP32", "shape": [1, 8, 8], "data": image.reshape(-1).tolist()}
+    answer = httpx.post(
+        f"http://{agent.address}/v2/models/{MODEL}/infer", json={"id": request, "inputs": [tensor]}
+    )
+    output = answer.json()["outputs"][0]["data"]
+    return str(output.index(max(output)))
 
 
 def test_nothing_connects_without_a_certificate(fleet: MosquittoFleet) -> None:
