@@ -35,6 +35,7 @@ from cloud_hub.signing.publication import complete_root
 from cloud_hub.signing.repository import Repository
 from cloud_hub.signing.store import FolderMetadataStore
 from cloud_hub.telemetry.keeper import RollUpKeeper
+from cloud_hub.telemetry.retention import RetentionKeeper
 from cloud_hub.webhooks.keeper import WebhookKeeper
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,9 @@ class Hub:
             now=now,
         )
         self.roll_ups = RollUpKeeper(self.database, self.artifacts)
+        self.retention = RetentionKeeper(
+            self.database, raw_days=config.telemetry.raw_days, rollup_days=config.telemetry.rollup_days
+        )
         self.retraining = RetrainingKeeper(self.database, self.artifacts, config)
         self.webhooks = WebhookKeeper(self.database, config.webhooks, now=now)
         self.counters = BridgeCounters()
@@ -167,6 +171,7 @@ class Hub:
         """Bring up to date what is made of telemetry; whether there is more to do."""
         more = self.roll_ups.step(self.now())
         self.retraining.step(self.now())
+        self.retention.step(self.now())
         return more
 
     def recover(self) -> None:

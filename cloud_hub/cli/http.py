@@ -71,6 +71,9 @@ class HubClient:
         except httpx.HTTPError as error:
             raise RemoteError(f"POST {path}: the hub broke off: {error}") from error
 
+    def put_json(self, path: str, body: object) -> Any:
+        return self._send("PUT", path, json=body).json()
+
     def put(self, path: str, content: bytes) -> Any:
         return self._send("PUT", path, content=content).json()
 
