@@ -27,7 +27,8 @@ _INSERT_POSTGRESQL = (
     "ON CONFLICT DO NOTHING RETURNING device, epoch, sequence"
 )
 WINDOW_COLUMNS = tuple(column.name for column in DriftWindowRow.__table__.columns)
-_INSERT_WINDOW = "INSERT INTO drift_windows (" + ", ".join(f'"{name}"' for name in WINDOW_COLUMNS) + ") VALUES ({})"  # noqa: S608 - names of our columns
+_QUOTED = ", ".join(f'"{name}"' for name in WINDOW_COLUMNS)
+_INSERT_WINDOW = f"INSERT INTO drift_windows ({_QUOTED}) VALUES ({{}})"  # noqa: S608 - names of our columns
 _TALLY = (
     "INSERT INTO telemetry_tally (device, epoch, kind, records) VALUES ({0}, {0}, {0}, {0}) "
     "ON CONFLICT (device, epoch, kind) DO UPDATE SET records = telemetry_tally.records + excluded.records"
@@ -53,7 +54,7 @@ def _insert_sqlite(session: Session, connection: Connection, values: Sequence[Re
         point.commit()
         return set()
     point.rollback()
-    known = {tuple(key) for keys in _chunks({row[:3] for row in values}) for key in _known(session, keys)}
+    known = {key for keys in _chunks({row[:3] for row in values}) for key in _known(session, keys)}
     _count(connection, [row for row in values if row[:3] not in known])
     return known
 
@@ -68,7 +69,8 @@ def _count(connection: Connection, values: Sequence[RecordRow]) -> int:
 def _known(session: Session, keys: Sequence[Key]) -> Iterator[Key]:
     table = TelemetryRecord
     columns = (table.device, table.epoch, table.sequence)
-    yield from session.execute(select(*columns).where(tuple_(*columns).in_(keys))).tuples()
+    for row in session.execute(select(*columns).where(tuple_(*columns).in_(keys))):
+        yield row[0], row[1], row[2]
 
 
 def bodies(session: Session, keys: set[Key]) -> Iterator[tuple[Key, bytes]]:

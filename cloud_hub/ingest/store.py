@@ -55,9 +55,8 @@ class Stored:
 def strangers(session: Session, devices: Iterable[str]) -> dict[str, str]:
     """Those of ``devices`` that the hub takes nothing from → kind of the refusal."""
     wanted = set(devices)
-    revoked = dict(
-        session.execute(select(Device.id, Device.revoked).where(Device.id.in_(wanted))).tuples().all()
-    )
+    query = select(Device.id, Device.revoked).where(Device.id.in_(wanted))
+    revoked = {device: since for device, since in session.execute(query)}  # noqa: C416 - rows are no pairs to dict()
     unknown = dict.fromkeys(wanted - revoked.keys(), "unknown-device")
     return unknown | {device: "revoked-device" for device, since in revoked.items() if since is not None}
 

@@ -17,13 +17,16 @@ _ACCOUNT = "postgres"
 class PostgreSQL:
     """With the settings of its package: ``fsync`` and ``synchronous_commit`` are on.
 
+    Args:
+        durable: False for what may forget, as tests may, and is to be quick.
+
     Raises:
         AbsentError: it is not installed.
         ServerError: it does not start.
     """
 
-    def __init__(self) -> None:
-        self._tools = _newest()
+    def __init__(self, *, durable: bool = True) -> None:
+        self._tools, self._durable = _newest(), durable
         # The path of a Unix socket has at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="edgeward-pg-", dir="/tmp"))
         if os.geteuid() == 0:
@@ -31,7 +34,17 @@ class PostgreSQL:
             os.chown(self.folder, account.pw_uid, account.pw_gid)
         data = self.folder / "data"
         locale = ("--encoding=UTF8", "--locale=C.UTF-8")
-        self._run("initdb", "-D", data, "-U", _ACCOUNT, "--auth=trust", *locale, "--no-instructions")
+        self._run(
+            "initdb",
+            "-D",
+            data,
+            "-U",
+            _ACCOUNT,
+            "--auth=trust",
+            *locale,
+            "--no-instructions",
+            *(() if durable else ("--no-sync",)),
+        )
         self._start()
 
     def create(self, name: str) -> str:
@@ -46,6 +59,7 @@ class PostgreSQL:
 
     def _start(self) -> None:
         options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}'"
+        options += "" if self._durable else " -c fsync=off -c full_page_writes=off"
         self._run(
             "pg_ctl", "-D", self.folder / "data", "-w", "-l", self.folder / "log", "-o", options, "start"
         )

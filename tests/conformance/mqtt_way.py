@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from queue import Empty
 from typing import Self
 
 import httpx
@@ -77,7 +76,7 @@ class Bridge:
     def __enter__(self) -> Self:
         self._link.start()
         # A request before the subscription would wait for the device's patience.
-        self._link.incoming.get(timeout=SECONDS)
+        self._link.incoming.get(1, SECONDS)
         self._thread.start()
         return self
 
@@ -92,8 +91,7 @@ class Bridge:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            with suppress(Empty):
-                item = self._link.incoming.get(timeout=0.05)
+            for item in self._link.incoming.get(1, 0.05):
                 if isinstance(item, Message):
                     self._take(item)
 
