@@ -196,9 +196,22 @@ class TelemetryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What is recorded and when it is sent."""
 
     outbox_bytes: PositiveInt = 32 * 1024 * 1024
-    """Bound of records that wait for the hub; over it the least important are dropped and counted."""
+    """Bound of records that wait for the hub; over it the least important are merged, then dropped and counted."""
     send_seconds: Positive = 5.0
-    """Longest time a record waits before it is sent, when the hub is there."""
+    """Longest time an urgent record (a warning, drift, an error) waits before it is sent, when the hub is there."""
+    gather_seconds: Positive = 60.0
+    """The same for all other records, so that they go together; ten times as long while the default route goes by one of
+    ``updates.metered_interfaces``, or while ``monthly_bytes`` get short."""
+    monthly_bytes: PositiveInt | None = None
+    """What telemetry may cost in a calendar month (UTC), both ways. As it gets short, waiting records are merged and the last
+    tenth is kept for urgent ones (``docs/telemetry.md``). Not set: no limit."""
+    over_budget: Literal["urgent", "nothing"] = "urgent"
+    """What is sent when ``monthly_bytes`` are spent."""
+    keep_bytes: Annotated[int, Meta(ge=1024 * 1024, le=2**53)] = 64 * 1024 * 1024
+    """Bound of the device's own history (windows, verdicts, health, events) in ``telemetry.db``, without what waits for the
+    hub; the oldest goes first."""
+    keep_days: Positive = 90.0
+    """Age at which the device's own history goes."""
     report_seconds: Positive = 60.0
     """Reported state is published at least this often."""
     checkpoint_seconds: Positive = 300.0

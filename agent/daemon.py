@@ -32,6 +32,7 @@ from agent.service.receipts import ReceiptWriter
 from agent.store.artifacts import ArtifactStore
 from agent.store.errors import StoreError
 from agent.store.events import EventLog
+from agent.store.history import Keep
 from agent.store.ledger import Ledger
 from agent.store.open_windows import OpenWindowStore
 from agent.store.outbox import Outbox
@@ -191,7 +192,12 @@ async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
             boot=boot,
             clock=lambda: trusted_time(time.time(), memory.trust.hub_time),
         ),
-        outbox=Outbox(database, device=config.device.id, maximum_bytes=config.telemetry.outbox_bytes),
+        outbox=Outbox(
+            database,
+            device=config.device.id,
+            maximum_bytes=config.telemetry.outbox_bytes,
+            keep=Keep(bytes=config.telemetry.keep_bytes, days=config.telemetry.keep_days),
+        ),
         events=EventLog(database),
         ledger=Ledger(database, clock=time.time),
         sample_ledger=SampleLedger(database),

@@ -1,5 +1,6 @@
 """How the device stands: what its kernel says of power, heat, room and the way out."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import psutil
@@ -48,6 +49,14 @@ def gather(conditions: Conditions, state: Path, *, now: float, earliest: float) 
         temperature_c=_temperature() if conditions.maximum_temperature_c is not None else None,
         free_mib=_free_mib(state) if conditions.minimum_free_mib else None,
     )
+
+
+def is_metered(patterns: tuple[str, ...]) -> bool:
+    """Whether the default route goes by an interface that costs by the byte. Reads files of the kernel's, as above."""
+    if not patterns:
+        return False
+    name = default_interface()
+    return name is not None and any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def default_interface(ipv4: Path = ROUTES, ipv6: Path = ROUTES_IPV6) -> str | None:

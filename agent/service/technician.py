@@ -25,14 +25,14 @@ from agent.protocol.state import ReportedState
 from agent.service.bundles import Bundles
 from agent.service.control_server import ControlError
 from agent.service.desired import DesiredKeeper
+from agent.service.drift_reports import DriftReports
 from agent.service.hold import Hold
 from agent.service.labels import LabelDesk
 from agent.service.models import Models
 from agent.service.reporting import model_report
 from agent.service.sample_desk import SampleDesk
+from agent.service.telemetry_budget import TelemetryBudget
 from agent.store.events import EventLog
-from agent.store.ledger import Ledger
-from agent.store.windows import WindowLog
 from agent.transport.errors import IdentityError
 
 
@@ -45,9 +45,9 @@ class Technician:
         desired: DesiredKeeper,
         hold: Hold,
         events: EventLog,
-        windows: WindowLog,
+        drift: DriftReports,
         bundles: Bundles,
-        ledger: Ledger,
+        budget: TelemetryBudget,
         samples: SampleDesk,
         labels: LabelDesk,
         *,
@@ -60,9 +60,9 @@ class Technician:
         self._desired = desired
         self._hold = hold
         self._events = events
-        self._windows = windows
+        self._drift = drift
         self._bundles = bundles
-        self._ledger = ledger
+        self._budget = budget
         self._samples = samples
         self._labels = labels
         self._report = report
@@ -89,7 +89,7 @@ class Technician:
     async def drift(self, model: str | None, limit: int) -> DriftResult:
         if model is not None:
             self._known(model)
-        return DriftResult(windows=tuple(await self._windows.history(model, limit)))
+        return DriftResult(reports=await self._drift.reports(model, limit))
 
     async def events(self, limit: int) -> EventsResult:
         return EventsResult(events=tuple(await self._events.newest(limit)))
@@ -108,7 +108,7 @@ class Technician:
         return PlanResult(steps=steps, refusal=self._desired.refusal)
 
     async def data(self) -> DataResult:
-        return DataResult(ledger=await self._ledger.report())
+        return DataResult(ledger=await self._budget.account())
 
     async def samples(self, model: str | None, limit: int) -> SamplesResult:
         return await self._samples.show(model, limit)

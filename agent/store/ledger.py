@@ -102,6 +102,20 @@ class Ledger:
         await self.flush()
         return await self._database.read(_report)
 
+    async def spent(self, purpose: str, month: str) -> int:
+        """Bytes of one purpose, both ways, in one month (as ``2026-11``), what is still in memory included.
+
+        Raises:
+            StoreError, sqlite3.Error: the ledger can't be read.
+        """
+        async with self._turn:  # not while a flush has taken them out of memory
+            fresh = sum(
+                came + went
+                for (day, what), (came, went) in self._traffic.items()
+                if what == purpose and day.startswith(month)
+            )
+            return fresh + await self._database.read(lambda connection: _spent(connection, purpose, month))
+
     async def run(self) -> None:
         """Flush now and then until cancelled, and once more at the end."""
         try:
@@ -164,6 +178,14 @@ def _store(
         "DELETE FROM flash WHERE deployment NOT IN (SELECT deployment FROM flash ORDER BY began DESC LIMIT ?)",
         (KEEP_DEPLOYMENTS,),
     )
+
+
+def _spent(connection: sqlite3.Connection, purpose: str, month: str) -> int:
+    row = connection.execute(
+        "SELECT coalesce(sum(bytes_in + bytes_out), 0) FROM traffic WHERE purpose = ? AND substr(day, 1, 7) = ?",
+        (purpose, month),
+    ).fetchone()
+    return int(row[0])
 
 
 def _report(connection: sqlite3.Connection) -> LedgerReport:

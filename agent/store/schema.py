@@ -195,8 +195,8 @@ def _third(database: Database) -> None:
         database.table(table).create(columns, pk=key, not_null=set(columns) - parts - optional, strict=True)
     database.execute("DROP INDEX idx_windows_model_id")
     database.table("windows").create_index(["model", "slice", "id"])
-    for kind, rank in RANKS.items():
-        database.execute("UPDATE outbox SET priority = ? WHERE kind = ?", (rank, kind))
+    for record, rank in RANKS.items():
+        database.execute("UPDATE outbox SET priority = ? WHERE kind = ?", (rank, record))
     for name, query in _THIRD_VIEWS.items():
         database.create_view(name, query, replace=True)
 
