@@ -159,6 +159,8 @@ class TelemetrySync:
             return 0.0
         if not self._link.is_connected:
             return math.inf if self._waits_since is None else self._pace.others  # `wake` comes with the link
+        if self._failures:
+            return self._retry_at - time.monotonic()
         since = ((self._urgent_since, True), (self._waits_since, False))
         due = min(
             (
@@ -168,7 +170,7 @@ class TelemetrySync:
             ),
             default=math.inf,
         )
-        return max(due, self._retry_at) - time.monotonic()
+        return due - time.monotonic()
 
     async def _round(self) -> bool:
         """Send all that may be sent; returns whether anything was."""

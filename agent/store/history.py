@@ -9,7 +9,12 @@ AT_ONCE = 1_000
 """Rows of one table that one pass lets go of for their age: a clock that is wrong for an hour must not take all."""
 FREE_PAGES = 64
 """Pages that may lie unused in the file before it is made smaller: what is freed is mostly needed again at once."""
-_STEP = 64
+EARLIEST = 1_577_836_800.0
+"""2020, Unix seconds. What was made before it was made by a clock that was not set yet: it is as old as its neighbours."""
+_OLD = (
+    "{time} < :before AND ({time} > :earliest OR id < (SELECT min(id) FROM {table} WHERE {time} >= :before))"
+)
+_STEP = 16
 """Rows of one table, at least, between two looks at the size."""
 _TABLES = {"windows": "closed", "health": "time", "events": "time"}
 """Table → when its rows were made, Unix seconds. In the order of ids they are as old as they can be told to be."""
@@ -34,17 +39,23 @@ class Keep(Struct, frozen=True, kw_only=True):
 
 def trim(connection: sqlite3.Connection, keep: Keep, now: float) -> int:
     """Within the caller's transaction: let go of what is over the bounds, the oldest first; returns how many rows."""
+    values = {"before": now - keep.days * DAY, "earliest": EARLIEST, "limit": AT_ONCE}
     gone = sum(
-        _let_go(connection, table, f"{time} < :before", {"before": now - keep.days * DAY, "limit": AT_ONCE})
+        _let_go(connection, table, _OLD.format(table=table, time=time), values)
         for table, time in _TABLES.items()
     )
     connection.execute("DELETE FROM drift_states WHERE updated < ?", (now - keep.days * DAY,))
     while (excess := _used(connection) - keep.bytes) > 0:
-        table, size, rows = max(_sizes(connection), key=lambda one: one[1])
-        if rows == 0:
+        sizes = _sizes(connection)
+        total = sum(size for _, size, _ in sizes)
+        step = sum(
+            _let_go(connection, table, "true", {"limit": max(_STEP, rows * excess // total)})
+            for table, _, rows in sizes
+            if rows
+        )
+        gone += step
+        if step == 0:
             break
-        step = max(_STEP, rows * excess // size)
-        gone += _let_go(connection, table, "true", {"limit": step})
     _give_back(connection)
     return gone
 
@@ -78,4 +89,6 @@ def _used(connection: sqlite3.Connection) -> int:
 
 def _give_back(connection: sqlite3.Connection) -> None:
     for _ in range(_pragma(connection, "freelist_count") - FREE_PAGES):
-        connection.execute("PRAGMA incremental_vacuum(1)")  # with more, the sqlite3 module still frees only one
+        connection.execute(
+            "PRAGMA incremental_vacuum(1)"
+        )  # with more, the sqlite3 module still frees only one

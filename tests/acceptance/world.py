@@ -219,7 +219,7 @@ class World:
             f'state_dir = "{folder}/state"\nruntime_dir = "{folder}/run"\n\n'
             f'[serving]\naddress = "127.0.0.1:{port}"\ndrain_seconds = 10.0\n\n'
             "[probe]\nwarmup = 3\nrepetitions = 100\n\n"
-            "[telemetry]\nsend_seconds = 1.0\nreport_seconds = 2.0\nhealth_seconds = 10.0\n"
+            "[telemetry]\nsend_seconds = 1.0\ngather_seconds = 1.0\nreport_seconds = 2.0\nhealth_seconds = 10.0\n"
         )
         token = folder / "enrolment.token"
         issued = self.client("olga").post("/v1/enrolment-tokens", {"device": name, "lifetime_seconds": 600})

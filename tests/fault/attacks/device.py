@@ -47,6 +47,7 @@ longest_backoff_seconds = 0.4
 
 [telemetry]
 send_seconds = 1.0
+gather_seconds = 1.0
 report_seconds = 600.0
 health_seconds = 600.0
 
@@ -55,23 +56,32 @@ format = "json"
 """
 
 
+SAMPLES = """
+[samples]
+enabled = true
+may_leave = true
+"""
+
+
 class AttackedDevice:
     """One device of a hostile hub, from enrolment on.
 
     Args:
         folder: empty.
+        samples: whether its owner keeps samples, and lets them go.
         hub: that is asked for everything.
         authority: folder of the authority that the broker trusts.
         broker_port: where the broker really is.
     """
 
-    def __init__(self, folder: Path, name: str, hub: HostileHub, authority: Path, broker_port: int) -> None:
+    def __init__(self, folder: Path, name: str, hub: HostileHub, authority: Path, broker_port: int, *, samples: bool = True) -> None:
         self.folder = folder
         self.name = name
         self.hub = hub
         self.line = Line(broker_port)
         path = folder / "agent.toml"
-        path.write_text(CONFIG.format(name=name, hardware_class=HARDWARE_CLASS, folder=folder))
+        text = CONFIG.format(name=name, hardware_class=HARDWARE_CLASS, folder=folder)
+        path.write_text(text + SAMPLES if samples else text)
         self.config: AgentConfig = load_config(path)
         self.service = Service(name, ("edgeward-agent", "run", "--config", str(path)), folder / "agent.log")
         self.pid = 0

@@ -5,6 +5,7 @@ import sqlite3
 
 import pytest
 
+from agent.core.sending import Pace, Spans
 from agent.protocol.telemetry import TelemetryAck, TelemetryBatch
 from agent.protocol.topics import Channel
 from agent.service.telemetry_sync import TelemetrySync
@@ -22,7 +23,13 @@ class Outbox:
         self.asked = asyncio.Event()
         self.broken = False
 
-    async def next_batch(self, maximum_bytes: int) -> TelemetryBatch | None:
+    async def thin(self, spans: Spans) -> int:
+        raise AssertionError(f"nothing to save, yet thinned: {spans}")
+
+    async def next_batch(
+        self, maximum_bytes: int, *, maximum_records: int, urgent_only: bool, settled_before: Spans | None
+    ) -> TelemetryBatch | None:
+        del maximum_bytes, maximum_records, urgent_only, settled_before
         self.asked.set()
         if self.broken:
             raise sqlite3.OperationalError("database or disk is full")
@@ -32,13 +39,28 @@ class Outbox:
         raise AssertionError("nothing was sent")
 
 
+class NoBudget:
+    async def look(self) -> None: ...
+    async def settle(self) -> None: ...
+
+
+async def never() -> bool:
+    return False
+
+
+def sync_of(outbox: Outbox) -> TelemetrySync:
+    return TelemetrySync(
+        outbox, Link(), pace=Pace(urgent=60.0, others=60.0), budget=NoBudget(), metered=never
+    )
+
+
 async def nothing() -> None:
     return
 
 
 @pytest.mark.parametrize("ticks", range(6))
 async def test_a_stop_just_after_a_wake_is_not_swallowed(ticks: int) -> None:
-    sync = TelemetrySync(Outbox(), Link(), interval=60.0)
+    sync = sync_of(Outbox())
     task = asyncio.create_task(sync.run(nothing))
     for _ in range(3):
         await asyncio.sleep(0)
@@ -53,7 +75,7 @@ async def test_a_stop_just_after_a_wake_is_not_swallowed(ticks: int) -> None:
 async def test_an_outbox_that_fails_is_asked_again_later() -> None:
     outbox = Outbox()
     outbox.broken = True
-    sync = TelemetrySync(outbox, Link(), interval=60.0)
+    sync = sync_of(outbox)
     task = asyncio.create_task(sync.run(nothing))
     for _ in range(2):
         outbox.asked.clear()

@@ -5,9 +5,10 @@ import threading
 
 import pytest
 
-from agent.protocol.telemetry import Body, Event
+from agent.protocol.telemetry import Event
 from agent.service import recorder as recorder_module
 from agent.service.recorder import TelemetryRecorder
+from agent.store.outbox import Recordable
 from agent.store.writer import Writer
 
 
@@ -20,18 +21,18 @@ class Shelf:
 
     def __init__(self) -> None:
         self.writer = Writer()
-        self.kept: list[Body] = []
+        self.kept: list[Recordable] = []
         self.refuses = 0
 
-    async def append(self, body: Body) -> int:
-        await self.writer.run(lambda: self._append(body))
-        return len(self.kept)
+    async def append(self, *bodies: Recordable) -> tuple[int, ...]:
+        await self.writer.run(lambda: self._append(bodies))
+        return (len(self.kept),)
 
-    def _append(self, body: Body) -> None:
+    def _append(self, bodies: tuple[Recordable, ...]) -> None:
         if self.refuses:
             self.refuses -= 1
             raise OSError(28, "No space left on device")
-        self.kept.append(body)
+        self.kept.extend(bodies)
 
     async def newest(self, limit: int, *, model: str | None = None) -> list[Event]:
         return [body for body in reversed(self.kept) if isinstance(body, Event) and body.model == model][

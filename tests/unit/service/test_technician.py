@@ -20,8 +20,8 @@ from agent.service.models import Models
 from agent.service.reporting import ModelView
 from agent.service.sample_desk import SampleDesk
 from agent.service.technician import Technician
+from agent.service.telemetry_budget import TelemetryBudget
 from agent.store.events import EventLog
-from agent.store.ledger import Ledger
 from agent.store.windows import WindowLog
 from tests.contract.protocol.samples import EVENT, REPORTED, WINDOW
 from tests.unit.service.world import REASON, ListRecorder, MemoryState, assigned, installed
@@ -58,7 +58,7 @@ class Surroundings:
             cast(EventLog, self),
             cast(WindowLog, self),
             cast(Bundles, self),
-            cast(Ledger, self),
+            cast(TelemetryBudget, self),
             cast(SampleDesk, self),
             report=self.report,
             link_problem=lambda: "connection lost",
