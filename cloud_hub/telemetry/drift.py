@@ -16,7 +16,7 @@ from cloud_hub.registry.artifacts import ArtifactStore
 from cloud_hub.telemetry.adding import DAY
 from cloud_hub.telemetry.fleet_verdict import DeviceCounts, FleetMerge, merge_fleet
 from cloud_hub.telemetry.judging import judged
-from cloud_hub.telemetry.references import reference_of
+from cloud_hub.telemetry.references import reference_digest, reference_of
 from cloud_hub.telemetry.rollup_bodies import NewestBody, decode_newest
 from cloud_hub.telemetry.rollup_models import DeviceDay, NewestWindow
 from cloud_hub.telemetry.views import DeviceDrift, FleetOverview, ReleaseDrift, ReleaseLine, SliceLine
@@ -24,6 +24,8 @@ from cloud_hub.telemetry.views import DeviceDrift, FleetOverview, ReleaseDrift, 
 HOUR = 3_600.0
 DETAILED = 8
 """Devices whose counts are told: those to look at first."""
+READY = 64
+"""Releases and slices whose picture is kept until it changes."""
 URGENCY = {"drift": 0, "warning": 1, "": 2, "ok": 4, "insufficient data": 5}
 LEFT_OUT_URGENCY = 3
 
@@ -122,6 +124,39 @@ def _releases(session: Session, since: float) -> list[tuple[str, int]]:
 
 
 def _release_drift(
+    session: Session, artifacts: ArtifactStore, model: str, release: int, slice_: str, since: float
+) -> ReleaseDrift:
+    """As it was made the last time, where nothing has come or grown too old since."""
+    key = (artifacts, model, release, slice_)
+    stamp = _stamp(session, artifacts, model, release, since)
+    ready = _ready.get(key)
+    if ready is not None and ready[0] == stamp:
+        return ready[1]
+    made = _make(session, artifacts, model, release, slice_, since)
+    if len(_ready) >= READY:
+        _ready.clear()
+    _ready[key] = (stamp, made)
+    return made
+
+
+_ready: dict[tuple[ArtifactStore, str, int, str], tuple[object, ReleaseDrift]] = {}
+
+
+def _stamp(session: Session, artifacts: ArtifactStore, model: str, release: int, since: float) -> object:
+    """What differs when any device's newest window, of any slice, does."""
+    row = NewestWindow
+    query = select(row.slice, func.count(), func.sum(row.received), func.max(row.received)).where(
+        row.model == model, row.release == release, row.received >= since
+    )
+    found = tuple(tuple(each) for each in session.execute(query.group_by(row.slice).order_by(row.slice)))
+    return (
+        found,
+        _incomplete(session, model, release, "", since),
+        reference_digest(session, model, release, artifacts),
+    )
+
+
+def _make(
     session: Session, artifacts: ArtifactStore, model: str, release: int, slice_: str, since: float
 ) -> ReleaseDrift:
     newest = _newest(session, model, release, slice_, since)
