@@ -23,7 +23,7 @@ from agent.protocol.labels import (
     Prediction,
 )
 from agent.protocol.runner import LabelsGiven, LabelsJoined, Predicted
-from agent.protocol.telemetry import Event
+from agent.protocol.telemetry import Accuracy, Event
 from agent.service.recorder import TelemetryRecorder
 from agent.store.errors import StoreClosedError, StoreError
 from agent.store.outbox import Outbox
@@ -289,13 +289,14 @@ class LabelDesk:
         """Tell the hub of days whose figures have changed; each is durable in the outbox before it counts as told."""
         while self._changed:
             changed = await self._store.changed(MOST_CHANGED)
-            for each in changed:
-                key = FigureKey(each.model, each.release, each.slice, each.origin)
-                await self._outbox.append(
-                    replace(each, time=self._clock(), suspicious=key in self._suspicious)
-                )
-            await self._store.told(changed)
+            if changed:
+                await self._outbox.append(*(self._record(each) for each in changed))
+                await self._store.told(changed)
             self._changed = len(changed) == MOST_CHANGED
+
+    def _record(self, each: Accuracy) -> Accuracy:
+        key = FigureKey(each.model, each.release, each.slice, each.origin)
+        return replace(each, time=self._clock(), suspicious=key in self._suspicious)
 
     def _figure(self, key: FigureKey, figure: Figure) -> AccuracyFigure:
         low, high = interval(figure.correct, figure.rows)

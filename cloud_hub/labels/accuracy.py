@@ -50,14 +50,14 @@ def real_accuracy(session: Session, model: str, *, device: str | None, daily: bo
 
 
 def _newest(session: Session, device: str | None) -> Iterable[tuple[str, Accuracy]]:
-    """The newest record of each day of each device: a later one takes the place of an earlier one."""
+    """The newest record of each day of each device, by its own numbering: deliveries may come in any order."""
     query = select(TelemetryRecord.device, TelemetryRecord.epoch, TelemetryRecord.body).where(
         TelemetryRecord.kind == "accuracy", TelemetryRecord.body.is_not(None)
     )
     if device is not None:
         query = query.where(TelemetryRecord.device == device)
     found: dict[tuple[object, ...], tuple[str, Accuracy]] = {}
-    order = (TelemetryRecord.device, TelemetryRecord.received, TelemetryRecord.sequence)
+    order = (TelemetryRecord.device, TelemetryRecord.epoch, TelemetryRecord.sequence)
     for name, epoch, data in session.execute(query.order_by(*order)):
         body = decode_body(data)
         if isinstance(body, Accuracy):
