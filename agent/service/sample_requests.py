@@ -33,9 +33,9 @@ from agent.store.sample_ledger import DecidedRequest, SampleLedger
 log = logging.getLogger(__name__)
 
 QUEUE_REQUESTS = 16
-CHECKS_AT_ONCE = 8
-CHECK_PACE_SECONDS = 5.0
-"""A check is a process: whoever owns the broker gets no more of them."""
+CHECKS_AT_ONCE = 20
+CHECK_PACE_SECONDS = 2.0
+"""A check is a process and up to half a second of the processor, as for desired states."""
 TOLD = 64
 """Requests that were not proven and are yet written down and answered, in one run of the agent; further ones are counted."""
 KEPT_REQUESTS = 256

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 from agent.protocol.batch_codec import decode_envelope
 from agent.protocol.codec import decode_json, decode_msgpack, encode_json, encode_msgpack
 from agent.protocol.ids import MANIFEST_FILENAME
 from agent.protocol.state import DesiredState, ReportedState
-from agent.protocol.telemetry import TelemetryAck
+from agent.protocol.telemetry import Body, TelemetryAck
 from agent.protocol.topics import Channel, parse_topic, topic
 from agent.protocol.transfer import (
     ArtifactSource,
@@ -47,6 +46,8 @@ class Heard:
 
     reports: list[ReportedState] = field(default_factory=list)
     requests: list[TransferRequest] = field(default_factory=list)
+    records: list[Body] = field(default_factory=list)
+    """Bodies of telemetry, in the order of their arrival."""
 
 
 class HostileHub(HubSimulator):
@@ -151,12 +152,12 @@ class HostileHub(HubSimulator):
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            try:
-                item = self._link.incoming.get(timeout=0.1)
-            except Empty:
-                continue
-            if isinstance(item, Message):
-                self._take(item)
+            for item in (
+                *self._link.incoming.get(16, timeout=0.05),
+                *self._link.telemetry.get(16, timeout=0.0),
+            ):
+                if isinstance(item, Message):
+                    self._take(item)
 
     def _take(self, message: Message) -> None:
         device, channel = parse_topic(message.topic)
@@ -175,6 +176,9 @@ class HostileHub(HubSimulator):
             case Channel.TELEMETRY:
                 batch = decode_envelope(message.payload)
                 sequences = tuple(record.sequence for record in batch.records)
+                with self._news:
+                    heard.records.extend(record.body for record in batch.records)
+                    self._news.notify_all()
                 ack = TelemetryAck(epoch=batch.epoch, sequences=sequences)
                 self.publish(device, Channel.TELEMETRY_ACK, encode_json(ack))
             case _:
