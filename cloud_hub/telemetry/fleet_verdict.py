@@ -89,7 +89,10 @@ def layout_problem(reference: DriftReference, part: DeviceCounts) -> str | None:
 
 
 def fleet_estimate(parts: Sequence[DeviceCounts]) -> FleetEstimate | None:
-    """Mean of the devices' estimates, each weighted by its rows up to the median's; the interval takes them as independent."""
+    """Mean of the devices' estimates and of their intervals' ends, each weighted by its rows up to the median's.
+
+    All of them were made with the release's one calibration: what is not known about it does not average out over devices.
+    """
     known = [(part.estimate, part.estimate.rows) for part in parts if part.estimate is not None]
     known = [(estimate, rows) for estimate, rows in known if rows > 0]
     if not known:
@@ -98,12 +101,10 @@ def fleet_estimate(parts: Sequence[DeviceCounts]) -> FleetEstimate | None:
     weights = np.minimum(rows, cap_rows(rows))
     weights /= weights.sum()
     accuracy = float(weights @ np.array([estimate.accuracy for estimate, _ in known]))
-    low = float(np.sqrt(weights**2 @ np.array([(e.accuracy - e.low) ** 2 for e, _ in known])))
-    high = float(np.sqrt(weights**2 @ np.array([(e.high - e.accuracy) ** 2 for e, _ in known])))
     return FleetEstimate(
         accuracy=accuracy,
-        low=max(0.0, accuracy - low),
-        high=min(1.0, accuracy + high),
+        low=float(weights @ np.array([estimate.low for estimate, _ in known])),
+        high=float(weights @ np.array([estimate.high for estimate, _ in known])),
         level=min(estimate.level for estimate, _ in known),
         devices=len(known),
     )

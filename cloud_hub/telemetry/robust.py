@@ -20,9 +20,6 @@ Flags = NDArray[np.bool_]
 FEWEST_DEVICES = 5
 """Below it nobody can be said to stand apart: of four, two that agree may be the sick ones."""
 
-FEWEST_ROWS = 100
-"""A device with fewer rows is not measured against the others; its say is as small as its rows."""
-
 LEAST_DISTANCE = 0.15
 """Hellinger's distance (0 to 1) below which a device never stands apart: near PSI 0.18."""
 
@@ -33,7 +30,8 @@ SMALLEST_SPREAD = 0.02
 """Of distances: in a fleet whose devices are all alike nobody stands apart by a hair."""
 
 CHANCE = 6.0
-"""Standard deviations of what chance makes of a device's own rows, which its squared distance must exceed."""
+"""Standard deviations of what chance makes of a device's own rows, which its squared distance must exceed. One with so few
+rows that it never can has no say to speak of."""
 
 MAD_TO_DEVIATION = 1.4826
 """Median absolute deviation of a normal distribution → its standard deviation."""
@@ -59,27 +57,21 @@ class Standing(Struct, frozen=True, kw_only=True):
 def standing(counts: Floats, rows: Floats) -> Standing:
     """Measure every device against the others. ``counts``: (devices, signals, slots); ``rows``: (devices,), each over 0."""
     shares = counts / rows[:, None, None]
-    measured = rows >= FEWEST_ROWS
-    many = int(measured.sum()) >= FEWEST_DEVICES
-    basis = shares[measured] if many else shares
-    centre = _centre(basis)
+    centre = _centre(shares)
     used = np.maximum((centre > 0).sum(axis=1), 2)
     chance = (used - 1)[None, :] / (8.0 * rows[:, None])
     deviation = np.sqrt(2.0 * (used - 1))[None, :] / (8.0 * rows[:, None])
     squared = _hellinger_squared(shares, centre)
     distance = np.sqrt(np.maximum(squared - chance, 0.0))
-    chosen = distance[measured] if many else distance
-    usual = np.median(chosen, axis=0)
-    spread = np.maximum(MAD_TO_DEVIATION * np.median(np.abs(chosen - usual), axis=0), SMALLEST_SPREAD)
+    usual = np.median(distance, axis=0)
+    spread = np.maximum(MAD_TO_DEVIATION * np.median(np.abs(distance - usual), axis=0), SMALLEST_SPREAD)
     score = (distance - usual) / spread
-    out = (
-        (score > SCORE) & (distance > LEAST_DISTANCE) & (squared > chance + CHANCE * deviation)
-    ) & measured[:, None]
+    out = (score > SCORE) & (distance > LEAST_DISTANCE) & (squared > chance + CHANCE * deviation)
     ranked = np.where(out, score + score.max(initial=0.0) + 1.0, score)  # what left it out is what is told
     worst = ranked.argmax(axis=1)
     every = np.arange(len(rows))
     return Standing(
-        apart=out.any(axis=1) & many,
+        apart=out.any(axis=1) & (len(rows) >= FEWEST_DEVICES),
         signal=worst.astype(np.int64),
         distance=distance[every, worst],
         usual=usual[worst],

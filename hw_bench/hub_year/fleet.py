@@ -53,8 +53,7 @@ def make_reference() -> DriftReference:
     values = generator.normal(size=(REFERENCE_ROWS, INPUTS)).astype(np.float32)
     answers = generator.dirichlet(np.ones(CLASSES), size=REFERENCE_ROWS).astype(np.float32)
     specs = [
-        SignalSpec(name=f"x{i}", source="input", tensor="x", summary="value", index=i, spacing="quantile")
-        for i in range(INPUTS)
+        SignalSpec(name=f"x{i}", source="input", tensor="x", summary="value", index=i) for i in range(INPUTS)
     ]
     specs.append(SignalSpec(name="class", source="output", tensor="y", summary="argmax"))
     return build_reference(specs, inputs={"x": values}, outputs={"y": answers}, dataset_sha256=DIGEST)
