@@ -70,6 +70,7 @@ docs: $(STAMP) ## Make the pages that come from the code anew
 	$(BIN)/python -m agent.cli.document_config > docs/configuration.md
 	$(BIN)/python -m cloud_hub.cli.document_config > docs/hub-configuration.md
 	$(BIN)/python -m agent.runner.backends.document > docs/backends.md
+	$(BIN)/python -m models.reference.document > docs/drift-reference.md
 	$(BIN)/python -c 'from agent.core.diagram import page; print(page(), end="")' > docs/update-machine.md
 
 clean: ## Remove the environment and caches

@@ -32,7 +32,7 @@ MINIMUM_ROWS = 30
 MAXIMUM_ABSENT = 0.1
 """Share of a window's rows without a confidence beyond which there is no estimate."""
 
-MAXIMUM_REACH = 0.15
+MAXIMUM_REACH = 0.2
 """Where the interval reaches further than this from the estimate, to either side, nothing is known that is of use."""
 
 FEW_LABELS = 10

@@ -20,7 +20,7 @@ def changes(subject: Subject) -> Iterator[tuple[str, str, Draw]]:
     """Every kind of change at every strength, and what is drawn then."""
     for kind, strengths in subject.changed.items():
         for strength, population in strengths.items():
-            yield kind, strength, Draw(population)
+            yield kind, strength, Draw(population())
     for kind, weights in subject.weights.items():
         for strength, weight in weights.items():
             yield kind, strength, Draw(subject.clean, weight)

@@ -1,8 +1,8 @@
 """Real data, real models: handwritten digits, crops of photographs, a table of measurements. Nothing is fetched."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from agent.drift import SignalSpec, build_reference, signal_values
 from agent.drift.binning import Floats
 from agent.protocol.drift import DriftPolicy, Layout
-from hw_bench.drift_study.corruptions import CLASS_WEIGHTS, PHOTOS, SMALL, image_corruptions
+from hw_bench.drift_study.corruptions import CLASS_WEIGHTS, PHOTOS, SMALL, Corrupt, image_corruptions
 from models.description import read_description
 from models.digits import data as digits
 from models.digits.student import make_student
@@ -61,8 +61,8 @@ class Subject:
     signals: tuple[str, ...]
     reference_rows: int
     clean: Population
-    changed: Mapping[str, Mapping[str, Population]]
-    """Kind of change → strength → what comes then."""
+    changed: Mapping[str, Mapping[str, Callable[[], Population]]]
+    """Kind of change → strength → makes what comes then."""
     weights: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
     """Kind of change → strength → weight of each clean row in the draw: the same rows, in another mix."""
 
@@ -79,7 +79,8 @@ def digits_subject() -> Subject:
     images = np.concatenate([parts.calibration.images, parts.held_out.images])
     labels = np.concatenate([parts.calibration.labels, parts.held_out.labels])
 
-    def population(changed: FloatArray) -> Population:
+    def population(corrupt: Corrupt = _as_it_is) -> Population:
+        changed = corrupt(images)
         scores = predict(changed)
         return Population(signals=_image_signals(changed, scores, "HW"), scores=scores, labels=labels)
 
@@ -88,9 +89,9 @@ def digits_subject() -> Subject:
         what=f"{len(labels)} scans of 8x8 pixels, 10 classes, the int8 student of the digits recipe",
         signals=_IMAGE_SIGNALS["HW"],
         reference_rows=457,
-        clean=population(images),
+        clean=population(),
         changed={
-            kind: {name: population(corrupt(images)) for name, corrupt in strengths.items()}
+            kind: {name: partial(population, corrupt) for name, corrupt in strengths.items()}
             for kind, strengths in image_corruptions(SMALL).items()
         },
         weights={"shifted classes": _class_weights(labels, 8)},
@@ -106,7 +107,8 @@ def photos_subject() -> Subject:
     images, labels = _crops(photographs, CROPS, rng)
     model = _fitted(_small(training), training_labels)
 
-    def population(changed: FloatArray) -> Population:
+    def population(corrupt: Corrupt = _as_it_is) -> Population:
+        changed = corrupt(images)
         scores = model.predict_proba(_small(changed)).astype(np.float32)
         return Population(signals=_image_signals(changed, scores, "HWC"), scores=scores, labels=labels)
 
@@ -115,9 +117,9 @@ def photos_subject() -> Subject:
         what=f"{CROPS} crops of 32x32 pixels in colour from scikit-learn's two photographs, a logistic regression",
         signals=_IMAGE_SIGNALS["HWC"],
         reference_rows=1_000,
-        clean=population(images),
+        clean=population(),
         changed={
-            kind: {name: population(corrupt(images)) for name, corrupt in strengths.items()}
+            kind: {name: partial(population, corrupt) for name, corrupt in strengths.items()}
             for kind, strengths in image_corruptions(PHOTOS).items()
         },
         weights={"shifted classes": _class_weights(labels, 0)},
@@ -157,7 +159,7 @@ def table_subject() -> Subject:
         clean=population(values[rest]),
         changed={
             "three sensors read high": {
-                f"by {share} deviations": shifted(share) for share in (0.15, 0.25, 0.5, 1.0)
+                f"by {share} deviations": partial(shifted, share) for share in (0.15, 0.25, 0.5, 1.0)
             }
         },
         weights={"shifted classes": _class_weights(labels[rest], 0)},
@@ -219,6 +221,10 @@ def _fitted(rows: FloatArray, labels: IntArray) -> Pipeline:
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2_000))
     with threadpool_limits(limits=1):
         return model.fit(rows, labels)
+
+
+def _as_it_is(images: FloatArray) -> FloatArray:
+    return images
 
 
 def _class_weights(labels: IntArray, favoured: int) -> dict[str, Floats]:

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from agent.drift import SignalSpec
 from agent.protocol.drift import DriftPolicy, Layout, SignalSource, Summary
 from agent.protocol.ids import Name
 from agent.protocol.manifest import Datatype, Positive
@@ -22,7 +21,7 @@ ELEMENT_SUMMARIES: frozenset[Summary] = frozenset({"value", "category"})
 
 
 class SignalDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[signals.NAME]`: one monitored signal; its name is what windows, verdicts and pages call it."""
+    """One monitored signal; its name is what windows, verdicts and pages call it."""
 
     summary: Summary
     """How one number a row is taken from the tensor; docs/drift.md says each formula."""
@@ -51,7 +50,7 @@ class SignalDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class DataDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[data]`: how a table is read. Arrays by name (.npz) need nothing of this."""
+    """How a table is read. Arrays by name (.npz) need nothing of this."""
 
     tensor: str | None = None
     """The input tensor that the columns (CSV) or the only array (.npy) become. Not set: the model's only input."""
@@ -65,7 +64,7 @@ class DataDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class TensorDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[model.inputs.NAME]`, `[model.outputs.NAME]`: a tensor, as the manifest declares it."""
+    """A tensor, as the manifest declares it."""
 
     datatype: Datatype
     """For instance `FP32`."""
@@ -74,7 +73,7 @@ class TensorDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ModelDeclaration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[model]`: what the model file takes and gives. Not needed for a release folder, which says it itself."""
+    """What the model file takes and gives. Not needed for a release folder, which says it itself."""
 
     inputs: dict[str, TensorDeclaration] = {}
     """By name."""
@@ -153,13 +152,3 @@ def _contradiction(signal: SignalDeclaration, columns: tuple[str, ...]) -> str:
 def source_of(signal: SignalDeclaration) -> SignalSource:
     """The side of the model that the signal is taken from."""
     return signal.source or ("output" if signal.summary in OUTPUT_SUMMARIES else "input")
-
-
-__all__ = [
-    "Declaration",
-    "SignalDeclaration",
-    "SignalSpec",
-    "parse_declaration",
-    "read_declaration",
-    "source_of",
-]

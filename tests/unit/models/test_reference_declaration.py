@@ -6,6 +6,7 @@ import pytest
 
 from models.errors import DeclarationError
 from models.reference.declaration import parse_declaration, read_declaration, source_of
+from models.reference.document import document
 
 GOOD = """
 [policy]
@@ -68,3 +69,18 @@ def test_what_is_wrong_is_named(text: str, words: str) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DeclarationError, match=r"absent\.toml: can't be read"):
         read_declaration(tmp_path / "absent.toml")
+
+
+def test_the_page_is_what_the_structs_say() -> None:
+    page = Path("docs/drift-reference.md").read_text(encoding="utf-8")
+    assert page == document(), "python -m models.reference.document > docs/drift-reference.md"
+
+
+def test_the_pages_table_is_a_declaration_that_is_accepted() -> None:
+    example = document().split("```toml\n")[1].split("```")[0]
+    assert list(parse_declaration(example, source="page").signals) == [
+        "texture",
+        "site",
+        "confidence",
+        "class",
+    ]
