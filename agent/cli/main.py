@@ -10,7 +10,7 @@ from agent.cli.client import ask
 from agent.cli.errors import CliError
 from agent.cli.health import findings
 from agent.cli.parser import build_parser
-from agent.protocol.control import ControlRequest, ControlResult, LabelResult, StatusResult
+from agent.protocol.control import ControlRequest, ControlResult, DriftResult, LabelResult, StatusResult
 from agent.protocol.ids import NAME_PATTERN, is_name
 from agent.protocol.labels import SETTLED
 from agent.protocol.words import as_lines
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     try:
         if result is not None:
-            _print_result(result, as_json=arguments.json)
+            _print_result(result, arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # `edgeward events | head`
         sys.stderr.close()
@@ -53,6 +53,10 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Cont
         from agent.cli import samples  # noqa: PLC0415 - numpy is needed to write arrays alone
 
         return samples.run(arguments)
+    if arguments.method == "drift":
+        from agent.cli import drift  # noqa: PLC0415 - as above
+
+        return drift.run(arguments, _request(parser, arguments))
     return ask(arguments.socket, _request(parser, arguments))
 
 
@@ -81,13 +85,16 @@ def _exit_code(result: ControlResult | None) -> int:
     return 0
 
 
-def _print_result(result: ControlResult, *, as_json: bool) -> None:
-    if as_json:
+def _print_result(result: ControlResult, arguments: argparse.Namespace) -> None:
+    if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
         return
     from agent.cli.render import render  # noqa: PLC0415 - rich costs 60 ms that --json need not pay
 
-    render(result)
+    options = (
+        {"signal": arguments.signal, "ascii_only": arguments.ascii} if isinstance(result, DriftResult) else {}
+    )
+    render(result, **options)
 
 
 def _print_error(error: CliError, *, as_json: bool) -> None:

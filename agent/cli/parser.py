@@ -9,6 +9,8 @@ from typing import TypeAlias
 from agent.protocol.control import DEFAULT_LIMIT, MAX_LIMIT
 
 DEFAULT_SOCKET = "/run/edgeward/control.sock"
+HISTORY = 60
+"""Windows in a line of verdicts."""
 WIDTH = 96
 """Columns of help texts, fixed so that the documentation does not depend on a terminal."""
 
@@ -53,10 +55,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "status", "Is the device fine? If not: what is wrong, and what to do.")
     _model(_add(commands, "models", "Slots, newest deployment and figures of each model."))
     drift = _add(
-        commands, "drift", "Closed drift windows with their verdicts and sample sizes, the newest first."
+        commands,
+        "drift",
+        "Does the input still look like the training data? If not: what moved, since when, and what to do.",
     )
     _model(drift)
-    _limit(drift)
+    _drift(drift)
     _limit(_add(commands, "events", "What happened on the device, the newest first."))
     _label(_add(commands, "label", "Tell what was right for requests that were answered before."))
     _model(
@@ -222,6 +226,23 @@ def _limit(parser: argparse.ArgumentParser) -> None:
         type=_bounded,
         default=DEFAULT_LIMIT,
         help=f"how many, 1-{MAX_LIMIT} (default: {DEFAULT_LIMIT})",
+    )
+
+
+def _drift(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--signal", metavar="NAME", default=None, help="this signal in detail, bin by bin")
+    parser.add_argument(
+        "--history",
+        metavar="N",
+        dest="limit",
+        type=_bounded,
+        default=HISTORY,
+        help=f"windows in the line of verdicts, 1-{MAX_LIMIT} (default: {HISTORY})",
+    )
+    parser.add_argument(
+        "--ascii",
+        action="store_true",
+        help="draw without block characters (by itself where the terminal or the locale has none)",
     )
 
 

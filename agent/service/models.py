@@ -12,6 +12,7 @@ from agent.config import AgentConfig, host_and_port
 from agent.core.events import Accepted, Event
 from agent.core.model_state import ModelState
 from agent.core.reconcile import Plan
+from agent.core.slots import InstalledRelease
 from agent.core.update_machine import TRANSITIONS
 from agent.protocol import telemetry
 from agent.protocol.drift import DriftWindow, VerdictLevel

@@ -5,6 +5,7 @@ from math import sqrt
 from markupsafe import Markup
 from msgspec import Struct
 
+from agent.protocol.drift_words import percent
 from cloud_hub.dashboard import words
 from cloud_hub.dashboard.drawing.interval import Known, accuracy
 
@@ -32,9 +33,7 @@ def card(
     sentences = (
         _estimated(estimate, why_not),
         _counted(real, labelled),
-        ""
-        if promised is None
-        else f"Its release was evaluated at {words.percent(promised)} (the dashed line).",
+        "" if promised is None else f"Its release was evaluated at {percent(promised)} (the dashed line).",
         _compared(estimate, real),
     )
     said = tuple(each for each in sentences if each)
@@ -56,8 +55,8 @@ def _estimated(estimate: Known | None, why_not: str | None) -> str:
     if estimate is None:
         return f"Not estimated: {why_not}" if why_not else "Not estimated."
     return (
-        f"By its own confidence (the bar) it is right in about {words.percent(estimate.value)} of rows, "
-        f"between {words.percent(estimate.low)} and {words.percent(estimate.high)}."
+        f"By its own confidence (the bar) it is right in about {percent(estimate.value)} of rows, "
+        f"between {percent(estimate.low)} and {percent(estimate.high)}."
     )
 
 
@@ -65,8 +64,8 @@ def _counted(real: Known | None, labelled: Labelled) -> str:
     if real is None:
         return "No labels have come yet, so nobody has counted."
     return (
-        f"By labels (the diamond) it was right in {words.percent(real.value)} of {words.whole(labelled.rows)} rows, "
-        f"which makes {words.percent(real.low)} to {words.percent(real.high)}."
+        f"By labels (the diamond) it was right in {percent(real.value)} of {words.whole(labelled.rows)} rows, "
+        f"which makes {percent(real.low)} to {percent(real.high)}."
     )
 
 

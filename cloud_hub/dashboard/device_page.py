@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from markupsafe import Markup
 from msgspec import Struct
 
+from agent.protocol.drift_words import percent
 from agent.protocol.progress import size
 from agent.protocol.state import DeploymentReport, OutboxReport, ServingReport
 from agent.protocol.telemetry import Event, Health, TelemetryCounts
@@ -184,7 +185,7 @@ def _window(point: TimelinePoint) -> WindowRow:
         notes.append("came more than a day late")
     if point.windows > 1:
         notes.append(f"{point.windows} windows in one")
-    accuracy = "" if point.accuracy is None else words.percent(point.accuracy)
+    accuracy = "" if point.accuracy is None else percent(point.accuracy)
     if point.low is not None and point.high is not None and accuracy:
         accuracy = f"{accuracy} ({point.low * 100:.0f} to {point.high * 100:.0f})"
     return WindowRow(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from agent.protocol.drift_words import percent
 from cloud_hub.audit.chain import AuditEntry
 from cloud_hub.dashboard import addresses, heat, words
 from cloud_hub.dashboard.device_rows import DeviceRow, row, urgency, worst_first
@@ -107,8 +108,8 @@ def estimated(estimate: FleetEstimate | None) -> str:
     """``about 93.1 % right, by estimate (91.8 - 94.2 %, 4 devices)``."""
     if estimate is None:
         return ""
-    low, high = f"{estimate.low * 100:.1f}", words.percent(estimate.high)
+    low, high = f"{estimate.low * 100:.1f}", percent(estimate.high)
     return (
-        f"about {words.percent(estimate.accuracy)} right, by estimate "
+        f"about {percent(estimate.accuracy)} right, by estimate "
         f"({low} to {high}, {words.many(estimate.devices, 'device')})"
     )

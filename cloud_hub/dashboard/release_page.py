@@ -6,6 +6,7 @@ from markupsafe import Markup
 from msgspec import Struct
 
 from agent.protocol.drift import SignalVerdict
+from agent.protocol.drift_words import percent
 from cloud_hub.dashboard import addresses, heat, words
 from cloud_hub.dashboard.accuracy import AccuracyCard, Labelled, card
 from cloud_hub.dashboard.drawing.interval import Known
@@ -262,7 +263,7 @@ def _matrix_cell(verdict: SignalVerdict | None) -> MatrixCell:
         return MatrixCell(level="", text="")
     apart = max(verdict.missing_rate, verdict.not_finite_rate, verdict.outside_rate)
     by_share = verdict.level == "drift" and apart > verdict.psi
-    return MatrixCell(level=verdict.level, text=words.percent(apart) if by_share else f"{verdict.psi:.2g}")
+    return MatrixCell(level=verdict.level, text=percent(apart) if by_share else f"{verdict.psi:.2g}")
 
 
 def _by_day(days: Sequence[FleetDayView], name: str) -> Markup | None:

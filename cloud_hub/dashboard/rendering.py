@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from msgspec import Struct
 
+from agent.protocol.drift_words import percent
 from cloud_hub.dashboard import words
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -52,7 +53,7 @@ _environment.filters |= {
     "short": lambda level: words.SHORT.get(level or "", level),
     "whole": words.whole,
     "many": words.many,
-    "percent": words.percent,
+    "percent": percent,
     "minute": words.minute,
 }
 

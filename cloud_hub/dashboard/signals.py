@@ -1,18 +1,17 @@
 """One monitored signal as a card: the picture, a sentence for people, the statistics for those who want them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from markupsafe import Markup
 from msgspec import Struct
 
 from agent.protocol.drift import DriftReference, SignalCounts, SignalReference, SignalVerdict
+from agent.protocol.drift_words import percent, sentence
 from cloud_hub.dashboard import words
-from cloud_hub.dashboard.drawing.bars import Column, columns, comparison
+from cloud_hub.dashboard.drawing.bars import columns, comparison
 
 SMALLEST_P = 1e-9
 """Below it a p-value says nothing more: nobody knows the tails of a test so well."""
-NOTEWORTHY = 0.005
-"""Change of a share outside the bins that a sentence tells."""
 TESTS = {"ks": "KS", "chi-squared": "χ²"}
 
 
@@ -56,40 +55,15 @@ def _chart(
     signal: SignalReference, counts: SignalCounts, verdict: SignalVerdict, rows_then: int, who: str
 ) -> SignalChart:
     shown = columns(signal, counts, rows_then)
-    sentence = _sentence(signal, counts, verdict, shown)
+    said = sentence(signal, counts, verdict, rows_then)
     return SignalChart(
         name=signal.name,
         who=who,
         level=verdict.level,
-        svg=comparison(signal, shown, f"{signal.name}: {sentence}"),
-        sentence=sentence,
+        svg=comparison(signal, shown, f"{signal.name}: {said}"),
+        sentence=said,
         figures=_figures(counts, verdict),
     )
-
-
-def _sentence(
-    signal: SignalReference, counts: SignalCounts, verdict: SignalVerdict, shown: Sequence[Column]
-) -> str:
-    spread = f"{words.moved(signal, counts).capitalize()}; {words.judged(verdict)}."
-    apart = ", ".join(
-        f"{words.percent(each.now)} {_APART.get(each.name, each.name)} ({words.percent(each.then)} then)"
-        for each in shown
-        if each.apart and abs(each.now - each.then) >= NOTEWORTHY
-    )
-    share = max(verdict.missing_rate, verdict.not_finite_rate, verdict.outside_rate)
-    if apart and verdict.level == "drift" and share > verdict.psi:
-        return f"What is wrong: {apart}. The others lie {words.moved(signal, counts)}."
-    stuck = " It hardly ever changes: look whether the sensor is stuck." if verdict.constant else ""
-    return f"{spread}{f' Besides, {apart}.' if apart else ''}{stuck}"
-
-
-_APART = {
-    "under": "under the range",
-    "over": "over the range",
-    "other": "of other kinds",
-    "missing": "missing",
-    "NaN": "not a number",
-}
 
 
 def _p(value: float) -> str:
@@ -107,5 +81,5 @@ def _figures(counts: SignalCounts, verdict: SignalVerdict) -> tuple[tuple[str, s
     ]
     rows = sum(counts.counts) + counts.missing + counts.not_finite
     if counts.repeated and rows:
-        figures.append(("repeated", words.percent(counts.repeated / rows)))
+        figures.append(("repeated", percent(counts.repeated / rows)))
     return tuple(figures)

@@ -8,6 +8,7 @@ beside the old one, and the old one must go on decoding.
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from agent.protocol import (
@@ -592,29 +593,28 @@ ACCURACY = telemetry.Accuracy(
     expected_correct=91.5,
     suspicious=True,
 )
+ACCURACY_FIGURE = labels.AccuracyFigure(
+    model="digits",
+    release=3,
+    slice="camera=left",
+    origin="system",
+    opened=1_699_920_000.0,
+    closed=1_700_006_400.0,
+    rows=100,
+    correct=93,
+    low=0.862,
+    high=0.966,
+    expected=0.934,
+    suspicious="100 of 100 agree",
+    contradicts="50 of 100 are right",
+    estimate=0.93,
+    estimate_low=0.91,
+    estimate_high=0.95,
+)
 RESULTS: tuple[control.ControlResult, ...] = (
     control.LabelResult(answers=(LABEL_ANSWER,)),
     control.AccuracyResult(
-        figures=(
-            labels.AccuracyFigure(
-                model="digits",
-                release=3,
-                slice="camera=left",
-                origin="system",
-                opened=1_699_920_000.0,
-                closed=1_700_006_400.0,
-                rows=100,
-                correct=93,
-                low=0.862,
-                high=0.966,
-                expected=0.934,
-                suspicious="100 of 100 agree",
-                contradicts="50 of 100 are right",
-                estimate=0.93,
-                estimate_low=0.91,
-                estimate_high=0.95,
-            ),
-        ),
+        figures=(ACCURACY_FIGURE,),
         counts=labels.LabelCounts(
             predictions=2_000,
             oldest=1_699_920_000.0,
@@ -644,7 +644,36 @@ RESULTS: tuple[control.ControlResult, ...] = (
             ),
         )
     ),
-    control.DriftResult(windows=(WINDOW,)),
+    control.DriftResult(
+        reports=(
+            control.DriftReport(
+                model="digits",
+                window=WINDOW,
+                signals=(
+                    control.DriftSignal(
+                        reference=REFERENCE.signals[0],
+                        counts=SignalCounts(counts=(10, 200, 235, 40), missing=10, not_finite=5, repeated=3),
+                        verdict=SIGNAL,
+                    ),
+                ),
+                reference_rows=1000,
+                policy=REFERENCE.policy,
+                problem="the files of digits release 2 are no longer on this device",
+                history=(
+                    control.DriftMark(
+                        closed=1_700_000_060.0,
+                        level="warning",
+                        rows=500,
+                        release=2,
+                        incomplete=True,
+                        alarm="drift",
+                    ),
+                ),
+                slices=(WINDOW,),
+                accuracy=(ACCURACY_FIGURE,),
+            ),
+        )
+    ),
     control.EventsResult(events=(EVENT,)),
     control.PlanResult(
         steps=(
@@ -917,6 +946,9 @@ SAMPLES: tuple[Sample, ...] = (
             ),
             runner.Alive(running_seconds=2.5),
             runner.WindowClosed(window=WINDOW, signals={"brightness": SIGNAL}, drift_state=b"\x01\x02"),
+            runner.WindowOpen(
+                so_far=runner.WindowClosed(window=msgspec.structs.replace(WINDOW, incomplete=True))
+            ),
             runner.SampleTaken(sample=KEPT_SAMPLE),
             runner.Predicted(
                 predictions=(

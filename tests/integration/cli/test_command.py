@@ -94,7 +94,7 @@ class Device:
 
     async def drift(self, model: str | None, limit: int) -> DriftResult:
         self.told.append((model, limit))
-        return DriftResult(windows=())
+        return DriftResult(reports=())
 
     async def events(self, limit: int) -> EventsResult:
         text = "refused \x1b[31mby a release's own words"
@@ -221,8 +221,8 @@ async def test_data_says_what_was_spent_and_for_what(path: Path) -> None:
 
 async def test_options_reach_the_agent_and_json_is_the_typed_result(path: Path, device: Device) -> None:
     assert (await run(path, "hold", "--reason", "lens is cleaned"))[0] == 0
-    code, out, _ = await run(path, "drift", "digits", "--limit", "7", "--json")
-    assert (code, json.loads(out)) == (0, {"type": "drift", "windows": []})
+    code, out, _ = await run(path, "drift", "digits", "--history", "7", "--json")
+    assert (code, json.loads(out)) == (0, {"type": "drift", "reports": []})
     assert device.told == ["lens is cleaned", ("digits", 7)]
 
 

@@ -1,0 +1,171 @@
+"""``edgeward drift``: what moved, since when, how far, and what to do; pictures of each signal then and now."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from agent.cli import drift_words
+from agent.cli.bars import Style, bin_width, bullet, histogram, timeline
+from agent.cli.printing import STYLES, plain
+from agent.protocol.control import DriftReport, DriftResult, DriftSignal
+from agent.protocol.drift_words import bin_names, percent, sentence
+
+SHOWN = 3
+"""Signals, of those that moved most."""
+LABEL = 10
+"""Columns before a picture."""
+TESTS = {"ks": "KS", "chi-squared": "chi²"}
+SMALLEST_P = 1e-9
+
+
+def show_drift(result: DriftResult, console: Console, *, signal: str | None, style: Style) -> None:
+    """A part a model; ``signal``: this one in detail, bin by bin, in place of those that moved most."""
+    if not result.reports:
+        console.print(plain("no drift window has closed yet: a window closes by its rows or by its age"))
+        return
+    for place, report in enumerate(result.reports):
+        if place:
+            console.print()
+        _head(report, console)
+        _timeline(report, console, style)
+        for each in report.signals[: SHOWN if signal is None else None]:
+            if signal is None:
+                _brief(each, report, console, style)
+            elif each.reference.name == signal:
+                _detail(each, report, console, style)
+        _tail(report, console, signal)
+
+
+def _head(report: DriftReport, console: Console) -> None:
+    level, since = drift_words.state(report)
+    window = report.window
+    console.print(
+        Text.assemble(
+            plain(f"{report.model} release {window.release}", "bold"),
+            ": ",
+            plain(level, STYLES.get(level, "")),
+            plain(f" {since}".rstrip()),
+        )
+    )
+    console.print(plain(f"  {window.verdict.reason}"))
+    for note in drift_words.notes(window):
+        console.print(plain(f"  {note}"))
+    if report.problem is not None:
+        console.print(plain(f"  its signals can't be drawn: {report.problem}", STYLES["warning"]))
+
+
+def _timeline(report: DriftReport, console: Console, style: Style) -> None:
+    if not report.history:
+        return
+    line = timeline(report.history, max(10, console.width - LABEL - 1))
+    marks = Text("verdicts".ljust(LABEL))
+    for level in line.marks:
+        marks.append(style.marks[level], STYLES.get(level, ""))
+    console.print()
+    console.print(marks)
+    if any(line.cut):
+        below = "".join(style.cut if cut else " " for cut in line.cut)
+        console.print(plain(" " * LABEL + below.rstrip() + "  cut off", "dim"))
+    first, last = drift_words.minute(report.history[0].closed), drift_words.minute(report.history[-1].closed)
+    each = "window" if line.windows == 1 else f"{line.windows} windows"
+    key = "  ".join(f"{style.marks[level]} {level}" for level in style.marks)
+    console.print(plain(f"{' ' * LABEL}{first} to {last}, a mark a {each}; {key}", "dim"))
+
+
+def _title(signal: DriftSignal, report: DriftReport, console: Console) -> None:
+    verdict = signal.verdict
+    limit = "" if report.policy is None else f" of {report.policy.psi_drift:g} that is drift"
+    p_value = f"{verdict.p_value:.2g}" if verdict.p_value >= SMALLEST_P else f"under {SMALLEST_P:.0e}"
+    console.print()
+    console.print(
+        Text.assemble(
+            plain(signal.reference.name, "bold"),
+            "  ",
+            plain(verdict.level, STYLES.get(verdict.level, "")),
+            plain(f"  PSI {verdict.psi:.3g}{limit}, {TESTS[verdict.test]} p {p_value}, n {verdict.rows:,}"),
+        )
+    )
+    said = sentence(signal.reference, signal.counts, verdict, report.reference_rows or 0)
+    console.print(plain(f"  {said}"))
+
+
+def _shares(counts: Sequence[int], rows: int) -> list[float]:
+    return [count / max(1, rows) for count in counts]
+
+
+def _both(signal: DriftSignal, report: DriftReport) -> tuple[list[float], list[float]]:
+    """Shares of all rows in each count, then and now."""
+    now_rows = sum(signal.counts.counts) + signal.counts.missing + signal.counts.not_finite
+    then = _shares(signal.reference.counts, report.reference_rows or 0)
+    return then, _shares(signal.counts.counts, now_rows)
+
+
+def _brief(signal: DriftSignal, report: DriftReport, console: Console, style: Style) -> None:
+    """Two histograms, one over the other, to the same scale."""
+    _title(signal, report, console)
+    then, now = (shares[1:-1] for shares in _both(signal, report))
+    top = max(*then, *now, 0.0)
+    width = bin_width(len(then), console.width - LABEL - 8)
+    whole = width * len(then)
+    for name, shares in (("then", then), ("now", now)):
+        lines = histogram(shares, top, width, style)
+        for place, line in enumerate(lines):
+            last = place == len(lines) - 1
+            label = name if last else ""
+            peak = f" up to {percent(max(shares, default=0.0))}" if last else ""
+            console.print(plain(f"{label:<{LABEL}}{line:<{whole}}{peak}"))
+    console.print(plain(f"{' ' * LABEL}{_axis(signal, whole)}", "dim"))
+
+
+def _axis(signal: DriftSignal, width: int) -> str:
+    names = bin_names(signal.reference)[1:-1]
+    if signal.reference.summary in ("argmax", "category"):
+        ends = (names[0], names[-1])
+    else:
+        ends = (f"{signal.reference.edges[0]:.3g}", f"{signal.reference.edges[-1]:.3g}")
+    return f"{ends[0]}{ends[1]:>{max(1, width - len(ends[0]))}}"
+
+
+def _detail(signal: DriftSignal, report: DriftReport, console: Console, style: Style) -> None:
+    """A line a bin: shares then and now, a bar of now with a tick at then."""
+    _title(signal, report, console)
+    verdict = signal.verdict
+    console.print(
+        plain(
+            f"  JS {verdict.js:.3g}, KS {verdict.ks:.3g}, Wasserstein {verdict.wasserstein:.3g} sd; "
+            f"missing {percent(verdict.missing_rate)}, not a number {percent(verdict.not_finite_rate)}, "
+            f"outside {percent(verdict.outside_rate)}"
+        )
+    )
+    console.print()
+    names, (then, now) = bin_names(signal.reference), _both(signal, report)
+    top = max(*then, *now, 0.0)
+    wide = max(len(name) for name in names)
+    room = max(10, console.width - wide - 28)
+    console.print(plain(f"  {'':<{wide}}  {'THEN':>11} {'NOW':>11}", "bold"))
+    for name, before, after in zip(names, then, now, strict=True):
+        bar = bullet(after, before, top, room, style)
+        console.print(plain(f"  {name:<{wide}}  {percent(before):>11} {percent(after):>11}  {bar}"))
+    console.print(plain(f"  {style.bar} now, {style.tick} then", "dim"))
+
+
+def _tail(report: DriftReport, console: Console, signal: str | None) -> None:
+    console.print()
+    more = len(report.signals) - SHOWN
+    if signal is None and more > 0:
+        names = ", ".join(each.reference.name for each in report.signals[SHOWN : SHOWN + 6])
+        console.print(plain(f"moved less: {names}{', …' if more > 6 else ''}; one in detail: --signal NAME"))  # noqa: PLR2004 - as cut above
+    for line in drift_words.accuracy(report):
+        console.print(plain(f"accuracy: {line}"))
+    if report.slices:
+        wide = max(len(each.slice or "") for each in report.slices)
+        for each in report.slices:
+            name, level, rest = drift_words.slice_line(each)
+            console.print(
+                Text.assemble(
+                    plain(f"{name:<{wide}}  "), plain(level, STYLES.get(level, "")), plain(f"  {rest}")
+                )
+            )
+    for step in drift_words.next_steps(report):
+        console.print(plain(f"→ {step}"))
