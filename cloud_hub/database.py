@@ -115,7 +115,7 @@ def _transact(engine: Engine, work: Callable[[Session], T]) -> T:
 def _postgresql(url: str, **options: Any) -> Engine:
     check_url(url)
     try:
-        return create_engine(url, pool_pre_ping=True, **options)
+        return create_engine(url, pool_pre_ping=True, connect_args={"client_encoding": "utf8"}, **options)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"database: {error.name} is not installed; PostgreSQL needs: pip install 'edgeward[hub,postgresql]'"

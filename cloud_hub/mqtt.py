@@ -154,7 +154,7 @@ class MqttLink:
             self._count("unknown-topic")
             return
         inbox = self.telemetry if name.endswith(_TELEMETRY) else self.incoming
-        if not inbox.put(Message(name, message.payload)):
+        if not inbox.put(Message(name, bytes(message.payload))):
             self._count("overflow")
 
 

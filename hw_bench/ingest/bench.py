@@ -244,12 +244,12 @@ class _Bench:
 
 def _measured() -> int:
     """The core of what is measured."""
-    return max(psutil.Process().cpu_affinity())
+    return int(max(psutil.Process().cpu_affinity()))
 
 
 def _feeding() -> int:
     """The core of everything else; the same one on a machine that has no other."""
-    return min(psutil.Process().cpu_affinity())
+    return int(min(psutil.Process().cpu_affinity()))
 
 
 def _child(

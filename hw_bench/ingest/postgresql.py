@@ -47,9 +47,9 @@ class PostgreSQL:
         )
         self._start()
 
-    def create(self, name: str) -> str:
-        """Make a database; its URL for ``hub.toml``."""
-        self._run("createdb", "-h", self.folder, "-U", _ACCOUNT, name)
+    def create(self, name: str, *options: str) -> str:
+        """Make a database, with options of ``createdb``; its URL for ``hub.toml``."""
+        self._run("createdb", "-h", self.folder, "-U", _ACCOUNT, *options, name)
         return f"postgresql+psycopg://{_ACCOUNT}@/{name}?host={self.folder}"
 
     def restart(self) -> None:

@@ -127,7 +127,7 @@ class IngestProcess:
 
     def processor_seconds(self) -> float:
         times = self.counted.cpu_times()
-        return times.user + times.system
+        return float(times.user + times.system)
 
     def require_alive(self) -> None:
         """Raises ServerError where it has ended."""

@@ -60,7 +60,7 @@ class Count:
 def count_with_paho(port: int, name: str, count: Count, worth: Callable[[bytes], int]) -> None:
     """Return when ``count`` is full; ``worth`` of a payload is what it adds."""
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-    client.on_message = lambda _client, _data, message: count.add(worth(message.payload))
+    client.on_message = lambda _client, _data, message: count.add(worth(bytes(message.payload)))
     client.on_connect = lambda connected, *_: connected.subscribe(name, 1)
     client.on_subscribe = lambda *_: print("ready", flush=True)  # noqa: T201 - a child speaks to its parent
     client.connect("127.0.0.1", port)

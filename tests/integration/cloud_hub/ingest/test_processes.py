@@ -159,7 +159,7 @@ class Sender:
             except queue.Empty:
                 return  # what waits is sent again
             device = parse_topic(message.topic)[0]
-            for sequence in decode_json(message.payload, TelemetryAck).sequences:
+            for sequence in decode_json(bytes(message.payload), TelemetryAck).sequences:
                 if self._waiting.pop((device, (sequence - 1) // RECORDS), None) is not None:
                     self.acknowledged += 1
 

@@ -1,11 +1,14 @@
 """Records are stored once, on SQLite and on PostgreSQL alike, however they come."""
 
 import threading
+from functools import partial
 from pathlib import Path
 
+import msgspec
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, delete
+from sqlalchemy.orm import Session
 
 from cloud_hub import tables
 from cloud_hub.audit.chain import verify
@@ -14,7 +17,7 @@ from cloud_hub.database import Database
 from cloud_hub.ingest.conflicts import SECONDS_A_DAY, note_conflicts
 from cloud_hub.ingest.store import CONFLICT, UNSTORABLE, strangers
 from cloud_hub.telemetry.bodies import decode_body, decode_window
-from cloud_hub.telemetry.models import TelemetryMark
+from cloud_hub.telemetry.models import DriftWindowRow, TelemetryMark, TelemetryRecord
 from cloud_hub.telemetry.service import counts
 from tests.integration.cloud_hub.ingest.conftest import NOW, batch, enrol, event, rows, store, window
 
@@ -77,7 +80,7 @@ def test_the_first_of_two_records_with_one_key_stays_and_the_other_is_refused_co
     assert texts == [event("first"), event("new")]
     assert rows(database, "SELECT rows FROM drift_windows") == [(10,)]
     for now in (NOW, NOW + 1, NOW + SECONDS_A_DAY):
-        database.write(lambda session, at=now: note_conflicts(session, stored.conflicts, at))
+        database.write(partial(note_conflicts, keys=stored.conflicts, now=now))
     assert rows(database, "SELECT device, conflicts FROM telemetry_conflicts") == [("cam-1", 9)]
     told = database.read(entries)
     assert [entry.details["conflicts"] for entry in told] == ["1", "7"]
@@ -87,14 +90,12 @@ def test_the_first_of_two_records_with_one_key_stays_and_the_other_is_refused_co
 def test_what_retention_has_taken_away_is_known_by_the_low_water_mark(database: Database) -> None:
     store(database, batch({1: event(), 2: window()}))
 
-    def forget(session: object) -> None:
-        session.add(TelemetryMark(device="cam-1", epoch="e1", low_water=2))  # type: ignore[attr-defined]
+    def forget(session: Session) -> None:
+        session.add(TelemetryMark(device="cam-1", epoch="e1", low_water=2))
+        session.execute(delete(TelemetryRecord))
+        session.execute(delete(DriftWindowRow))
 
     database.write(forget)
-    for table in ("telemetry", "drift_windows"):
-        from sqlalchemy import text
-
-        database.write(lambda session, name=table: session.execute(text(f"DELETE FROM {name}")))
     stored = store(database, batch({1: event(), 2: window(), 3: event()}))
     assert (stored.new, stored.duplicates) == (1, 2)
     assert rows(database, "SELECT sequence FROM telemetry") == [(3,)]
@@ -133,9 +134,7 @@ def test_the_audit_logs_chain_has_one_end_though_several_write(place: Path | str
 
     def write(one: Database, name: str) -> None:
         for number in range(10):
-            one.write(
-                lambda session, n=number: record(session, now=NOW, actor=name, action="test", subject=str(n))
-            )
+            one.write(partial(record, now=NOW, actor=name, action="test", subject=str(number)))
 
     threads = [threading.Thread(target=write, args=(one, f"w{place}")) for place, one in enumerate(others)]
     for thread in threads:
@@ -144,8 +143,6 @@ def test_the_audit_logs_chain_has_one_end_though_several_write(place: Path | str
         thread.join()
     for one in others:
         one.close()
-    import msgspec
-
     report = verify([msgspec.json.encode(entry) for entry in database.read(entries)])
     assert (report.problem, report.entries) == (None, 30)
 
