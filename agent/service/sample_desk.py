@@ -62,8 +62,9 @@ class SampleDesk:
 
     async def clear(self, who: str) -> Done:
         """Delete all, also what waits for the hub; written down with who did it."""
-        cleared = await self._keeper.clear()
-        waiting = await self._outbox.forget_samples()
+        async with self._keeper.departing:
+            cleared = await self._keeper.clear()
+            waiting = await self._outbox.forget_samples()
         text = f"{cleared} samples were deleted, and {waiting} that waited for the hub, by {who}"
         await self._recorder.record(
             Event(time=self._clock(), severity="info", kind="samples-cleared", text=text)

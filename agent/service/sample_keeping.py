@@ -35,6 +35,8 @@ class SampleKeeper:
         self._count = count
         self._waiting: asyncio.Queue[KeptSample] = asyncio.Queue(QUEUE_SAMPLES)
         self._access = asyncio.Lock()
+        self.departing = asyncio.Lock()
+        """Held from a sample's reading until it is in the outbox, and by who deletes both: nothing slips through between."""
 
     def take(self, message: SampleTaken) -> None:
         """From a runner, in a callback that can't wait. A runner that was not asked is not listened to."""

@@ -120,7 +120,12 @@ class SampleRequests:
                 log.exception("a request for samples could not be decided; it will be offered again")
 
     async def fulfil(self) -> None:
-        """Answer and fulfil what was decided, also before a restart, until cancelled."""
+        """Answer and fulfil what was decided, also before a restart, until cancelled.
+
+        Where the owner lets nothing go any more, what waits from before goes first of all.
+        """
+        if not self._config.may_leave:
+            await self._withdraw()
         while True:
             await self._owing.wait()
             self._owing.clear()
@@ -133,6 +138,17 @@ class SampleRequests:
                 log.exception("a request for samples could not be fulfilled now")
                 await asyncio.sleep(POLL_SECONDS)
                 self._owing.set()
+
+    async def _withdraw(self) -> None:
+        try:
+            withdrawn = await self._outbox.forget_samples()
+        except _FAULTS:
+            self._count("samples-not-withdrawn")
+            log.exception("samples that wait for the hub could not be taken back")
+            return
+        if withdrawn:
+            text = f"{withdrawn} samples that waited for the hub stay: its owner does not let them go any more"
+            await self._recorder.record(self._event("samples-withdrawn", text, severity="warning"))
 
     async def _known(self, envelope: Envelope) -> bool:
         """Whether just this was decided already: the hub has not had the answer yet."""
@@ -265,10 +281,11 @@ class SampleRequests:
                     stored.answer, time=self._clock(), code="stopped", text=why, chosen=sent
                 )
                 return msgspec.structs.replace(stored, answer=answer)
-            sample = await self._keeper.read(identity)
-            if sample is None:  # deleted meanwhile, by its owner or by age
-                continue
-            await self._outbox.append(body_of(sample, request.id))
+            async with self._keeper.departing:
+                sample = await self._keeper.read(identity)
+                if sample is None:  # deleted meanwhile, by its owner or by age
+                    continue
+                await self._outbox.append(body_of(sample, request.id))
             sent += 1
             self._wake()
         text = f"{sent} samples of {request.model} left by request {request.id}: {request.purpose}"
