@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +22,8 @@ class Peer(Struct, frozen=True, kw_only=True):
     """Pinned; with what they need."""
     alone: tuple[str, ...] = ()
     """Pinned; without what they need."""
+    made_by: str = "peers"
+    """The command of this program that makes it."""
 
 
 _RUNTIME = f"onnxruntime=={version('onnxruntime')}"
@@ -37,13 +39,13 @@ MLSERVER = Peer(name="mlserver", packages=("mlserver==1.7.1", _RUNTIME))
 PEERS = (TRITON, MLSERVER)
 
 
-def install(folder: Path, tell: Callable[[str], None]) -> None:
+def install(folder: Path, tell: Callable[[str], None], peers: Sequence[Peer] = PEERS) -> None:
     """Make every environment that is not there.
 
     Raises:
         MeasurementError: pip failed; the text carries its last words.
     """
-    for peer in PEERS:
+    for peer in peers:
         if _stamp(folder, peer).exists():
             tell(f"{peer.name}: there")
             continue
@@ -72,7 +74,7 @@ def environment(folder: Path, peer: Peer) -> Path:
     """
     if not _stamp(folder, peer).exists():
         raise AbsentError(
-            f"{peer.name} is not installed in {folder}; install it: python -m hw_bench peers --peers {folder}"
+            f"{peer.name} is not installed in {folder}; install it: python -m hw_bench {peer.made_by} --peers {folder}"
         )
     return (folder / peer.name).resolve()
 
