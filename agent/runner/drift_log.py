@@ -91,17 +91,21 @@ class SlicedDriftLog(DriftLog):
         except Exception:
             self._slices.refused(rows)
             raise
-        self._slices.taken(name, rows, now)
-        self.tick(now)
+        due = self._slices.taken(name, rows, now)
+        super().tick(now)
+        if due:
+            self._close_slices(now)
 
     def tick(self, now: float) -> None:
         """Close what is full or old enough, each window by itself."""
         super().tick(now)
-        for builder in self._slices.due(now):
-            self._window.flush()
-            closed = builder.close(now)
-            if closed is not None:
-                self._closed(closed)
+        if self._slices.due(now):
+            self._close_slices(now)
+
+    def _close_slices(self, now: float) -> None:
+        self._window.flush()
+        for closed in self._slices.close_due(now):
+            self._closed(closed)
 
     def _tell(self, now: float) -> None:
         super()._tell(now)

@@ -14,14 +14,40 @@ from agent.drift import ClosedWindow, WindowBuilder
 
 Floats = NDArray[np.float64]
 
+HELD_ROWS = 256
+"""Of one slice, before they are counted together: to count a few costs nearly as much."""
+
+
+class _Slice:
+    """One slice's window, and values of its rows that it has not counted yet."""
+
+    __slots__ = ("_held", "_rows", "builder")
+
+    def __init__(self, builder: WindowBuilder) -> None:
+        self.builder = builder
+        self._held: list[Floats] = []
+        self._rows = 0
+
+    def hold(self, values: Floats) -> None:
+        self._held.append(values)
+        self._rows += len(values)
+        if self._rows >= HELD_ROWS:
+            self.count()
+
+    def count(self) -> None:
+        """Count what is held."""
+        if self._held:
+            self.builder.take(np.concatenate(self._held))
+            self._held, self._rows = [], 0
+
 
 class _Run:
     """Rows, one after the other, of one slice; None: of no slice."""
 
-    __slots__ = ("builder", "rows")
+    __slots__ = ("rows", "slice")
 
-    def __init__(self, builder: WindowBuilder | None, rows: int) -> None:
-        self.builder = builder
+    def __init__(self, of: _Slice | None, rows: int) -> None:
+        self.slice = of
         self.rows = rows
 
 
@@ -30,22 +56,25 @@ class SliceWindows:
 
     def __init__(self, make: Callable[[str], WindowBuilder]) -> None:
         self._make = make
-        self._builders: dict[str, WindowBuilder] = {}
+        self._slices: dict[str, _Slice] = {}
         self._runs: deque[_Run] = deque()
         """Of the rows that the whole's window has not counted yet, the oldest first."""
 
     def announce(self, name: str | None, rows: int) -> None:
         """Before the whole's window is given them: the next ``rows`` belong to that slice."""
-        builder = None if name is None else self._builder(name)
-        if self._runs and self._runs[-1].builder is builder:
+        of = None if name is None else self._slice(name)
+        if self._runs and self._runs[-1].slice is of:
             self._runs[-1].rows += rows
         else:
-            self._runs.append(_Run(builder, rows))
+            self._runs.append(_Run(of, rows))
 
-    def taken(self, name: str | None, rows: int, now: float) -> None:
-        """The whole's window has them."""
-        if name is not None:
-            self._builders[name].expect(rows, now)
+    def taken(self, name: str | None, rows: int, now: float) -> bool:
+        """The whole's window has them; whether their slice's window is full or old enough now."""
+        if name is None:
+            return False
+        builder = self._slices[name].builder
+        builder.expect(rows, now)
+        return builder.due(now)
 
     def refused(self, rows: int) -> None:
         """The whole's window did not take what was announced last."""
@@ -56,37 +85,50 @@ class SliceWindows:
 
     def take(self, values: Floats) -> None:
         """Give each slice its rows of what the whole's window counts now, shape (rows, signals)."""
-        parts: dict[int, tuple[WindowBuilder, list[Floats]]] = {}
+        parts: dict[_Slice, list[int]] = {}
         start = 0
         while start < len(values):
             run = self._runs[0]
             end = min(start + run.rows, len(values))
-            if run.builder is not None:
-                parts.setdefault(id(run.builder), (run.builder, []))[1].append(values[start:end])
+            if run.slice is not None:
+                parts.setdefault(run.slice, []).extend(range(start, end))
             run.rows -= end - start
             if not run.rows:
                 self._runs.popleft()
             start = end
-        for builder, pieces in parts.values():
-            builder.take(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
+        for of, rows in parts.items():
+            of.hold(values[rows])
 
-    def due(self, now: float) -> list[WindowBuilder]:
-        """Those that are full or old enough; the whole's window must be flushed before they close."""
-        return [builder for builder in self._builders.values() if builder.due(now)]
+    def due(self, now: float) -> bool:
+        """Whether a slice's window is full or old enough."""
+        return any(each.builder.due(now) for each in self._slices.values())
+
+    def close_due(self, now: float) -> Iterator[ClosedWindow]:
+        """Those that are; the whole's window must have been flushed."""
+        for each in self._slices.values():
+            if each.builder.due(now):
+                yield from _closed(each, now)
 
     def all(self) -> tuple[WindowBuilder, ...]:
-        """Every slice's."""
-        return tuple(self._builders.values())
+        """Every slice's, with all of its rows that the whole's window has counted."""
+        for each in self._slices.values():
+            each.count()
+        return tuple(each.builder for each in self._slices.values())
 
     def close(self, now: float) -> Iterator[ClosedWindow]:
-        """All of them, as they are."""
-        for builder in self._builders.values():
-            closed = builder.close(now)
-            if closed is not None:
-                yield closed
+        """All of them, as they are; the whole's window must have been flushed."""
+        for each in self._slices.values():
+            yield from _closed(each, now)
 
-    def _builder(self, name: str) -> WindowBuilder:
-        builder = self._builders.get(name)
-        if builder is None:
-            builder = self._builders[name] = self._make(name)
-        return builder
+    def _slice(self, name: str) -> _Slice:
+        found = self._slices.get(name)
+        if found is None:
+            found = self._slices[name] = _Slice(self._make(name))
+        return found
+
+
+def _closed(of: _Slice, now: float) -> Iterator[ClosedWindow]:
+    of.count()
+    closed = of.builder.close(now)
+    if closed is not None:
+        yield closed
