@@ -17,7 +17,7 @@ from cloud_hub.registry.service import ReleaseState, ReleaseView
 from cloud_hub.rollouts.machine import ENDED, Status
 from cloud_hub.rollouts.views import RolloutView
 from cloud_hub.signing.expiry import Life
-from cloud_hub.telemetry.drift import ReleaseDrift
+from cloud_hub.telemetry.views import ReleaseDrift
 
 Severity = Literal["error", "warning", "info"]
 _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}

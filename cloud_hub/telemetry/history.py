@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from agent.protocol.drift import DriftWindow
 from cloud_hub.telemetry.adding import DAY, when
 from cloud_hub.telemetry.bodies import decode_window
 from cloud_hub.telemetry.models import DriftWindowRow
@@ -55,35 +56,37 @@ def _windows(
     row = DriftWindowRow
     query = select(
         row.release,
-        row.opened,
-        row.closed,
         row.received,
-        row.rows,
         row.level,
         row.alarm,
         row.incomplete,
         row.window,
     ).where(row.device == device, row.model == model, row.slice == slice_, row.closed >= since)
     found = session.execute(query.order_by(row.closed.desc()).limit(MOST_POINTS + 1))
-    return [(each.release, _window_point(each)) for each in found]
+    return [
+        (
+            release,
+            _window_point(
+                decode_window(body), received=received, level=level, alarm=alarm or "", incomplete=incomplete
+            ),
+        )
+        for release, received, level, alarm, incomplete, body in found
+    ]
 
 
 def _window_point(
-    each: Row[tuple[int, float, float, float, int, str, str | None, bool, bytes]],
+    window: DriftWindow, *, received: float, level: str, alarm: str, incomplete: bool
 ) -> TimelinePoint:
-    release, opened, closed, received, rows, level, alarm, incomplete, body = each
-    del release
-    window = decode_window(body)
     estimate = window.estimate
     return TimelinePoint(
-        opened=opened,
-        closed=closed,
-        rows=rows,
+        opened=window.opened,
+        closed=window.closed,
+        rows=window.rows,
         windows=window.merged,
         level=level,
-        alarm=alarm or "",
+        alarm=alarm,
         incomplete=incomplete,
-        late=when(closed, received) < received - DAY,
+        late=when(window.closed, received) < received - DAY,
         accuracy=estimate.accuracy if estimate else None,
         low=estimate.low if estimate else None,
         high=estimate.high if estimate else None,

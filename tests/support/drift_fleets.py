@@ -22,7 +22,7 @@ def reference(signals: int = 3) -> DriftReference:
     return build_reference(specs, inputs={"x": values}, outputs={}, dataset_sha256="0" * 64)
 
 
-def counts_of(bins: Floats) -> SignalCounts:
+def counts_of(bins: NDArray[np.int64]) -> SignalCounts:
     return SignalCounts(counts=(0, *(int(each) for each in bins), 0))
 
 

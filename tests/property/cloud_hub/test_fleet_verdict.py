@@ -22,7 +22,11 @@ ROWS = st.sampled_from([1, 99, 300, 500, 5_000, 10**6, 2**40])
     likeness=st.sampled_from([150.0, 300.0, 3_000.0]),
 )
 def test_up_to_a_third_of_the_devices_cannot_turn_the_verdict(
-    devices: int, lies: list[tuple[str, int]], drifts: bool, seed: int, likeness: float  # noqa: FBT001 - drawn by hypothesis
+    devices: int,
+    lies: list[tuple[str, int]],
+    drifts: bool,  # noqa: FBT001 - drawn by hypothesis
+    seed: int,
+    likeness: float,
 ) -> None:
     generator = np.random.default_rng(seed)
     good = honest(SIGNED, devices, generator, likeness=likeness, shift=4 if drifts else 0)
