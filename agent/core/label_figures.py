@@ -22,7 +22,7 @@ SPARED_ERRORS = 0.75
 MINIMUM_CONTRADICTING = 30
 CONTRADICTION_LEVEL = 0.0005
 CONTRADICTION_GAP = 0.03
-"""Labels, chance and difference from which they show that an estimate is too high (as in :mod:`agent.drift.estimate`, but
+"""Labels, chance and difference from which they show that an estimate is too high (not against the estimate itself, but
 against what is expected of exactly these rows: people label what looks odd, so the labelled rows are not like all rows)."""
 
 

@@ -6,7 +6,7 @@ A recipe builds a reference from data (:func:`build_reference`); a runner counts
 """
 
 from agent.drift.errors import BadReferenceError, DriftError, LayoutError, SignalError
-from agent.drift.estimate import Estimate, Estimator, contradicted, estimate_accuracy
+from agent.drift.estimate import Estimate, Estimator, estimate_accuracy
 from agent.drift.merge import MergedWindow, merge_windows
 from agent.drift.reference import (
     SignalSpec,
@@ -36,7 +36,6 @@ __all__ = [
     "build_reference",
     "check_counts",
     "check_tensors",
-    "contradicted",
     "decode_reference",
     "encode_reference",
     "estimate_accuracy",

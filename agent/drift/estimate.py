@@ -41,15 +41,6 @@ FEW_LABELS = 10
 DECIMALS = 5
 """Of what is said: more are noise, and cost bytes in every record."""
 
-CONTRADICTION_LEVEL = 0.999
-"""Sure enough to say that labels contradict an estimate: a window is asked again and again."""
-
-CONTRADICTION_GAP = 0.03
-"""… and a smaller difference of accuracies is of no interest."""
-
-MINIMUM_LABELS = 30
-"""… and fewer labelled rows say nothing."""
-
 
 class Estimate(Struct, frozen=True, kw_only=True):
     """Either a number with its interval, or why there is none."""
@@ -128,26 +119,6 @@ def estimate_accuracy(reference: DriftReference, counts: Mapping[str, SignalCoun
     ``counts`` must have passed :func:`agent.drift.check_counts`.
     """
     return Estimator(reference).estimate(counts)
-
-
-def contradicted(estimate: AccuracyEstimate, correct: int, rows: int) -> bool:
-    """Whether labels, ``correct`` of ``rows`` labelled rows of what the estimate is about, show that it is wrong.
-
-    The difference must be large enough to matter and too large to be chance, of the labels and of the estimate.
-    """
-    if rows < MINIMUM_LABELS:
-        return False
-    real = correct / rows
-    if abs(real - estimate.accuracy) < CONTRADICTION_GAP:
-        return False
-    above = real > estimate.accuracy
-    low, high = wilson(real, rows, CONTRADICTION_LEVEL)
-    from_labels = real - low if above else high - real
-    widening = _score(CONTRADICTION_LEVEL) / _score(estimate.level)
-    from_estimate = (
-        estimate.high - estimate.accuracy if above else estimate.accuracy - estimate.low
-    ) * widening
-    return abs(real - estimate.accuracy) > math.hypot(from_labels, from_estimate)
 
 
 def slot_shares(signal: SignalReference, rows: Sequence[int], correct: Sequence[int]) -> list[float]:

@@ -9,12 +9,11 @@ from agent.drift import (
     Estimator,
     SignalSpec,
     build_reference,
-    contradicted,
     signal_values,
 )
 from agent.drift.binning import Binner
 from agent.drift.calibration import Labelled, calibrate
-from agent.protocol.drift import AccuracyEstimate, DriftPolicy, DriftReference
+from agent.protocol.drift import DriftPolicy, DriftReference
 from hw_bench.drift_study.report import Accuracy, clustered_rate
 from hw_bench.drift_study.streams import Draw
 from hw_bench.drift_study.subjects import POLICY, Population, Subject
@@ -22,9 +21,6 @@ from models.network import IntArray
 
 WINDOWS = 4
 """Of each calibration."""
-
-LABELS = 100
-"""Labels that come late, of rows of the window."""
 
 LEFT_ROWS = 100
 """Rows left for windows, at least, where the data is small."""
@@ -41,7 +37,6 @@ def accuracy(
     held: list[list[bool]] = []
     errors: list[float] = []
     reaches: list[float] = []
-    refuted = 0
     known = min(subject.reference_rows, len(subject.clean.labels) - LEFT_ROWS)
     for number in range(calibrations):
         rng = np.random.default_rng([seed, number])
@@ -62,7 +57,6 @@ def accuracy(
             here.append(estimate.low <= truths[-1] <= estimate.high)
             errors.append(estimate.accuracy - truths[-1])
             reaches.append((estimate.high - estimate.low) / 2)
-            refuted += _refuted(estimate, correct, rng)
         held.append(here)
     return Accuracy(
         subject=subject.name,
@@ -76,7 +70,6 @@ def accuracy(
         error=_mean([abs(error) for error in errors]),
         reach=_mean(reaches),
         coverage=clustered_rate(held),
-        contradicted=refuted / max(1, len(errors)),
     )
 
 
@@ -98,11 +91,6 @@ def _window(after: Draw, allowed: IntArray, rng: np.random.Generator) -> IntArra
         return rng.choice(allowed, POLICY.window_rows)
     share = after.weights[allowed]
     return rng.choice(allowed, POLICY.window_rows, p=share / share.sum())
-
-
-def _refuted(estimate: AccuracyEstimate, correct: IntArray, rng: np.random.Generator) -> bool:
-    labelled = rng.choice(correct, LABELS, replace=False)
-    return contradicted(estimate, int(labelled.sum()), LABELS)
 
 
 def _short(reason: str) -> str:

@@ -60,13 +60,13 @@ def _false_alarms(report: StudyReport) -> Figure:
         9.5,
         3.4,
         "Nothing changed: how often it is said all the same",
-        f"{windows:,} windows of {report.window_rows} rows; bars are 95 % intervals over references; the line is the stated "
-        f"level, {report.level:.0%}",
+        f"{windows:,} windows of {report.window_rows} rows; bars are 95 % intervals over references; lines are the stated levels",
     )
     panels = figure.subplots(1, len(SAID), sharey=True)
     for axes, (name, title) in zip(panels, SAID, strict=True):
         _frame(axes, title)
-        axes.axvline(report.level * 100, color=COLOURS[1], linewidth=1.4, linestyle=(0, (4, 2)))
+        level = report.alarm_level if name == "alarm" else report.level
+        axes.axvline(level * 100, color=COLOURS[1], linewidth=1.4, linestyle=(0, (4, 2)))
         for row, entry in enumerate(report.false_alarms):
             _dot(axes, row, getattr(entry, name))
         highest = max(100 * _rates(report.false_alarms, name), 150 * report.level)
@@ -176,7 +176,7 @@ def _accuracies(report: StudyReport) -> Figure:
         4.6,
         "Accuracy without labels, against the labels",
         "Each mark is the mean over windows of one change at one strength, with the mean interval. Empty: more than half of "
-        "the windows got no estimate,\nfor the interval would be too wide. On the line the estimate is right.",
+        "the windows got no estimate;\nthe table says why. On the line the estimate is right.",
     )
     panels = figure.subplots(1, len(subjects), squeeze=False)[0]
     for axes, subject in zip(panels, subjects, strict=True):

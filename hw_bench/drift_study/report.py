@@ -72,8 +72,6 @@ class Accuracy(Struct, frozen=True, kw_only=True):
     """Mean half width of the interval."""
     coverage: Rate
     """Windows whose real accuracy lies in the interval."""
-    contradicted: float
-    """Share of estimates that 100 labels of the window, drawn from it, would contradict."""
 
 
 class StudyReport(Struct, frozen=True, kw_only=True):
@@ -87,7 +85,9 @@ class StudyReport(Struct, frozen=True, kw_only=True):
     what: dict[str, str]
     """Subject → in words."""
     level: float
-    """Stated: the share of windows without drift that may say warning or drift."""
+    """Stated: the share of windows without drift that may say warning or drift, or an abrupt change."""
+    alarm_level: float
+    """Stated: the share of windows without drift in which the alarm may be up."""
     window_rows: int
     persistence: int
     false_alarms: tuple[FalseAlarms, ...]

@@ -22,6 +22,9 @@ FAMILIES = 2
 STATED_LEVEL = FAMILIES * POLICY.alpha
 """Share of windows without drift that may say warning or drift: what two corrected families allow together."""
 
+ALARM_LEVEL = POLICY.alpha
+"""Share of windows without drift in which the alarm may be up."""
+
 
 class Effort(Struct, frozen=True, kw_only=True):
     """How much is drawn."""
@@ -65,8 +68,12 @@ def run_study(effort: Effort, names: list[str], command: str, tell: Callable[[st
         command=command,
         made=datetime.now(UTC).strftime("%Y-%m-%d"),
         seconds=time.monotonic() - started,
-        what={name: SUBJECTS[name]().what for name in names},
+        what={
+            name: f"{SUBJECTS[name]().what}; references of {SUBJECTS[name]().reference_rows} rows"
+            for name in names
+        },
         level=STATED_LEVEL,
+        alarm_level=ALARM_LEVEL,
         window_rows=WINDOW_ROWS,
         persistence=POLICY.persistence,
         false_alarms=tuple(alarms),

@@ -80,9 +80,9 @@ def _rows(value: float) -> str:
 def _accuracy(report: StudyReport) -> Iterator[str]:
     yield (
         "| stream | change | strength | real accuracy | estimate minus real | its size, mean | interval ± | real one in it | no "
-        "estimate | contradicted by 100 labels |"
+        "estimate |"
     )
-    yield "|---|---|---|---:|---:|---:|---:|---:|---|---:|"
+    yield "|---|---|---|---:|---:|---:|---:|---:|---|"
     for entry in report.accuracy:
         off = f"{entry.off:.0%}" + (f": {entry.reason}" if entry.reason else "")
         known = entry.windows > 0
@@ -96,7 +96,6 @@ def _accuracy(report: StudyReport) -> Iterator[str]:
             f"{entry.reach:.3f}" if known else "-",
             _rate(entry.coverage) if known else "-",
             off,
-            f"{entry.contradicted:.0%}" if known else "-",
         )
         yield f"| {' | '.join(cells)} |"
     yield ""

@@ -8,7 +8,7 @@ import pytest
 
 from agent.drift import BadReferenceError, Identity, WindowBuilder, decode_reference, encode_reference
 from agent.drift.calibration import Labelled, calibrate, separation
-from agent.drift.estimate import contradicted, estimate_accuracy, wilson
+from agent.drift.estimate import estimate_accuracy, wilson
 from agent.protocol.drift import (
     AccuracyEstimate,
     Calibration,
@@ -129,32 +129,6 @@ def test_confidences_that_are_no_probabilities_start_at_the_overall_accuracy() -
     estimate = estimate_accuracy(reference, _window(0, 10, 0, 0, 990, 0)).estimate
     assert estimate is not None
     assert estimate.accuracy == pytest.approx(0.999, abs=1e-3)  # 1 % of the rows at 0.9, the rest at almost 1
-
-
-@pytest.mark.parametrize(
-    ("correct", "rows", "wrong"),
-    [
-        (900, 1000, False),  # as estimated
-        (700, 1000, True),
-        (990, 1000, True),  # wrong to the other side
-        (880, 1000, False),  # too small a difference to matter
-        (20, 29, False),  # too few labels
-        (25, 30, False),  # may be chance
-        (10, 30, True),
-    ],
-)
-def test_labels_contradict_an_estimate_where_the_difference_matters_and_is_no_chance(
-    correct: int, rows: int, *, wrong: bool
-) -> None:
-    estimate = AccuracyEstimate(accuracy=0.9, low=0.87, high=0.92, level=0.95, rows=1000)
-    assert contradicted(estimate, correct, rows) is wrong
-
-
-def test_a_wide_interval_is_harder_to_contradict() -> None:
-    narrow = AccuracyEstimate(accuracy=0.9, low=0.88, high=0.92, level=0.95, rows=1000)
-    wide = msgspec.structs.replace(narrow, low=0.75, high=1.0)
-    assert contradicted(narrow, 780, 1000)
-    assert not contradicted(wide, 780, 1000)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99])

@@ -13,7 +13,7 @@ from hw_bench.drift_study.false_alarms import WINDOWS, false_alarms
 from hw_bench.drift_study.power import changes, delay
 from hw_bench.drift_study.report import StudyReport, clustered_rate, median
 from hw_bench.drift_study.streams import WINDOW_ROWS, Draw
-from hw_bench.drift_study.study import QUICK, STATED_LEVEL, run_study
+from hw_bench.drift_study.study import ALARM_LEVEL, QUICK, STATED_LEVEL, run_study
 from hw_bench.drift_study.subjects import POLICY, SUBJECTS, Subject, photos_subject, table_subject
 from tests.support.counts import count
 
@@ -27,7 +27,7 @@ def test_where_nothing_changes_hardly_anything_is_said(name: str) -> None:
     found = false_alarms(SUBJECTS[name](), references=50, seed=3)
     assert found.windows == 50 * WINDOWS
     assert found.warning.rate <= STATED_LEVEL
-    assert found.alarm.rate <= POLICY.alpha
+    assert found.alarm.rate <= ALARM_LEVEL
     assert found.changed.rate <= STATED_LEVEL
 
 
@@ -41,7 +41,7 @@ def test_over_four_thousand_windows_the_rate_is_within_its_stated_level(
     count(request, f"no drift, {name}", windows=found.windows, said_per_mille=1000 * found.warning.rate)
     assert found.windows >= 4_000
     assert found.warning.high <= STATED_LEVEL
-    assert found.alarm.high <= POLICY.alpha
+    assert found.alarm.high <= ALARM_LEVEL
     assert found.changed.high <= STATED_LEVEL
 
 
@@ -71,11 +71,10 @@ def test_the_estimated_accuracy_holds_the_real_one_where_inputs_stay_what_they_w
     assert found.off == 0
     assert found.error < 0.03
     assert found.coverage.rate >= 0.9
-    assert found.contradicted <= 0.02
 
 
 def test_another_mix_of_classes_breaks_the_assumption_and_the_page_says_so() -> None:
-    """A label shift changes how often a confidence is right: the estimate stays where it was, and labels contradict it."""
+    """A label shift changes how often a confidence is right: the estimate stays where it was."""
     subject = photos_subject()
     draw = Draw(subject.clean, subject.weights["shifted classes"]["8 times"])
     found = accuracy(subject, "shifted classes", "8 times", draw, calibrations=30, seed=1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.drift import Identity, WindowBuilder, contradicted, decode_reference
+from agent.drift import Identity, WindowBuilder, decode_reference
 from agent.protocol.drift import VerdictLevel
 from models.description import read_description
 from models.digits import data
@@ -54,7 +54,6 @@ def test_the_students_accuracy_is_estimated_and_held_out_labels_agree(student_fo
     assert closed.window.estimate is not None
     correct = probabilities.argmax(axis=1) == labels
     assert closed.window.estimate.low <= correct.mean() <= closed.window.estimate.high
-    assert not contradicted(closed.window.estimate, int(correct.sum()), len(correct))
 
 
 def test_teacher(teacher_folder: Path) -> None:
