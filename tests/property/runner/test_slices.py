@@ -1,7 +1,7 @@
 """Slices: whatever requests say, each slice counts exactly its own rows, there are never too many, and the whole is not changed."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.drift import ClosedWindow, Identity, SignalSpec, WindowBuilder, build_reference
@@ -52,6 +52,7 @@ batches = st.lists(
 )
 
 
+@settings(deadline=None, max_examples=60)
 @given(batches=batches, maximum=st.integers(1, 3), declared=st.booleans())
 def test_slices_count_their_own_rows(
     batches: list[tuple[str | None, int]],
@@ -81,6 +82,7 @@ def test_slices_count_their_own_rows(
     assert found == {name: one.window for name, one in alone.items() if one is not None}
 
 
+@settings(deadline=None, max_examples=60)
 @given(given=st.lists(json_values, max_size=60), maximum=st.integers(1, 16))
 def test_whatever_stands_in_a_request_makes_no_more_slices_and_none_that_is_not_plain(
     given: list[bytes], maximum: int
