@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from agent.runner.drift_log import OPEN_SECONDS
 from agent.transport.identity_files import IdentityFiles
 from cloud_hub.devices.authority import DeviceAuthority
 from models.digits import data
@@ -30,6 +31,8 @@ JUMPS = (-30 * 24 * HOUR, -HOUR, -90, 90, HOUR, 30 * 24 * HOUR)
 RATE = 150.0
 """Requests a second and device: a window of 300 rows closes every two seconds."""
 SMALL_OUTBOX_BYTES = 12_000
+CHECKPOINT_SECONDS = 1.0
+REQUESTS_LEFT_OPEN = 20
 SECONDS = 60.0
 
 
@@ -48,6 +51,8 @@ class Storm:
     """What was done how often."""
     asked_before: Counter[str] = field(default_factory=Counter)
     """Requests that a device answered before its camera began."""
+    left_open: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    """What was written of the windows that were open when a device or a runner died at the end: opened, rows."""
     killed: Counter[str] = field(default_factory=Counter)
     """How often a device's runner was killed, with it or alone."""
 
@@ -85,6 +90,7 @@ class Storm:
         text = agent.config.read_text()
         text = text.replace("send_seconds = 1.0", "send_seconds = 0.5")
         text = text.replace("health_seconds = 10.0", "health_seconds = 1.0")
+        text = text.replace("[telemetry]\n", f"[telemetry]\ncheckpoint_seconds = {CHECKPOINT_SECONDS}\n")
         if agent.name == self.sheltered:
             text = text.replace("[telemetry]\n", f"[telemetry]\noutbox_bytes = {SMALL_OUTBOX_BYTES}\n")
         agent.config.write_text(text)
@@ -118,10 +124,8 @@ class Storm:
         ]
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            self._random.shuffle(things)  # so that a short storm has met most of them
-            for thing in things:
-                if time.monotonic() >= deadline:
-                    break
+            self._random.shuffle(things)
+            for thing in things:  # each once, also in a short storm
                 self._do(thing)
                 self.relay.again(self._random.randrange(1, 20))
                 time.sleep(self._random.uniform(0.2, 1.5))
@@ -161,17 +165,22 @@ class Storm:
     def _device_dies(self) -> None:
         """As in a power cut: the agent and its runner at once."""
         agent = self._exposed()
+        self._die(agent)
+        self._pause()
+        start(agent)
+
+    def _die(self, agent: Agent) -> None:
         runners = children_running(agent.service.pid, "agent.runner")
         agent.service.kill()
         for runner in runners:
             if runner.is_running():
                 runner.kill()
         self.killed[agent.name] += 1
-        self._pause()
-        start(agent)
 
     def _runner_dies(self) -> None:
-        agent = self._random.choice(self.fleet.agents)
+        self._kill_runners(self._random.choice(self.fleet.agents))
+
+    def _kill_runners(self, agent: Agent) -> None:
         for runner in children_running(agent.service.pid, "agent.runner"):
             runner.kill()
             self.killed[agent.name] += 1
@@ -179,8 +188,12 @@ class Storm:
     def _hub_is_slow(self) -> None:
         """It takes nothing for a while, and more comes than the broker keeps for it."""
         os.kill(self.fleet.hub.pid, signal.SIGSTOP)
-        self.relay.again(20 * QUEUE)
-        time.sleep(self._random.uniform(1.0, 3.0))
+        before = self.relay.dropped
+        for _ in range(10):
+            self.relay.again(10 * QUEUE)
+            time.sleep(self._random.uniform(0.2, 1.0))
+            if self.relay.dropped > before:
+                break
         os.kill(self.fleet.hub.pid, signal.SIGCONT)
 
     def _clock_is_set(self) -> None:
@@ -198,17 +211,34 @@ class Storm:
     # --- after -------------------------------------------------------------------------------------------------
 
     def calm(self) -> None:
-        """Cameras end, devices close their windows, and everything is sent."""
+        """Cameras end, a device and a runner die with an open window, the others close theirs, and everything is sent."""
         for agent in self.fleet.agents:
             assert agent.camera is not None
             agent.camera.finish()
         self.relay.stop()
+        self._die_with_an_open_window()
         for agent in self.fleet.agents:
             agent.service.stop()
             text = agent.config.read_text()
             agent.config.write_text(text.replace("health_seconds = 1.0", "health_seconds = 3600.0"))
             start(agent)
         wait_for("every outbox to be empty", self._settled, seconds=SECONDS, every=0.5)
+
+    def _die_with_an_open_window(self) -> None:
+        """The first device loses its power, the runner of the second is killed; both had asked for nothing for a while."""
+        first, second = self.fleet.agents[:2]
+        for agent in (first, second):
+            self.asked_before[agent.name] += sum(
+                answered(agent) is not None for _ in range(REQUESTS_LEFT_OPEN)
+            )
+        time.sleep(
+            OPEN_SECONDS + 3 * CHECKPOINT_SECONDS
+        )  # what is promised: by then it is known how far they are
+        for agent in (first, second):
+            self.left_open[agent.name] = agent.query("SELECT opened, rows FROM open_windows")
+        self._die(first)
+        start(first)
+        self._kill_runners(second)
 
     def _settled(self) -> bool:
         """Whether nothing waits, and nothing has come since the last look."""
@@ -233,6 +263,10 @@ class Storm:
     def dropped(self, agent: Agent) -> int:
         """Records that the device says it dropped, whatever for."""
         return sum(number for name, number in self.ledger(agent).items() if name.startswith("dropped:"))
+
+    def merged(self, agent: Agent) -> int:
+        """Records that it merged into others before it had to drop any."""
+        return sum(number for name, number in self.ledger(agent).items() if name.startswith("merged:"))
 
     def ledger(self, agent: Agent) -> dict[str, int]:
         """The device's own counters."""
