@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from agent.cli.budget_words import WORDS
 from agent.protocol.control import StatusResult
 from agent.protocol.progress import fetching
 from agent.protocol.state import DeploymentReport, Phase, ServingReport, TrustReport
@@ -220,6 +221,14 @@ def _telemetry(status: StatusResult) -> list[Finding]:
             _notice(
                 f"{dropped} telemetry records were dropped ({kinds})",
                 "raise telemetry.outbox_bytes if the device is often offline",
+            )
+        )
+    budget = outbox.budget
+    if budget is not None and budget.thinning != "none":
+        found.append(
+            _notice(
+                f"telemetry's bytes for {budget.month} get short: {WORDS[budget.thinning]}",
+                "nothing is lost; if it is wanted sooner, raise telemetry.monthly_bytes",
             )
         )
     errors = {kind: count for kind, count in sorted(status.state.errors.items()) if count}

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from agent.cli.bars import style_of
+from agent.cli.budget_words import budget_line
 from agent.cli.drift_view import show_drift
 from agent.cli.health import Finding, findings
 from agent.cli.label_words import FIGURE_COLUMNS, answer_lines, figure_notes, figure_row
@@ -70,6 +71,8 @@ def _status(result: StatusResult, console: Console) -> None:
             f" · agent {state.agent_version} on {state.hardware_class} · {time_of(state.time)}"
         )
     )
+    if outbox.budget is not None:
+        console.print(plain(budget_line(outbox.budget)))
 
 
 def _finding(finding: Finding, console: Console) -> None:
@@ -157,6 +160,8 @@ def _data(result: DataResult, console: Console) -> None:
         console.print(plain("without TLS, TCP and MQTT's keepalives: docs/transfer.md"))
     else:
         console.print(plain("nothing was sent or received yet"))
+    if ledger.budget is not None:
+        console.print(plain(budget_line(ledger.budget)))
     if ledger.flash:
         console.print()
         shown = table("UPDATE", "MODEL", "RELEASE", "BEGAN", "ENDED", "WRITTEN TO FLASH")
