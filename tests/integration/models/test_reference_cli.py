@@ -95,6 +95,18 @@ def test_a_table_and_a_model_file(table: Path, capsys: pytest.CaptureFixture[str
     assert "Warning: the reference has 419 rows" not in said.out  # a window has 300
 
 
+def test_a_model_of_a_fixed_number_of_rows_answers_every_row_once(table: Path) -> None:
+    """419 rows by fours: the last run is filled up, and what fills it is not counted."""
+    outs = [table / "open.json", table / "fixed.json"]
+    for out, rows in zip(outs, ("-1", "4"), strict=True):
+        (table / "signals.toml").write_text(TABLE.replace("[-1, ", f"[{rows}, "))
+        assert main(
+            ["reference", "--signals", str(table / "signals.toml"), "--model", str(table / "cells.onnx"),
+             "--data", str(table / "cells.csv"), "--out", str(out)]
+        ) == 0  # fmt: skip
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
 def test_a_release_folder_gets_its_reference_where_package_looks_for_it(
     table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

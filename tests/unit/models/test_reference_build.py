@@ -78,6 +78,15 @@ def test_declared_categories_leave_the_rest_to_other() -> None:
     assert sex.counts == (0, 207, 235)
 
 
+def test_of_many_categories_the_most_frequent_are_known() -> None:
+    codes = np.repeat([9, 4, 7, 1, 3], [200, 5, 150, 3, 100])
+    text = '[signals.site]\nsummary = "category"\nindex = 0\nbins = 3\n'
+    rows = Rows(inputs={"x": codes[:, None].astype(np.float32)}, outputs={}, sha256="0" * 64)
+    site = make_reference(_declared(text), rows).signals[0]
+    assert site.categories == (3, 7, 9)
+    assert site.counts == (0, 100, 150, 200, 8)
+
+
 def _sound(pitch: float, rows: int = 400) -> np.ndarray:
     rng = np.random.default_rng(0)
     time = np.arange(2_000) / 8_000
