@@ -14,6 +14,8 @@ _NO_BLOCKS = frozenset({"dumb", "linux", "vt100", "vt102", "vt220", "ansi"})
 """Terminals whose fonts lack eighths of a block; ``linux`` is the console without a window system."""
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _WIDEST_BIN = 5
+_GAP_FROM = 3
+"""Characters a bin from which its column leaves one free, so that neighbours are told apart."""
 
 
 class Style(Struct, frozen=True, kw_only=True):
@@ -26,6 +28,11 @@ class Style(Struct, frozen=True, kw_only=True):
     """Beside a timeline: below a window that was cut off."""
     bar: str
     tick: str
+    arrow: str
+    least: str
+    """Of a histogram: more than nothing."""
+    rows: int
+    """Lines of a histogram."""
 
 
 BLOCKS = Style(
@@ -34,6 +41,9 @@ BLOCKS = Style(
     cut="˅",
     bar="█",
     tick="│",
+    arrow="→",
+    least="▁",
+    rows=2,
 )
 ASCII = Style(
     blocks=False,
@@ -41,6 +51,9 @@ ASCII = Style(
     cut="^",
     bar="#",
     tick="|",
+    arrow="->",
+    least="_",
+    rows=3,
 )
 
 
@@ -79,18 +92,21 @@ def timeline(history: Sequence[DriftMark], width: int) -> Line:
     )
 
 
-def histogram(shares: Sequence[float], top: float, width: int, style: Style, rows: int = 2) -> list[str]:
-    """Columns that stand on the last line: ``rows`` lines of ``width`` characters a column; ``top`` is full height."""
+def histogram(shares: Sequence[float], top: float, width: int, style: Style) -> list[str]:
+    """Columns that stand on the last line, ``width`` characters each; ``top`` is full height."""
+    rows = style.rows
     steps = len(_EIGHTHS) - 1 if style.blocks else 1
+    bar = width if width < _GAP_FROM else width - 1
     lines = []
     for row in reversed(range(rows)):
         cells = []
         for share in shares:
             height = share / top * rows * steps if top else 0.0
-            left = round(height - row * steps)
-            if row == 0 and share > 0:
-                left = max(left, 1)  # what is there is never drawn as nothing
-            cells.append(_cell(min(max(left, 0), steps), style) * width)
+            left = min(max(round(height - row * steps), 0), steps)
+            cell = _cell(left, style)
+            if row == 0 and share > 0 and not left:
+                cell = style.least  # what is there is never drawn as nothing
+            cells.append(cell * bar + " " * (width - bar))
         lines.append("".join(cells).rstrip())
     return lines
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from agent.cli import drift_words
@@ -13,9 +14,13 @@ from agent.protocol.drift_words import bin_names, percent, sentence
 
 SHOWN = 3
 """Signals, of those that moved most."""
+NAMED = 6
+"""Of the others, by their names."""
 LABEL = 10
 """Columns before a picture."""
-TESTS = {"ks": "KS", "chi-squared": "chi²"}
+TESTS = {"ks": "KS", "chi-squared": "chi-squared"}
+PEAK = 16
+"""Columns behind a picture, for how high it is."""
 SMALLEST_P = 1e-9
 
 
@@ -34,7 +39,7 @@ def show_drift(result: DriftResult, console: Console, *, signal: str | None, sty
                 _brief(each, report, console, style)
             elif each.reference.name == signal:
                 _detail(each, report, console, style)
-        _tail(report, console, signal)
+        _tail(report, console, signal, style)
 
 
 def _head(report: DriftReport, console: Console) -> None:
@@ -48,11 +53,15 @@ def _head(report: DriftReport, console: Console) -> None:
             plain(f" {since}".rstrip()),
         )
     )
-    console.print(plain(f"  {window.verdict.reason}"))
-    for note in drift_words.notes(window):
-        console.print(plain(f"  {note}"))
+    for said in (window.verdict.reason, *drift_words.notes(window)):
+        _say(said, console)
     if report.problem is not None:
-        console.print(plain(f"  its signals can't be drawn: {report.problem}", STYLES["warning"]))
+        _say(f"its signals can't be drawn: {report.problem}", console, STYLES["warning"])
+
+
+def _say(said: str, console: Console, style: str = "") -> None:
+    """A sentence, set in from the left on every line it takes."""
+    console.print(Padding(plain(said, style), (0, 0, 0, 2)))
 
 
 def _timeline(report: DriftReport, console: Console, style: Style) -> None:
@@ -70,12 +79,13 @@ def _timeline(report: DriftReport, console: Console, style: Style) -> None:
     first, last = drift_words.minute(report.history[0].closed), drift_words.minute(report.history[-1].closed)
     each = "window" if line.windows == 1 else f"{line.windows} windows"
     key = "  ".join(f"{style.marks[level]} {level}" for level in style.marks)
-    console.print(plain(f"{' ' * LABEL}{first} to {last}, a mark a {each}; {key}", "dim"))
+    console.print(plain(f"{' ' * LABEL}{first} to {last}, a mark a {each}", "dim"))
+    console.print(plain(f"{' ' * LABEL}{key}", "dim"))
 
 
 def _title(signal: DriftSignal, report: DriftReport, console: Console) -> None:
     verdict = signal.verdict
-    limit = "" if report.policy is None else f" of {report.policy.psi_drift:g} that is drift"
+    limit = "" if report.policy is None else f" (drift from {report.policy.psi_drift:g})"
     p_value = f"{verdict.p_value:.2g}" if verdict.p_value >= SMALLEST_P else f"under {SMALLEST_P:.0e}"
     console.print()
     console.print(
@@ -87,7 +97,7 @@ def _title(signal: DriftSignal, report: DriftReport, console: Console) -> None:
         )
     )
     said = sentence(signal.reference, signal.counts, verdict, report.reference_rows or 0)
-    console.print(plain(f"  {said}"))
+    _say(said, console)
 
 
 def _shares(counts: Sequence[int], rows: int) -> list[float]:
@@ -106,7 +116,7 @@ def _brief(signal: DriftSignal, report: DriftReport, console: Console, style: St
     _title(signal, report, console)
     then, now = (shares[1:-1] for shares in _both(signal, report))
     top = max(*then, *now, 0.0)
-    width = bin_width(len(then), console.width - LABEL - 8)
+    width = bin_width(len(then), console.width - LABEL - PEAK)
     whole = width * len(then)
     for name, shares in (("then", then), ("now", now)):
         lines = histogram(shares, top, width, style)
@@ -131,18 +141,17 @@ def _detail(signal: DriftSignal, report: DriftReport, console: Console, style: S
     """A line a bin: shares then and now, a bar of now with a tick at then."""
     _title(signal, report, console)
     verdict = signal.verdict
-    console.print(
-        plain(
-            f"  JS {verdict.js:.3g}, KS {verdict.ks:.3g}, Wasserstein {verdict.wasserstein:.3g} sd; "
-            f"missing {percent(verdict.missing_rate)}, not a number {percent(verdict.not_finite_rate)}, "
-            f"outside {percent(verdict.outside_rate)}"
-        )
+    _say(
+        f"JS {verdict.js:.3g}, KS {verdict.ks:.3g}, Wasserstein {verdict.wasserstein:.3g} sd; "
+        f"missing {percent(verdict.missing_rate)}, not a number {percent(verdict.not_finite_rate)}, "
+        f"outside {percent(verdict.outside_rate)}",
+        console,
     )
     console.print()
     names, (then, now) = bin_names(signal.reference), _both(signal, report)
     top = max(*then, *now, 0.0)
     wide = max(len(name) for name in names)
-    room = max(10, console.width - wide - 28)
+    room = max(10, console.width - wide - 30)
     console.print(plain(f"  {'':<{wide}}  {'THEN':>11} {'NOW':>11}", "bold"))
     for name, before, after in zip(names, then, now, strict=True):
         bar = bullet(after, before, top, room, style)
@@ -150,12 +159,13 @@ def _detail(signal: DriftSignal, report: DriftReport, console: Console, style: S
     console.print(plain(f"  {style.bar} now, {style.tick} then", "dim"))
 
 
-def _tail(report: DriftReport, console: Console, signal: str | None) -> None:
+def _tail(report: DriftReport, console: Console, signal: str | None, style: Style) -> None:
     console.print()
     more = len(report.signals) - SHOWN
     if signal is None and more > 0:
-        names = ", ".join(each.reference.name for each in report.signals[SHOWN : SHOWN + 6])
-        console.print(plain(f"moved less: {names}{', …' if more > 6 else ''}; one in detail: --signal NAME"))  # noqa: PLR2004 - as cut above
+        names = ", ".join(each.reference.name for each in report.signals[SHOWN : SHOWN + NAMED])
+        rest = f" and {more - NAMED} more" if more > NAMED else ""
+        console.print(plain(f"moved less: {names}{rest}; one in detail: --signal NAME"))
     for line in drift_words.accuracy(report):
         console.print(plain(f"accuracy: {line}"))
     if report.slices:
@@ -168,4 +178,4 @@ def _tail(report: DriftReport, console: Console, signal: str | None) -> None:
                 )
             )
     for step in drift_words.next_steps(report):
-        console.print(plain(f"→ {step}"))
+        console.print(plain(f"{style.arrow} {step}"))

@@ -9,6 +9,7 @@ from agent.protocol.drift_words import percent
 from agent.protocol.labels import AccuracyFigure
 from agent.protocol.progress import duration
 
+DAY = 86_400
 RAISED: frozenset[VerdictLevel] = frozenset({"warning", "drift"})
 
 
@@ -24,7 +25,8 @@ def state(report: DriftReport) -> tuple[VerdictLevel, str]:
         return window.verdict.level, ""
     span = max(0.0, window.closed - alarm.since)
     windows = "1 window" if alarm.windows == 1 else f"{alarm.windows} windows"
-    since = f"since {minute(alarm.since)} ({windows}, {duration(span)})"
+    lasts = f"{span / DAY:.0f} days" if span >= 2 * DAY else duration(span)
+    since = f"since {minute(alarm.since)} ({windows}, {lasts})"
     level = window.verdict.level
     if level in (alarm.level, "insufficient data"):
         return alarm.level, since

@@ -1,5 +1,6 @@
 """How answers are printed: as plain text, whoever wrote parts of it, and in columns."""
 
+import io
 import sys
 from datetime import UTC, datetime
 
@@ -24,7 +25,12 @@ STYLES = {
 
 
 def output() -> Console:
-    """Standard output; without colours where it is no terminal, or ``NO_COLOR`` is set."""
+    """Standard output; without colours where it is no terminal, or ``NO_COLOR`` is set.
+
+    A character that its encoding lacks is replaced: nobody is left without an answer for an arrow.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
 

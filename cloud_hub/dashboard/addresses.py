@@ -2,7 +2,8 @@
 
 from urllib.parse import quote, urlencode
 
-FLEET, DEVICES, RELEASES, NOTICES = "/", "/devices", "/releases", "/notices"
+FLEET, DEVICES, RELEASES = "/", "/devices", "/releases"
+NOTICES, SAMPLES = "/notices", "/samples"
 
 
 def device(name: str) -> str:

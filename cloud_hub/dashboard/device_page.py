@@ -10,7 +10,9 @@ from agent.protocol.progress import size
 from agent.protocol.state import DeploymentReport, OutboxReport, ServingReport
 from agent.protocol.telemetry import Event, Health, TelemetryCounts
 from cloud_hub.dashboard import addresses, words
+from cloud_hub.dashboard.accuracy import AccuracyCard, Labelled, card
 from cloud_hub.dashboard.device_rows import DeviceRow, VariantRow, row, variants
+from cloud_hub.dashboard.drawing.interval import Known
 from cloud_hub.dashboard.drawing.lines import Point, Span, line
 from cloud_hub.dashboard.drawing.strip import Judged, cells, skyline, told
 from cloud_hub.dashboard.heat import LEVELS
@@ -23,6 +25,7 @@ SPANS = 56
 """Of a timeline: a fortnight in quarters of a day."""
 WINDOWS_SHOWN = 24
 SIGNALS_SHOWN = 3
+NO_LABELS = Labelled(rows=0, correct=0)
 
 
 class WindowRow(Struct, frozen=True, kw_only=True):
@@ -51,6 +54,7 @@ class Timeline(Struct, frozen=True, kw_only=True):
     windows: tuple[WindowRow, ...]
     left: int
     signals: tuple[SignalChart, ...]
+    accuracy: AccuracyCard
 
 
 class HealthChart(Struct, frozen=True, kw_only=True):
@@ -102,6 +106,8 @@ class DeviceFacts(Struct, frozen=True, kw_only=True):
     drift: Mapping[tuple[str, int], DeviceDrift]
     """By model and release: the newest window, as the hub judges it."""
     signals: Mapping[tuple[str, int], tuple[SignalChart, ...]]
+    labelled: Mapping[tuple[str, int], Labelled]
+    """By model and release: its own labels."""
     health: Sequence[Health]
     """Oldest first."""
     events: Sequence[Event]
@@ -165,6 +171,17 @@ def _timeline(
         windows=tuple(_window(point) for point in reversed(points[-WINDOWS_SHOWN:])),
         left=max(0, len(points) - WINDOWS_SHOWN),
         signals=facts.signals.get((timeline.model, release), ()),
+        accuracy=_accuracy(drift, facts.labelled.get((timeline.model, release), NO_LABELS)),
+    )
+
+
+def _accuracy(drift: DeviceDrift | None, labelled: Labelled) -> AccuracyCard:
+    estimate = drift.estimate if drift else None
+    return card(
+        None if estimate is None else Known(value=estimate.accuracy, low=estimate.low, high=estimate.high),
+        drift.estimate_off if drift else None,
+        labelled,
+        None,
     )
 
 

@@ -10,8 +10,8 @@ from cloud_hub.dashboard import addresses, heat, words
 from cloud_hub.dashboard.device_rows import DeviceRow, row, urgency, worst_first
 from cloud_hub.dashboard.heat import HeatTable
 from cloud_hub.dashboard.rollout_cards import RolloutCard, card
-from cloud_hub.dashboard.told import SHOWN, Headline, Told, grouped, headline
-from cloud_hub.fleet.service import FleetFacts, FleetSummary, summarise
+from cloud_hub.dashboard.told import SHOWN, Headline, Told, grouped, headline, worst_of
+from cloud_hub.fleet.service import Finding, FleetFacts, FleetSummary, summarise
 from cloud_hub.registry.service import ReleaseState
 from cloud_hub.telemetry.views import FleetEstimate, FleetOverview, HeatMap, ReleaseLine
 
@@ -51,11 +51,15 @@ class FleetPage(Struct, frozen=True, kw_only=True):
 
 
 def build(
-    facts: FleetFacts, overview: FleetOverview, map_: HeatMap | None, audit: Sequence[AuditEntry]
+    facts: FleetFacts,
+    overview: FleetOverview,
+    map_: HeatMap | None,
+    audit: Sequence[AuditEntry],
+    more: Sequence[Finding] = (),
 ) -> FleetPage:
-    """The whole page. ``map_``: of the release that needs a look most."""
+    """The whole page. ``map_``: of the release that needs a look most; ``more``: findings beside the summary's."""
     summary = summarise(facts)
-    told = grouped(summary.findings, [device.id for device in facts.devices])
+    told = grouped(worst_of([*more, *summary.findings]), [device.id for device in facts.devices])
     devices = worst_first(facts.devices, urgency(summary.findings))
     rollouts = [card(view) for view in facts.rollouts]
     shown = [each for each in rollouts if each.open] or rollouts[:1]

@@ -9,7 +9,15 @@ from agent.protocol.manifest import Manifest
 from cloud_hub.approvals.service import signatures
 from cloud_hub.audit.service import newest
 from cloud_hub.bundles.receipts import newest as newest_receipts
-from cloud_hub.dashboard import device_page, devices_page, fleet_page, release_page, releases_page
+from cloud_hub.dashboard import (
+    device_page,
+    devices_page,
+    fleet_page,
+    notices_page,
+    release_page,
+    releases_page,
+    samples_page,
+)
 from cloud_hub.dashboard.accuracy import Labelled
 from cloud_hub.dashboard.device_page import DeviceFacts
 from cloud_hub.dashboard.device_rows import urgency, worst_first
@@ -22,7 +30,13 @@ from cloud_hub.errors import NotFoundError
 from cloud_hub.fleet.reading import read_facts
 from cloud_hub.fleet.service import Finding, FleetFacts, summarise
 from cloud_hub.hub import Hub
+from cloud_hub.labels.accuracy import real_accuracy
 from cloud_hub.registry.service import get_release, stored_manifest
+from cloud_hub.retraining import service as retraining
+from cloud_hub.retraining.evidence import Evidence
+from cloud_hub.retraining.notices import notices as all_notices
+from cloud_hub.retraining.service import RequestView
+from cloud_hub.samples.service import all_requests as sample_requests
 from cloud_hub.telemetry.drift import DeviceDetail, device_drift, overview_of, release_drift
 from cloud_hub.telemetry.history import fleet_days, heat_map, verdict_timeline
 from cloud_hub.telemetry.records import events_of, health_of
@@ -38,6 +52,7 @@ DEVICE_DAYS = 14
 """As long as verdicts are told window by window."""
 AUDIT_ENTRIES = 12
 EVENTS_SHOWN = 20
+REQUESTS_SHOWN, SAMPLES_SHOWN = 50, 50
 
 
 def fleet(session: Session, hub: Hub) -> fleet_page.FleetPage:
@@ -57,13 +72,42 @@ def fleet(session: Session, hub: Hub) -> fleet_page.FleetPage:
         if line
         else None
     )
-    return fleet_page.build(facts, overview, map_, newest(session, AUDIT_ENTRIES))
+    more = notices_page.as_findings(retraining.requests(session, closed=False), all_notices(session))
+    return fleet_page.build(facts, overview, map_, newest(session, AUDIT_ENTRIES), more)
 
 
 def all_devices(session: Session, hub: Hub, *, find: str, page: int) -> devices_page.DevicesPage:
     facts = read_facts(session, hub)
     ordered = worst_first(facts.devices, urgency(summarise(facts).findings))
     return devices_page.build(ordered, facts.counts, find=find, page=page, now=facts.now)
+
+
+def notices(session: Session, hub: Hub) -> notices_page.NoticesPage:
+    """Requests to retrain with their newest evidence, and notices."""
+    found = retraining.requests(session, limit=REQUESTS_SHOWN)
+    names = [row.id for row in devices.all_devices(session)]
+    return notices_page.build(
+        [(view, _evidence(session, view)) for view in found],
+        all_notices(session, ended=True),
+        names,
+        hub.now(),
+    )
+
+
+def _evidence(session: Session, view: RequestView) -> Evidence | None:
+    if not view.evidence:
+        return None
+    document = retraining.evidence_of(session, view.id, view.evidence[-1].number)
+    return msgspec.json.decode(document, type=Evidence)
+
+
+def waiting(session: Session) -> int:
+    """Requests to retrain that nobody has taken up."""
+    return sum(view.state == "open" for view in retraining.requests(session, closed=False))
+
+
+def samples(session: Session, hub: Hub) -> samples_page.SamplesPage:
+    return samples_page.build(sample_requests(session, SAMPLES_SHOWN), hub.now())
 
 
 def releases(session: Session, hub: Hub) -> releases_page.ReleasesPage:
@@ -98,10 +142,20 @@ def release(session: Session, hub: Hub, model: str, number: int, slice_: str) ->
         drift,
         heat_map(session, model, number, since, now=now, slice=slice_, most=release_page.HEAT_SHOWN),
         fleet_days(session, model, number, since, slice=slice_),
-        Labelled(rows=0, correct=0),
+        _labelled(session, model, number, slice_),
         _promise(manifest),
         _in_detail(session, hub, drift),
     )
+
+
+def _labelled(session: Session, model: str, number: int, slice_: str, device: str | None = None) -> Labelled:
+    """Labels of people and of systems; what came from the model itself is no truth."""
+    found = [
+        each
+        for each in real_accuracy(session, model, device=device, daily=False)
+        if each.release == number and (each.slice or "") == slice_ and each.origin != "model"
+    ]
+    return Labelled(rows=sum(each.rows for each in found), correct=sum(each.correct for each in found))
 
 
 def _nothing_yet(model: str, number: int, problem: str | None) -> ReleaseDrift:
@@ -166,6 +220,9 @@ def device(session: Session, hub: Hub, name: str) -> device_page.DevicePage:
             timelines=timelines,
             drift={key: detail.drift for key, detail in details.items()},
             signals={key: _charts(detail) for key, detail in details.items()},
+            labelled={
+                (model, number): _labelled(session, model, number, "", name) for model, number in details
+            },
             health=health_of(session, name, since),
             events=events_of(session, name, EVENTS_SHOWN),
         )

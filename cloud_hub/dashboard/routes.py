@@ -66,6 +66,16 @@ class DashboardController(Controller):
         """Releases, rollouts, and who may sign."""
         return _show(request, hub, "releases.html.j2", reading.releases)
 
+    @get(addresses.NOTICES, sync_to_thread=True, media_type=MediaType.HTML)
+    def notices(self, request: AnyRequest, hub: HubPart) -> Response[str]:
+        """Requests to retrain, and notices."""
+        return _show(request, hub, "notices.html.j2", reading.notices)
+
+    @get(addresses.SAMPLES, sync_to_thread=True, media_type=MediaType.HTML)
+    def samples(self, request: AnyRequest, hub: HubPart) -> Response[str]:
+        """Requests for samples of inputs."""
+        return _show(request, hub, "samples.html.j2", reading.samples)
+
     @get(f"{addresses.RELEASES}/{{model:str}}/{{number:int}}", sync_to_thread=True, media_type=MediaType.HTML)
     def release(
         self,
@@ -91,8 +101,8 @@ def _show(
     offered = request.query_params.get("token") or request.cookies.get(COOKIE)
     if not _open_to(request, hub):
         _check(hub, offered)
-    page = hub.database.read(lambda session: read(session, hub))
-    html = render(template, _frame(hub, request.url.path, refresh=refresh), page)
+    page, waiting = hub.database.read(lambda session: (read(session, hub), reading.waiting(session)))
+    html = render(template, _frame(hub, request.url.path, waiting=waiting, refresh=refresh), page)
     cookies = (
         [Cookie(key=COOKIE, value=offered, httponly=True, samesite="strict", path="/")]
         if offered and "token" in request.query_params
@@ -101,11 +111,14 @@ def _show(
     return Response(html, media_type=MediaType.HTML, headers=HEADERS, cookies=cookies)
 
 
-def _frame(hub: Hub, path: str, *, refresh: int = 0, linked: bool = True) -> Frame:
+def _frame(hub: Hub, path: str, *, waiting: int = 0, refresh: int = 0, linked: bool = True) -> Frame:
+    """``waiting``: requests that nobody has taken up."""
     links = (
         (addresses.FLEET, "Fleet", 0),
         (addresses.DEVICES, "Devices", 0),
         (addresses.RELEASES, "Releases", 0),
+        (addresses.NOTICES, "Requests and notices", waiting),
+        (addresses.SAMPLES, "Samples", 0),
     )
     here = [
         address for address, _, _ in links if path == address or path.startswith(f"{address.rstrip('/')}/")

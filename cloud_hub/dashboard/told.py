@@ -43,6 +43,14 @@ def grouped(findings: Sequence[Finding], devices: Sequence[str]) -> tuple[Told, 
     )
 
 
+_ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
+
+
+def worst_of(findings: Sequence[Finding]) -> list[Finding]:
+    """The worst first, else as they came."""
+    return sorted(findings, key=lambda finding: _ORDER[finding.severity])
+
+
 class Headline(Struct, frozen=True, kw_only=True):
     tone: str
     text: str

@@ -34,6 +34,8 @@ from cloud_hub.devices.models import Device
 from cloud_hub.devices.service import take_report
 from cloud_hub.hub import Hub
 from cloud_hub.ingest.store import store_batches
+from cloud_hub.retraining.keeper import RetrainingKeeper
+from cloud_hub.samples.models import SampleOffer, SampleRequestRow
 from cloud_hub.telemetry.keeper import RollUpKeeper
 
 MODEL, RELEASE = "digits", 1
@@ -296,6 +298,51 @@ def populate(hub: Hub, *, well: int = 6, days: int = DAYS) -> None:
     keeper = RollUpKeeper(hub.database, hub.artifacts)
     while keeper.step(now, at_least=0.0):
         pass
+    # The policy asks that a fleet has been sick for a day.
+    retraining = RetrainingKeeper(hub.database, hub.artifacts, hub.config)
+    retraining.step(now - 26 * HOUR)
+    retraining.step(now)
+    hub.database.write(lambda session: _ask_for_samples(session, now))
+
+
+def _ask_for_samples(session: Session, now: float) -> None:
+    session.add(
+        SampleRequestRow(
+            id="look-at-dock-2",
+            model=MODEL,
+            first_release=RELEASE,
+            last_release=RELEASE,
+            maximum=20,
+            purpose="is the lens dirty, or are the parcels new?",
+            created=now - 5 * HOUR,
+            expires=now + DAY,
+            approver="alice",
+            keyid="k" * 64,
+            sent_by="the-approver",
+            digest="d" * 64,
+            envelope=b"",
+            closed=None,
+        )
+    )
+    session.flush()
+    answers = {
+        "dock-2": (True, "accepted", 12),
+        "gate-4": (False, "not-allowed", 0),
+        "barge-7": (None, None, 0),
+    }
+    for device, (accepted, code, chosen) in answers.items():
+        said = {"accepted": "12 samples leave", "not-allowed": "samples.allow_requests is off on this device"}
+        session.add(
+            SampleOffer(
+                request="look-at-dock-2",
+                device=device,
+                answered=None if accepted is None else now - 4 * HOUR,
+                accepted=accepted,
+                code=code,
+                text=None if code is None else said[code],
+                chosen=chosen,
+            )
+        )
 
 
 def _send(hub: Hub, camera: _Camera, now: float, days: int, *, in_full: bool) -> None:

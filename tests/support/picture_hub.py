@@ -17,7 +17,7 @@ from cloud_hub.access.service import Role
 from cloud_hub.app import create_app
 from cloud_hub.cli.ceremony import hold_ceremony
 from cloud_hub.config import load_config
-from cloud_hub.hub import Hub
+from cloud_hub.hub import Hub, Publisher
 from tests.support import picture_fleet
 from tests.support.ports import free_port
 from tests.unit.cloud_hub.conftest import RecordingPublisher
@@ -35,7 +35,8 @@ def picture_hub(folder: Path, *, well: int = 6, days: int = picture_fleet.DAYS) 
     )
     hub = Hub(config, paths)
     try:
-        hub.publisher = RecordingPublisher()
+        publisher: Publisher = RecordingPublisher()
+        hub.publisher = publisher
         hold_ceremony(
             paths, folder / "keys", approvers=APPROVERS, models=["digits"], root_keys=3, threshold=2
         )
