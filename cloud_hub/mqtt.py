@@ -18,7 +18,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.protocol.topics import FROM_DEVICE, Channel, topic
-from cloud_hub.config import BrokerSettings
+from cloud_hub.config import BrokerSettings, BrokerTls
 from cloud_hub.inbox import Inbox
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class MqttLink:
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         if settings.tls is not None:
-            client.tls_set_context(_tls(settings.tls.authority, settings.tls.certificate, settings.tls.key))
+            client.tls_set_context(broker_tls(settings.tls))
         self._client = client
 
     def start(self) -> None:
@@ -98,19 +98,23 @@ class MqttLink:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def publish(self, to: str, payload: bytes, *, retain: bool = False, again: bool = True) -> None:
-        """Queue one message; without a connection it is dropped, since a connect publishes anew.
+    def publish(self, to: str, payload: bytes, *, retain: bool = False) -> None:
+        """Queue one message at QoS 1; without a connection it is dropped, since a connect publishes anew."""
+        self._publish(to, payload, 1, retain=retain)
 
-        Args:
-            to: topic.
-            payload: of the message.
-            retain: the broker keeps it.
-            again: QoS 1; else 0, for what the other side asks for again if it does not come.
-        """
+    def acknowledge(self, to: str, payload: bytes) -> None:
+        """Queue one message at QoS 0: a device that does not hear it sends again."""
+        self._publish(to, payload, 0)
+
+    def receive(self, most: int, timeout: float) -> list[Message]:
+        """Telemetry that has come, the oldest first."""
+        return self.telemetry.get(most, timeout)
+
+    def _publish(self, to: str, payload: bytes, qos: int, *, retain: bool = False) -> None:
         if not self._client.is_connected():
             self._count("not-connected")
             return
-        self._client.publish(to, payload, qos=int(again), retain=retain)
+        self._client.publish(to, payload, qos=qos, retain=retain)
 
     def _on_connect(
         self, client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Properties | None
@@ -164,7 +168,8 @@ def _subscription(channel: Channel, settings: BrokerSettings) -> str:
     return SHARED * shared + topic("+", channel)
 
 
-def _tls(authority: str, certificate: str, key: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=authority)
-    context.load_cert_chain(certificate, key)
+def broker_tls(files: BrokerTls) -> ssl.SSLContext:
+    """Of a client that shows its certificate."""
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=files.authority)
+    context.load_cert_chain(files.certificate, files.key)
     return context

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import msgspec
 
-from agent.protocol.topics import Channel
+from agent.protocol.topics import Channel, topic
 from cloud_hub.bridge.counters import BridgeCounters
 from cloud_hub.config import BrokerSettings, HubConfig, Paths
 from cloud_hub.database import Database
 from cloud_hub.errors import ConfigError, ConflictError
 from cloud_hub.ingest.service import Ingest
-from cloud_hub.mqtt import MqttLink
+from cloud_hub.ingest.wire_link import WireLink
+from cloud_hub.mqtt import SHARED
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +51,12 @@ def ingest(config: HubConfig, paths: Paths, name: str) -> None:
         database.migrate()
         counters = BridgeCounters()
         full_name = f"{config.name}-ingest-{name}"
-        link = MqttLink(broker, f"edgeward-{full_name}", counters.count, frozenset({Channel.TELEMETRY}))
+        subscription = SHARED + topic("+", Channel.TELEMETRY)
+        link = WireLink(broker, f"edgeward-{full_name}", subscription, counters.count)
+        running.callback(link.close)
         worker = Ingest(full_name, database, link, counters, time.time)
-        worker.start()
         running.callback(worker.stop)
-        link.start()
-        running.callback(link.stop)
+        worker.start()
         gc.collect()
         gc.freeze()
         gc.set_threshold(GARBAGE_OBJECTS)

@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Protocol
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
@@ -22,17 +23,29 @@ from cloud_hub.database import Database
 from cloud_hub.ingest.conflicts import note_conflicts
 from cloud_hub.ingest.report import IngestReport, write_report
 from cloud_hub.ingest.store import Stored, store_batches, strangers
-from cloud_hub.mqtt import Message, MqttLink
+from cloud_hub.mqtt import Message
 
 log = logging.getLogger(__name__)
 
 GROUP_MESSAGES = 512
 """At most this many share one transaction."""
-GROUP_BYTES = 8 * 1024 * 1024
-"""… and about this many bytes of messages, which may inflate to more."""
 REPORT_SECONDS = 5.0
 AWAY_SECONDS = 1.0
 """Between two attempts at a database that does not answer."""
+
+
+class TelemetryLink(Protocol):
+    """Where telemetry comes from; only the ingest's own thread receives and acknowledges."""
+
+    @property
+    def connected(self) -> bool: ...
+    def receive(self, most: int, timeout: float) -> list[Message]:
+        """What has come, the oldest first; that of the call before is settled now."""
+        ...
+
+    def acknowledge(self, to: str, payload: bytes) -> None:
+        """Send to a device, once."""
+        ...
 
 
 class Ingest:
@@ -42,7 +55,7 @@ class Ingest:
         self,
         name: str,
         database: Database,
-        link: MqttLink,
+        link: TelemetryLink,
         counters: BridgeCounters,
         now: Callable[[], float],
     ) -> None:
@@ -70,7 +83,7 @@ class Ingest:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            messages = self._link.telemetry.get(GROUP_MESSAGES, timeout=0.25)
+            messages = self._link.receive(GROUP_MESSAGES, 0.25)
             try:
                 if messages:
                     self.take(messages)
@@ -141,7 +154,7 @@ class Ingest:
         if stored.conflicts:
             self._database.write(lambda session: note_conflicts(session, stored.conflicts, now))
         for device, ack in stored.messages():  # only now: what is acknowledged is committed
-            self._link.publish(topic(device, Channel.TELEMETRY_ACK), encode_json(ack), again=False)
+            self._link.acknowledge(topic(device, Channel.TELEMETRY_ACK), encode_json(ack))
         for batch in batches:
             if batch.device in unwanted:
                 name = topic(batch.device, Channel.TELEMETRY)
