@@ -18,6 +18,8 @@ from cloud_hub.webhooks.settings import WebhookSettings
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 20
+FORGET_SECONDS = 3_600.0
+"""Between two looks for what has been done for long."""
 
 
 class WebhookKeeper:
@@ -31,6 +33,7 @@ class WebhookKeeper:
         self._database = database
         self._settings = settings
         self._now = now
+        self._forgot = 0.0
         secret = read_secret(Path(settings.secret_file)) if settings.urls and settings.secret_file else None
         self._sender = Sender(settings, secret, now=now) if secret is not None else None
 
@@ -46,7 +49,8 @@ class WebhookKeeper:
                     "webhook failed", extra={"url": due.url, "event_id": due.id, "why": attempt.error}
                 )
             self._database.write(lambda session: self._settle(session, attempt))  # noqa: B023 - it is awaited
-        if not waiting:
+        if abs(self._now() - self._forgot) >= FORGET_SECONDS:
+            self._forgot = self._now()
             self._database.write(lambda session: service.forget(session, self._now()))
         return len(waiting) == AT_A_TIME
 
