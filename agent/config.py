@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field
 
 from agent.core.maintenance import WINDOW_FORM, WINDOW_PATTERN
 from agent.protocol.access import Access, OutputLimits, QueryBudget, TcpBudget, TlsFiles
+from agent.protocol.drift import CountPrivacy
 from agent.protocol.ids import Name
 from agent.protocol.runner import LabelAccess, SharedMemoryAccess
 from agent.protocol.samples import SamplePolicy, SampleReason
@@ -335,6 +336,27 @@ class LabelsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Where clients may send labels: on the models' Unix sockets, on ``serving.address`` too, or nowhere (``off``)."""
 
 
+class PrivacyConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the hub is told of counts (``docs/privacy.md``). The device itself keeps them as they are.
+
+    A release may ask for this too; then the stricter of the two holds, and of two mechanisms the one that is set here.
+    """
+
+    counts: Literal["exact", "suppressed", "noised"] = "exact"
+    """``suppressed``: small counts are hidden, and others with them, so that totals do not tell them. ``noised``: every count
+    has noise, so that one row can't be told from another (differential privacy)."""
+    minimum_count: Annotated[int, Meta(ge=3, le=1000)] = 5
+    """Of ``suppressed``: the smallest count that is told."""
+    epsilon: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
+    """Of ``noised``: how much one row of a window may tell, over all its signals together; less is more private, and noisier."""
+
+    @property
+    def policy(self) -> CountPrivacy | None:
+        if self.counts == "exact":
+            return None
+        return CountPrivacy(mechanism=self.counts, minimum=self.minimum_count, epsilon=self.epsilon)
+
+
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Logs go to standard error."""
 
@@ -352,6 +374,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)

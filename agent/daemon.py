@@ -19,11 +19,14 @@ import msgspec
 
 from agent.config import AgentConfig, ServingConfig
 from agent.config_file import load_config
+from agent.core.privacy import protect, stricter
 from agent.core.trusted_time import trusted_time
 from agent.enrolled import BROKER_FILE, IDENTITY_FOLDER
 from agent.errors import AgentError, ConfigError, NotEnrolledError
 from agent.log import configure
+from agent.protocol.drift import CountPrivacy
 from agent.protocol.enrolment import BrokerAddress
+from agent.protocol.telemetry import Body
 from agent.protocol.verification import FetchedMetadata, VerifyRequest, VerifyResult
 from agent.service.device import Device
 from agent.service.memory import open_memory
@@ -197,6 +200,7 @@ async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
             device=config.device.id,
             maximum_bytes=config.telemetry.outbox_bytes,
             keep=Keep(bytes=config.telemetry.keep_bytes, days=config.telemetry.keep_days),
+            outgoing=partial(_leaving, config.privacy.policy),
         ),
         events=EventLog(database),
         ledger=Ledger(database, clock=time.time),
@@ -226,6 +230,10 @@ async def _open(config: AgentConfig, stack: AsyncExitStack) -> Parts:
         authority=identity.authority,
         clock=time.time,
     )
+
+
+def _leaving(own: CountPrivacy | None, body: Body, release: CountPrivacy | None) -> Body | None:
+    return protect(body, stricter(own, release), secrets.randbelow)
 
 
 async def _verify(

@@ -56,6 +56,7 @@ def merge_counts(parts: Iterable[SignalCounts]) -> SignalCounts:
         missing=sum(part.missing for part in every),
         not_finite=sum(part.not_finite for part in every),
         repeated=sum(part.repeated for part in every),
+        withheld=sum(part.withheld for part in every),
     )
 
 

@@ -278,6 +278,6 @@ def check_counts(reference: DriftReference, counts: Mapping[str, SignalCounts], 
             raise LayoutError(
                 f"window: signal {name} has {len(found.counts)} counts, the reference has {size}"
             )
-        total = sum(found.counts) + found.missing + found.not_finite
+        total = sum(found.counts) + found.missing + found.not_finite + found.withheld
         if total != rows:
             raise LayoutError(f"window: signal {name} counts {total} rows, the window has {rows}")

@@ -119,6 +119,16 @@ class SequentialPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Windows before it may report."""
 
 
+class CountPrivacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Small counts do not leave the device as they are (:mod:`agent.core.privacy`)."""
+
+    mechanism: Literal["suppressed", "noised"]
+    minimum: Annotated[int, Meta(ge=3, le=1000)] = 5
+    """Of ``suppressed``: the smallest count that is told. Under 3, two hidden counts could only be 1 and 1."""
+    epsilon: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
+    """Of ``noised``: how much one row of a window may tell, over all its signals; less is more private."""
+
+
 class DriftPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a window is judged, and how sure the judgement must be."""
 
@@ -144,6 +154,8 @@ class DriftPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     slices: SlicePolicy | None = None
     """None: rows are counted together only."""
     sequential: SequentialPolicy = SequentialPolicy()
+    privacy: CountPrivacy | None = None
+    """The least that every device does; its owner may ask for more. None: counts leave as they are."""
     """How an abrupt change between windows is found."""
 
 
@@ -175,6 +187,8 @@ class SignalCounts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Rows whose signal was NaN or infinite."""
     repeated: Count = 0
     """Rows equal to the row before them (a sensor that is stuck repeats itself); they stand in ``counts`` too."""
+    withheld: Count = 0
+    """Rows of which only this sum is told; with the others they make all rows."""
 
 
 class SignalVerdict(Struct, frozen=True, kw_only=True):

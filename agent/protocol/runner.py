@@ -5,7 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from agent.protocol.access import Access
-from agent.protocol.drift import DriftWindow, SignalVerdict
+from agent.protocol.drift import CountPrivacy, DriftWindow, SignalVerdict
 from agent.protocol.labels import Label, LabelAnswer, Prediction
 from agent.protocol.latency import LatencyBins
 from agent.protocol.manifest import TensorSpec
@@ -201,6 +201,8 @@ class WindowClosed(Struct, frozen=True, kw_only=True, tag="window"):
     """Each signal's statistics: they stay on the device."""
     drift_state: bytes = b""
     """Persistence and sequential detector after this window; opaque, to be given back in :class:`Start`."""
+    privacy: CountPrivacy | None = None
+    """What the release asks for of its counts before they leave the device."""
 
 
 class WindowOpen(Struct, frozen=True, kw_only=True, tag="open-window"):

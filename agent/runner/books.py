@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 from agent.drift import ClosedWindow, DriftError, Identity, WindowBuilder, check_tensors, decode_reference
 from agent.drift.binning import Floats
-from agent.protocol.drift import DriftReference
+from agent.protocol.drift import CountPrivacy, DriftReference
 from agent.protocol.errors import ProtocolError
 from agent.protocol.runner import FromRunner, SampleTaken, Start, WindowClosed, WindowOpen
 from agent.runner.backends import Array
 from agent.runner.bookkeeping import Bookkeeping, Observer
 from agent.runner.drift_log import DriftLog, SlicedDriftLog
 from agent.runner.errors import LoadError
+from agent.runner.openinference import OWN_PARAMETERS
 from agent.runner.prediction_log import Expectation, PredictionLog, classes_tensor
 from agent.runner.sample_capture import SampleCapture, Served
 from agent.runner.slice_names import SliceNames
@@ -64,15 +65,21 @@ def _reference(start: Start) -> DriftReference | None:
         check_tensors(reference.signals, start.inputs, start.outputs, reference.embeddings)
     except (OSError, ProtocolError, DriftError) as error:
         raise LoadError("drift-reference", f"drift reference {start.reference_path}: {error}") from error
+    policy = reference.policy.slices
+    if policy is not None and policy.parameter in OWN_PARAMETERS:
+        text = (
+            f"slices by the parameter {policy.parameter!r}, which has a meaning of its own in every request"
+        )
+        raise LoadError("drift-reference", f"drift reference {start.reference_path}: {text}")
     return reference
 
 
 def _drift(start: Start, reference: DriftReference, names: SliceNames | None, tell: Tell) -> Observer:
     def closed(closed: ClosedWindow) -> None:
-        tell(_message(closed))
+        tell(_message(closed, reference.policy.privacy))
 
     def still_open(so_far: ClosedWindow) -> None:
-        tell(WindowOpen(so_far=_message(so_far)))
+        tell(WindowOpen(so_far=_message(so_far, reference.policy.privacy)))
 
     if names is None:
         return DriftLog(_builder(start, reference), closed, still_open)
@@ -101,8 +108,10 @@ def _builder(
     return builder
 
 
-def _message(closed: ClosedWindow) -> WindowClosed:
-    return WindowClosed(window=closed.window, signals=closed.signals, drift_state=closed.state)
+def _message(closed: ClosedWindow, privacy: CountPrivacy | None) -> WindowClosed:
+    return WindowClosed(
+        window=closed.window, signals=closed.signals, drift_state=closed.state, privacy=privacy
+    )
 
 
 def _identity(start: Start, name: str | None = None) -> Identity:

@@ -15,6 +15,7 @@ import msgspec
 
 from agent.core.sending import LADDER, Spans
 from agent.protocol.codec import encode_msgpack
+from agent.protocol.drift import CountPrivacy
 from agent.protocol.ids import Name
 from agent.protocol.limits import MAX_BATCH_RECORDS, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_RECORD_BYTES
 from agent.protocol.runner import WindowClosed
@@ -33,6 +34,9 @@ from agent.store.windows import insert_closed
 
 Recordable = Body | WindowClosed
 """A window comes with its signals' verdicts and its drift state, which stay on the device; alone, it has none."""
+
+Outgoing = Callable[[Body, CountPrivacy | None], Body | None]
+"""A record, and what its release asks for of its counts → what may leave of it; None: it stays, counted as ``withheld``."""
 
 KEEP_QUARANTINED = 16
 KEEP = Keep(bytes=64 * 1024 * 1024, days=90.0)
@@ -58,6 +62,7 @@ class Outbox:
         maximum_bytes: bound of the pending records' bodies.
         keep: bounds of the local history.
         clock: Unix seconds.
+        outgoing: what may leave of a record; the history has it whole.
     """
 
     def __init__(
@@ -68,12 +73,14 @@ class Outbox:
         maximum_bytes: int,
         keep: Keep = KEEP,
         clock: Callable[[], float] = time.time,
+        outgoing: Outgoing = lambda body, _release: body,
     ) -> None:
         self._database = database
         self._device = device
         self._maximum = maximum_bytes
         self._keep = keep
         self._clock = clock
+        self._outgoing = outgoing
         self._trimmed: tuple[float, int] | None = None
         self._nothing_to_merge: int | None = None
         self.appended: Callable[[bool], None] = lambda _urgent: None
@@ -158,7 +165,7 @@ class Outbox:
     def _append(
         self, connection: sqlite3.Connection, bodies: Sequence[Recordable], now: float
     ) -> tuple[int, ...]:
-        sequences = tuple(_insert(connection, body, now) for body in bodies)
+        sequences = tuple(_insert(connection, body, now, self._outgoing) for body in bodies)
         if sequences:
             self._make_room(connection, sequences[-1])
             self._trim(connection, sequences[-1], now)
@@ -201,7 +208,7 @@ def _sent(body: Recordable) -> Body:
     return Window(window=body.window) if isinstance(body, WindowClosed) else body
 
 
-def _insert(connection: sqlite3.Connection, recordable: Recordable, now: float) -> int:
+def _insert(connection: sqlite3.Connection, recordable: Recordable, now: float, outgoing: Outgoing) -> int:
     body = _sent(recordable)
     if isinstance(body, Sample):
         left = has_left(connection, body)
@@ -209,13 +216,32 @@ def _insert(connection: sqlite3.Connection, recordable: Recordable, now: float) 
             return left
     kind = str(body.__struct_config__.tag)
     sequence = count(connection, "recorded")
-    data = encode_body(body)
-    unfit = _unfit(sequence, body, data)
+    leaving = outgoing(body, recordable.privacy if isinstance(recordable, WindowClosed) else None)
+    if leaving is None:
+        _insert_locally(connection, recordable, now)
+        count(connection, "dropped:withheld")
+        return sequence
+    data = encode_body(leaving)
+    unfit = _unfit(sequence, leaving, data)
     if unfit is not None:
         reason, words = unfit
         count(connection, f"dropped:{reason}")
         _keep(connection, sequence, kind, words, now, data)
         return sequence
+    _insert_locally(connection, recordable, now)
+    if isinstance(body, Sample):
+        note_left(connection, body, sequence, len(data), now)
+    connection.execute(
+        "INSERT INTO outbox (sequence, kind, priority, size, recorded, body) VALUES (?, ?, ?, ?, ?, ?)",
+        (sequence, kind, rank(leaving), len(data), now, data),
+    )
+    count(connection, "pending_bytes", len(data))
+    return sequence
+
+
+def _insert_locally(connection: sqlite3.Connection, recordable: Recordable, now: float) -> None:
+    """The device's own history: whole, whatever may leave."""
+    body = _sent(recordable)
     if isinstance(body, Event):
         insert_event(connection, body)
     elif isinstance(body, Health):
@@ -223,14 +249,6 @@ def _insert(connection: sqlite3.Connection, recordable: Recordable, now: float) 
     elif isinstance(body, Window):
         closed = recordable if isinstance(recordable, WindowClosed) else WindowClosed(window=body.window)
         insert_closed(connection, closed, now)
-    elif isinstance(body, Sample):
-        note_left(connection, body, sequence, len(data), now)
-    connection.execute(
-        "INSERT INTO outbox (sequence, kind, priority, size, recorded, body) VALUES (?, ?, ?, ?, ?, ?)",
-        (sequence, kind, rank(body), len(data), now, data),
-    )
-    count(connection, "pending_bytes", len(data))
-    return sequence
 
 
 def _unfit(sequence: int, body: Body, data: bytes) -> tuple[str, str] | None:

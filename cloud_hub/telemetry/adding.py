@@ -109,7 +109,7 @@ def _problem(day: Day, window: DriftWindow, reference: DriftReference | None) ->
 
 
 def _total(counts: SignalCounts) -> int:
-    return sum(counts.counts) + counts.missing + counts.not_finite
+    return sum(counts.counts) + counts.missing + counts.not_finite + counts.withheld
 
 
 def _layout(signals: dict[str, SignalCounts]) -> dict[str, int]:

@@ -111,14 +111,14 @@ def fleet_estimate(parts: Sequence[DeviceCounts]) -> FleetEstimate | None:
 
 
 def _array(parts: Sequence[DeviceCounts], names: Sequence[str]) -> Floats:
-    """(devices, signals, slots): counts padded with zeros, then missing and not finite."""
+    """(devices, signals, slots): counts padded with zeros, then missing, not finite and withheld."""
     width = max(len(counts.counts) for counts in parts[0].signals.values())
     flat = [
-        (*found.counts, *(0,) * (width - len(found.counts)), found.missing, found.not_finite)
+        (*found.counts, *(0,) * (width - len(found.counts)), found.missing, found.not_finite, found.withheld)
         for part in parts
         for found in map(part.signals.__getitem__, names)
     ]
-    return np.array(flat, dtype=np.float64).reshape(len(parts), len(names), width + 2)
+    return np.array(flat, dtype=np.float64).reshape(len(parts), len(names), width + 3)
 
 
 def _merged(
@@ -134,8 +134,9 @@ def _merged(
     return {
         name: SignalCounts(
             counts=tuple(total[i, : sizes[name]].tolist()),
-            missing=int(total[i, -2]),
-            not_finite=int(total[i, -1]),
+            missing=int(total[i, -3]),
+            not_finite=int(total[i, -2]),
+            withheld=int(total[i, -1]),
             repeated=sum(part.signals[name].repeated * min(part.rows, cap) // part.rows for part in stays),
         )
         for i, name in enumerate(names)

@@ -36,6 +36,7 @@ from agent.protocol.drift import (
     Alarm,
     Calibration,
     Components,
+    CountPrivacy,
     DriftPolicy,
     DriftReference,
     DriftWindow,
@@ -244,7 +245,9 @@ WINDOW = DriftWindow(
     closed=1_700_000_060.0,
     rows=500,
     signals={
-        "brightness": SignalCounts(counts=(10, 200, 235, 40), missing=10, not_finite=5, repeated=3),
+        "brightness": SignalCounts(
+            counts=(10, 200, 235, 38), missing=10, not_finite=5, repeated=3, withheld=2
+        ),
     },
     verdict=VERDICT,
     slice="site=north",
@@ -455,6 +458,7 @@ REFERENCE = DriftReference(
         recovery=5,
         slices=SlicePolicy(parameter="site", values=("north", "south"), maximum=4),
         sequential=SequentialPolicy(tolerance=0.5, threshold=12.0, minimum_windows=8),
+        privacy=CountPrivacy(mechanism="noised", minimum=7, epsilon=0.5),
     ),
     embeddings=(
         Components(source="input", tensor="row", mean=b"\x00\x00\x80?", vectors=b"\x00\x00\x80\xbf"),
@@ -945,7 +949,12 @@ SAMPLES: tuple[Sample, ...] = (
                 ),
             ),
             runner.Alive(running_seconds=2.5),
-            runner.WindowClosed(window=WINDOW, signals={"brightness": SIGNAL}, drift_state=b"\x01\x02"),
+            runner.WindowClosed(
+                window=WINDOW,
+                signals={"brightness": SIGNAL},
+                drift_state=b"\x01\x02",
+                privacy=CountPrivacy(mechanism="suppressed", minimum=7, epsilon=0.5),
+            ),
             runner.WindowOpen(
                 so_far=runner.WindowClosed(window=msgspec.structs.replace(WINDOW, incomplete=True))
             ),

@@ -28,7 +28,7 @@ def refusal_of(text: str) -> str:
         ),
         (
             DEVICE + "[severing]\n",
-            ["severing = {}", "no such setting", "device, serving, probe, telemetry, log"],
+            ["severing = {}", "no such setting", "device, serving, probe, telemetry, "],
         ),
         (DEVICE + "[serving]\nthreads = 0\n", ["serving.threads = 0", "a whole number ≥ 1"]),
         (DEVICE + '[serving]\nthreads = "two"\n', ["serving.threads = 'two'", "a whole number ≥ 1"]),
