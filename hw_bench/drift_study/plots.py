@@ -1,6 +1,8 @@
 """Three pictures of a study: false alarms, delays, and estimated against real accuracy."""
 
+import re
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,6 +16,9 @@ from hw_bench.plot import COLOURS, DPI, GRID, INK, QUIET
 
 STRENGTHS = ("#b5d3e7", "#6aa5cb", "#2a6f97", "#0d3049")
 """Weak to strong."""
+
+STEPS = 20
+"""Of a curve of delays."""
 
 SAID = (
     ("warning", "a window's verdict"),
@@ -32,8 +37,14 @@ def draw(report: StudyReport, folder: Path, ending: str = "svg") -> None:
             ("delay", _delays(report)),
             ("accuracy", _accuracies(report)),
         ):
-            metadata = {"Date": None} if ending == "svg" else None
-            figure.savefig(folder / f"drift-{name}.{ending}", metadata=metadata)
+            path = folder / f"drift-{name}.{ending}"
+            if ending != "svg":
+                figure.savefig(path)
+                continue
+            written = StringIO()
+            figure.savefig(written, format="svg", metadata={"Date": None})
+            # A hundredth of a point is more than a screen shows, and a third of the file.
+            path.write_text(re.sub(r"(\d\.\d\d)\d+", r"\1", written.getvalue()), encoding="utf-8")
 
 
 def _figure(width: float, height: float, title: str, below: str) -> Figure:
@@ -161,9 +172,16 @@ def _curves(axes: Axes, entries: Sequence[Delay], report: StudyReport) -> None:
 
 
 def _steps(values: Sequence[int | None], end: int) -> tuple[list[float], list[float]]:
+    """Where the curve reaches each twentieth of the streams: more points are a larger file and no more to see."""
     known = sorted(value for value in values if value is not None)
-    shares = [100 * (number + 1) / max(1, len(values)) for number in range(len(known))]
-    return [0.0, *map(float, known), float(end)], [0.0, *shares, shares[-1] if shares else 0.0]
+    marks = [round(share * len(values) / STEPS) for share in range(1, STEPS + 1)]
+    marks = [*(mark for mark in marks if 0 < mark < len(known)), len(known)] if known else []
+    shares = [100 * mark / len(values) for mark in marks]
+    return [0.0, *(float(known[mark - 1]) for mark in marks), float(end)], [
+        0.0,
+        *shares,
+        shares[-1] if shares else 0.0,
+    ]
 
 
 # --- Accuracy ----------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def _rows(value: float) -> str:
 def _accuracy(report: StudyReport) -> Iterator[str]:
     yield (
         "| stream | change | strength | real accuracy | estimate minus real | its size, mean | interval ± | real one in it | no "
-        "estimate |"
+        "estimate, mostly because |"
     )
     yield "|---|---|---|---:|---:|---:|---:|---:|---|"
     for entry in report.accuracy:
