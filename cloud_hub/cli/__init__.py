@@ -5,7 +5,17 @@ import sys
 from collections.abc import Sequence
 
 from agent.protocol.words import as_lines
-from cloud_hub.cli import approving, bundles, ceremonies, local, remote, retraining, samples, telemetry
+from cloud_hub.cli import (
+    approving,
+    bundles,
+    ceremonies,
+    labels,
+    local,
+    remote,
+    retraining,
+    samples,
+    telemetry,
+)
 from cloud_hub.errors import HubError
 from cloud_hub.signing.errors import SigningError
 
@@ -25,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     approving.add_commands(commands)
     bundles.add_commands(commands)
     samples.add_commands(commands)
+    labels.add_commands(commands)
     telemetry.add_commands(commands)
     retraining.add_commands(commands)
     return parser

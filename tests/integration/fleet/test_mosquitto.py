@@ -5,6 +5,7 @@ import shutil
 import signal
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,12 @@ def test_labels_from_everyone_come_back_as_real_accuracy(fleet: MosquittoFleet, 
     with agent.config.open("a") as config:
         config.write("\n[labels]\nreport_seconds = 0.5\nwrite_seconds = 0.5\n")
     path = "/v1/devices/camera-1/labels"
-    wish = {"model": MODEL, "labels": [_label(each, truth[each], "system") for each in requests[:10]]}
-    wish["labels"].append(_label("nobody", "3", "system"))
-    fleet.client("olga").post(path, wish)
+    file = tmp_path / "measured.csv"
+    file.write_text(
+        "request,label\n" + "".join(f"{each},{truth[each]}\n" for each in requests[:10]) + "nobody,3\n"
+    )
+    hub = ("--hub", fleet.url, "--token-file", str(fleet.token_file("olga")))
+    run("edgeward-hub", "labels", "send", "camera-1", MODEL, str(file), *hub)
     start(agent)
     wait_for("the device to serve again", lambda: answered(agent) is not None, seconds=20)
     (delivery,) = wait_for(
@@ -145,6 +149,14 @@ def test_labels_from_everyone_come_back_as_real_accuracy(fleet: MosquittoFleet, 
         return {each["origin"]: (each["correct"], each["rows"]) for each in found} == expected
 
     wait_for("the hub to know", on_the_hub, seconds=30)
+    shown = run("edgeward-hub", "labels", "show", "camera-1", *hub)
+    assert "11 labels: 10 joined, 1 unknown" in shown
+    assert "nobody: unknown: no request of that id is kept" in shown
+    assert f"labels of person, {_today()}" in run("edgeward-hub", "labels", "accuracy", MODEL, *hub)
+
+
+def _today() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
 def _label(request: str, label: str, origin: str) -> dict[str, str]:
