@@ -59,7 +59,7 @@ def build(
 ) -> FleetPage:
     """The whole page. ``map_``: of the release that needs a look most; ``more``: findings beside the summary's."""
     summary = summarise(facts)
-    told = grouped(worst_of([*more, *summary.findings]), [device.id for device in facts.devices])
+    told = grouped(worst_of([*more, *summary.findings]), _pages(facts))
     devices = worst_first(facts.devices, urgency(summary.findings))
     rollouts = [card(view) for view in facts.rollouts]
     shown = [each for each in rollouts if each.open] or rollouts[:1]
@@ -81,6 +81,14 @@ def build(
         devices_left=max(0, len(devices) - DEVICES_SHOWN),
         audit=tuple((words.ago(facts.now - entry.time), entry) for entry in audit),
     )
+
+
+def _pages(facts: FleetFacts) -> dict[str, str]:
+    """By the names that findings use."""
+    releases = {
+        f"{each.model} {each.release}": addresses.release(each.model, each.release) for each in facts.releases
+    }
+    return releases | {each.id: addresses.device(each.id) for each in facts.devices}
 
 
 def line_of(overview: FleetOverview, map_: HeatMap) -> ReleaseLine | None:

@@ -1,6 +1,7 @@
 """Heat maps: devices by time, the worst first. A row is a skyline, so the worst is also the tallest."""
 
 from collections.abc import Sequence
+from datetime import date
 
 from markupsafe import Markup
 from msgspec import Struct
@@ -50,10 +51,15 @@ def table(heat: HeatMap, most: int | None = None) -> HeatTable | None:
     return HeatTable(
         caption=f"{heat.model} {heat.release}: verdicts a day, {words.many(len(rows) - 1, 'device')}, the worst first",
         of="Device",
-        first=heat.days[0],
-        last=heat.days[-1],
+        first=short(heat.days[0]),
+        last=short(heat.days[-1]),
         rows=tuple(rows),
     )
+
+
+def short(day: str) -> str:
+    """``2026-11-28`` as ``28 Nov``."""
+    return f"{date.fromisoformat(day):%-d %b}"
 
 
 def _row(name: str, link: str | None, line: Sequence[HeatCell | None], *, whole: bool = False) -> HeatRow:

@@ -215,7 +215,7 @@ def device(session: Session, hub: Hub, name: str) -> device_page.DevicePage:
             now=now,
             since=since,
             view=view,
-            told=grouped(_only(session, hub, view, details), []),
+            told=grouped(_only(session, hub, view, details), {}),
             counts=counts(session, name),
             timelines=timelines,
             drift={key: detail.drift for key, detail in details.items()},

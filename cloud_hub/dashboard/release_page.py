@@ -140,7 +140,7 @@ def build(
         heat=table,
         heat_cut=map_.cut or (table is not None and len(map_.devices) > len(table.rows) - 1),
         by_day=_by_day(days, f"{drift.model} {drift.release}"),
-        days=(days[0].day, days[-1].day) if days else ("", ""),
+        days=(heat.short(days[0].day), heat.short(days[-1].day)) if days else ("", ""),
         slices=tuple(
             SliceRow(
                 line=line,

@@ -1,10 +1,9 @@
 """Findings as a page shows them: the same thing about many devices is said once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from cloud_hub.dashboard import addresses
 from cloud_hub.fleet.service import Finding, Severity
 
 SHOWN = 10
@@ -25,9 +24,8 @@ class Told(Struct, frozen=True, kw_only=True):
         return self.addresses.get(name)
 
 
-def grouped(findings: Sequence[Finding], devices: Sequence[str]) -> tuple[Told, ...]:
-    """Findings in their order; those that differ by their device alone are one."""
-    known = set(devices)
+def grouped(findings: Sequence[Finding], known: Mapping[str, str]) -> tuple[Told, ...]:
+    """Findings in their order; those that differ by their device alone are one. ``known``: name → address of its page."""
     groups: dict[tuple[Severity, str, str], list[str]] = {}
     for each in findings:
         groups.setdefault((each.severity, each.what, each.to_do), []).append(each.where)
@@ -37,7 +35,7 @@ def grouped(findings: Sequence[Finding], devices: Sequence[str]) -> tuple[Told, 
             where=tuple(dict.fromkeys(where)),
             what=what,
             to_do=to_do,
-            addresses={name: addresses.device(name) for name in where if name in known},
+            addresses={name: known[name] for name in where if name in known},
         )
         for (severity, what, to_do), where in groups.items()
     )
