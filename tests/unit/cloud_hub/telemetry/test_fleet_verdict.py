@@ -101,7 +101,9 @@ def test_the_estimate_leaves_out_whom_the_verdict_leaves_out_and_caps_the_rest()
     estimate = merged([*(with_estimate(part, 0.9) for part in fleet(16)), liar]).estimate
     assert estimate is not None
     assert (estimate.devices, round(estimate.accuracy, 6)) == (16, 0.9)
-    assert estimate.high - estimate.low == pytest.approx(0.04)  # one calibration: its error does not average out
+    assert estimate.high - estimate.low == pytest.approx(
+        0.04
+    )  # one calibration: its error does not average out
 
 
 def test_scaling_down_keeps_whole_rows() -> None:
