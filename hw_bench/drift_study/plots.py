@@ -17,6 +17,8 @@ from hw_bench.plot import COLOURS, DPI, GRID, INK, QUIET
 STRENGTHS = ("#b5d3e7", "#6aa5cb", "#2a6f97", "#0d3049")
 """Weak to strong."""
 
+_PATHS = re.compile(r' d="[^"]*"')
+
 STEPS = 20
 """Of a curve of delays."""
 
@@ -43,8 +45,12 @@ def draw(report: StudyReport, folder: Path, ending: str = "svg") -> None:
                 continue
             written = StringIO()
             figure.savefig(written, format="svg", metadata={"Date": None})
-            # A hundredth of a point is more than a screen shows, and a third of the file.
-            path.write_text(re.sub(r"(\d\.\d\d)\d+", r"\1", written.getvalue()), encoding="utf-8")
+            path.write_text(_PATHS.sub(_shorter, written.getvalue()), encoding="utf-8")
+
+
+def _shorter(path: re.Match[str]) -> str:
+    """Coordinates to a hundredth of a point: more than a screen shows, at two thirds of the size."""
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", path[0])
 
 
 def _figure(width: float, height: float, title: str, below: str) -> Figure:
@@ -54,8 +60,8 @@ def _figure(width: float, height: float, title: str, below: str) -> Figure:
     return figure
 
 
-def _frame(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=9.5, color=INK, pad=6)
+def _frame(axes: Axes, title: str, pad: float = 6) -> None:
+    axes.set_title(title, loc="left", fontsize=9.5, color=INK, pad=pad)
     axes.grid(color=GRID, zorder=0)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
@@ -127,7 +133,7 @@ def _delays(report: StudyReport) -> Figure:
     columns = max(map(len, kinds.values()))
     figure = _figure(
         2.9 * columns,
-        2.5 * len(subjects) + 1.0,
+        2.8 * len(subjects) + 1.0,
         "Something changed: how many rows pass until it is said",
         f"Full lines: the alarm (after {report.persistence} windows in a row). Dotted: the first window that says warning or "
         f"drift. A window has {report.window_rows} rows; the change comes anywhere in one.",
@@ -141,7 +147,7 @@ def _delays(report: StudyReport) -> Figure:
                 continue
             kind = kinds[subject][column]
             _curves(axes, [e for e in report.delays if (e.subject, e.kind) == (subject, kind)], report)
-            _frame(axes, f"{subject}: {kind}")
+            _frame(axes, f"{subject}: {kind}", pad=30)
         grid[row][0].set_ylabel("% of streams", fontsize=8, color=QUIET)
     return figure
 
@@ -159,11 +165,14 @@ def _curves(axes: Axes, entries: Sequence[Delay], report: StudyReport) -> None:
     axes.legend(
         handles=handles,
         fontsize=7,
-        loc="center right",
+        ncols=2,
+        loc="lower left",
+        bbox_to_anchor=(-0.03, 0.99),
         handlelength=1.2,
+        columnspacing=1.0,
+        labelspacing=0.2,
         labelcolor=INK,
-        framealpha=0.85,
-        edgecolor="none",
+        frameon=False,
     )
     axes.set_xlim(0, end)
     axes.set_ylim(-4, 104)
