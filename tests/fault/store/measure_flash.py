@@ -9,19 +9,23 @@ written is counted by the kernel for this process (``/proc/self/io``): ``write_b
 import argparse
 import asyncio
 import random
+import sqlite3
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.core.sending import DAY, HOUR
+from agent.protocol.batch_codec import encode_batch
 from agent.protocol.drift import DriftWindow, MovedSignal, SignalCounts, SignalVerdict, Verdict
 from agent.protocol.runner import WindowClosed
-from agent.protocol.telemetry import Event, Health, TelemetryAck
+from agent.protocol.telemetry import Event, Health, Record, TelemetryAck, TelemetryBatch, Window
+from agent.service import recorder as recorder_module
 from agent.service.recorder import TelemetryRecorder
+from agent.store import database as database_module
 from agent.store.database import Database
 from agent.store.events import EventLog
 from agent.store.ledger import FLUSH_SECONDS, Ledger
@@ -169,22 +173,80 @@ async def measure(folder: Path, *, days: int, signals: int) -> Written:
     return Written(block_layer=blocks / days, write_calls=calls / days, records=records / days)
 
 
+def report(days: int, signals: int, folder: Path | None) -> Written:
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        return asyncio.run(measure(Path(place), days=days, signals=signals))
+
+
+def compare(days: int, folder: Path | None) -> Iterator[tuple[str, Written]]:
+    """The same days with one thing otherwise, in words."""
+    opened, usual = database_module._open, sys.modules[__name__]
+
+    def with_pragma(pragma: str) -> Callable[..., sqlite3.Connection]:
+        def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:
+            connection = opened(path, read_only=read_only)
+            connection.execute(f"PRAGMA {pragma}")
+            return connection
+
+        return _open
+
+    changes: list[tuple[str, list[tuple[object, str, object]]]] = [
+        ("as it is", []),
+        (
+            "each sample of health alone, ledger every 5 minutes",
+            [(recorder_module, "HELD_SAMPLES", 1), (usual, "FLUSH_SECONDS", 300.0)],
+        ),
+        ("ledger every 5 minutes", [(usual, "FLUSH_SECONDS", 300.0)]),
+        ("open windows every 15 minutes", [(usual, "CHECKPOINT_SECONDS", 900.0)]),
+        ("open windows never", [(usual, "CHECKPOINT_SECONDS", 1e9)]),
+        ("a log of 4000 pages", [(database_module, "_open", with_pragma("wal_autocheckpoint = 4000"))]),
+        ("a log of 250 pages", [(database_module, "_open", with_pragma("wal_autocheckpoint = 250"))]),
+        ("synchronous = NORMAL", [(database_module, "_open", with_pragma("synchronous = NORMAL"))]),
+    ]
+    for words, change in changes:
+        before = [(where, name, getattr(where, name)) for where, name, _ in change]
+        for where, name, value in change:
+            setattr(where, name, value)
+        yield words, report(days, 8, folder)
+        for where, name, value in before:
+            setattr(where, name, value)
+
+
+def on_the_wire(signals: int, windows: int) -> float:
+    """Bytes a window, in one message with so many."""
+    chance = random.Random(7)
+    bodies = [window(chance, START + number * HOUR, signals).window for number in range(windows)]
+    records = tuple(Record(sequence=1_000 + at, body=Window(window=one)) for at, one in enumerate(bodies))
+    batch = TelemetryBatch(device="camera-1", epoch="0123456789abcdef", records=records)
+    return len(encode_batch(batch)) / windows
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the figures of ``docs/telemetry.md``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", type=int, default=14)
-    parser.add_argument("--signals", type=int, nargs="+", default=[8, 64])
     parser.add_argument("--folder", type=Path, help="on the file system to be measured; not in memory")
+    parser.add_argument("--compare", action="store_true", help="with one thing otherwise, each")
+    parser.add_argument("--wire", action="store_true", help="bytes of windows in a message instead")
     options = parser.parse_args(arguments)
-    for signals in options.signals:
-        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            found = asyncio.run(measure(Path(folder), days=options.days, signals=signals))
-            size = (Path(folder) / "telemetry.db").stat().st_size
-        print(  # noqa: T201 - a command
-            f"{signals} signals: {found.block_layer / 1e6:.2f} MB a day to the block device "
-            f"({found.write_calls / 1e6:.2f} MB given to write calls), {found.records:.0f} records a day, "
-            f"file after {options.days + 1} days {size / 1e6:.1f} MB"
-        )
+    say = sys.stdout.write
+    if options.wire:
+        for signals in (8, 64):
+            for windows in (1, 24):
+                size = on_the_wire(signals, windows)
+                say(
+                    f"{signals} signals of 20 bins, {windows} windows in a message: {size:.0f} bytes a window\n"
+                )
+    elif options.compare:
+        for words, found in compare(options.days, options.folder):
+            say(f"{words}: {found.block_layer / 1e6:.1f} MB a day\n")
+    else:
+        for signals in (8, 64):
+            found = report(options.days, signals, options.folder)
+            say(
+                f"{signals} signals: {found.block_layer / 1e6:.1f} MB a day to the block device "
+                f"({found.write_calls / 1e6:.1f} MB given to write calls), {found.records:.0f} records a day\n"
+            )
 
 
 if __name__ == "__main__":
