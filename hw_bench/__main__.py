@@ -10,6 +10,7 @@ import msgspec
 from agent.protocol.evidence import BenchReport
 from agent.protocol.ids import is_name
 from hw_bench.delta.command import add_delta
+from hw_bench.drift.command import add_drift
 from hw_bench.drift_study.command import add_drift_study
 from hw_bench.errors import BenchError
 from hw_bench.hub_year.command import add_hub_year
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     add_command(commands)
     add_delta(commands)
     add_ingest(commands)
+    add_drift(commands)
     add_drift_study(commands)
     add_hub_year(commands)
     return parser

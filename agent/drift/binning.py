@@ -116,38 +116,72 @@ _BYTE = 255
 
 
 class _FewBins:
-    """Signals with few edges, of any width, counted together: a value's slot is the number of edges it reaches."""
+    """Signals with few edges, of any width, counted together: how many values reach each edge gives the counts.
+
+    No value's bin is ever known. Each value is compared with each edge, and the answers, a byte each, are added up eight
+    at a time: as the eight bytes of one integer, which holds as long as none of them counts beyond 255.
+    """
 
     def __init__(self, signals: Sequence[SignalReference], columns: list[int], starts: Ints) -> None:
-        # Those with most edges first, so that each edge's column of comparisons has no holes.
-        ordered = sorted(columns, key=lambda column: -len(signals[column].edges))
-        self._columns = np.array(ordered, dtype=np.intp)
-        self._all = ordered == list(range(len(signals)))
-        edges = [_closed(signals[column].edges) for column in ordered]
-        self._edges = [
-            np.array([own[rank] for own in edges if len(own) > rank])
-            for rank in range(max(map(len, edges), default=0))
-        ]
-        self._under = starts[self._columns]
-        self._not_finite = starts[self._columns + 1] - 1
-        self._can_miss = np.array([signals[column].missing_value is not None for column in ordered])
+        self._columns = np.array(columns, dtype=np.intp)
+        self._all = len(columns) == len(signals)
+        edges = [_closed(signals[column].edges) for column in columns]
+        ranks = max(map(len, edges), default=0)
+        # Shape (edges, signals, 1); no value reaches an edge that a signal does not have.
+        self._edges = np.full((ranks, len(columns), 1), np.inf)
+        for place, own in enumerate(edges):
+            self._edges[: len(own), place, 0] = own
+        self._reaches = np.zeros((ranks, len(columns), _PART), dtype=np.bool_)
+        sizes = np.array([len(own) + 1 for own in edges], dtype=np.int64)
+        firsts = starts[self._columns]
+        self._used = np.arange(ranks + 1)[:, None] < sizes
+        """Which of (slots, signals) there are, and where each is in the vector of counts."""
+        self._slots = (firsts + np.arange(ranks + 1)[:, None])[self._used]
+        self._missing = firsts + sizes
+        self._can_miss = np.array([signals[column].missing_value is not None for column in columns])
 
     def add_to(self, counts: Ints, values: Floats) -> None:
-        if not self._columns.size or not len(values):
+        if not self._columns.size:
             return
-        chosen = values if self._all else values[:, self._columns]
-        reached = np.zeros(chosen.shape, dtype=np.uint8)
-        reaches = np.empty(chosen.shape, dtype=np.bool_)
-        with np.errstate(invalid="ignore"):  # NaN reaches no edge; where it belongs is said below
-            for edge in self._edges:
-                width = len(edge)
-                np.greater_equal(chosen[:, :width], edge, out=reaches[:, :width])
-                reached[:, :width] += reaches.view(np.uint8)[:, :width]
-        slots = reached + self._under
+        for start in range(0, len(values), _PART):
+            part = values[start : start + _PART]
+            self._add_part(counts, np.ascontiguousarray(part.T if self._all else part.T[self._columns]))
+
+    def _add_part(self, counts: Ints, chosen: Floats) -> None:
+        """``chosen``: shape (signals, rows), at most :data:`_PART` rows."""
+        rows = chosen.shape[1]
+        present: int | Ints = rows
         finite = np.isfinite(chosen)
         if not finite.all():
-            slots = np.where(finite, slots, self._not_finite - (self._can_miss & (chosen == MISSING)))
-        counts += np.bincount(slots.ravel(), minlength=len(counts))
+            missing = ((chosen == MISSING) & self._can_miss[:, None]).sum(axis=1)
+            present = finite.sum(axis=1)
+            counts[self._missing] += missing
+            counts[self._missing + 1] += rows - present - missing
+            chosen = np.where(finite, chosen, np.nan)  # which reaches no edge
+        used = -(-rows // _LANES) * _LANES
+        reaches = self._reaches[:, :, :used]
+        with np.errstate(invalid="ignore"):
+            np.greater_equal(chosen, self._edges, out=reaches[:, :, :rows])
+        reaches[:, :, rows:] = False
+        reached = np.zeros((len(self._edges) + 2, len(chosen)), dtype=np.int64)
+        reached[0] = present
+        reached[1:-1] = _added_up(np.add.reduce(reaches.view(np.uint64), axis=-1))
+        counts[self._slots] += (reached[:-1] - reached[1:])[self._used]
+
+
+_LANES = 8
+"""Bytes of an integer."""
+
+_PART = 256
+"""Rows that are compared at once: a multiple of :data:`_LANES`, of which each byte counts 32."""
+
+_EVERY_SECOND = np.uint64(0x00FF00FF00FF00FF)
+
+
+def _added_up(lanes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The sum of the eight bytes of each integer."""
+    pairs = (lanes & _EVERY_SECOND) + ((lanes >> np.uint64(8)) & _EVERY_SECOND)
+    return (pairs * np.uint64(0x0001000100010001)) >> np.uint64(48)
 
 
 class _EvenBins:

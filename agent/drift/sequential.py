@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.drift import statistics
+from agent.drift.tables import Table
 from agent.protocol.drift import DriftReference, SequentialPolicy, SignalCounts, SignalReference
 
 Floats = NDArray[np.float64]
@@ -25,7 +26,7 @@ class Distances:
 
     def __init__(self, reference: DriftReference) -> None:
         self._names = [signal.name for signal in reference.signals]
-        self._width = max(len(signal.counts) for signal in reference.signals) + 2
+        self._table = Table([len(signal.counts) + 2 for signal in reference.signals])
         self._reference = self._matrix(reference.signals)
 
     def of(self, counts: Mapping[str, SignalCounts]) -> Floats:
@@ -42,13 +43,7 @@ class Distances:
         return np.where(degrees > 0, np.sqrt(2 * statistic) - usual, 0.0)
 
     def _matrix(self, signals: Sequence[SignalCounts | SignalReference]) -> Floats:
-        return np.array(
-            [
-                (*one.counts, *(0,) * (self._width - 2 - len(one.counts)), one.missing, one.not_finite)
-                for one in signals
-            ],
-            dtype=np.float64,
-        )
+        return self._table.of((*one.counts, one.missing, one.not_finite) for one in signals)
 
 
 def initial(signals: int) -> Floats:

@@ -27,6 +27,7 @@ from agent.drift import statistics
 from agent.drift.errors import LayoutError
 from agent.drift.levels import LEVELS, SEVERITY
 from agent.drift.soundness import required_rows
+from agent.drift.tables import Table
 from agent.drift.wording import Told, reason
 from agent.protocol.drift import (
     DriftReference,
@@ -84,6 +85,7 @@ class _Tests(Struct, frozen=True):
     p_values: Floats
     shares: Floats
     share_p_values: Floats
+    """1 where no share grew by enough to matter."""
     excessive: Flags
     """Shares that are over the reference's by too much to matter and to be chance."""
 
@@ -95,10 +97,11 @@ class Judge:
         self._reference = reference
         self._policy = reference.policy
         self._names = [signal.name for signal in reference.signals]
-        self._width = max(len(signal.counts) for signal in reference.signals)
-        self._counts = self._matrix([signal.counts for signal in reference.signals])
+        self._table = Table([len(signal.counts) for signal in reference.signals])
+        self._counts = self._table.of(signal.counts for signal in reference.signals)
         self._present = self._counts.sum(axis=1)
         self._set_apart = _set_apart(reference.signals)
+        self._usual_shares = self._set_apart / max(reference.rows, 1)
         self._positions = statistics.bin_positions([signal.edges for signal in reference.signals])
         self._unordered = np.array([signal.summary in UNORDERED for signal in reference.signals])
         self._tests: list[Literal["ks", "chi-squared"]] = [
@@ -116,16 +119,15 @@ class Judge:
         return Judgement(verdict=self._verdict(rows, tests, signals), signals=signals)
 
     def _test(self, window: Sequence[SignalCounts], rows: int) -> _Tests:
-        matrix = self._matrix([signal.counts for signal in window])
+        matrix = self._table.of(signal.counts for signal in window)
         present = matrix.sum(axis=1)
         judged = np.minimum(present, self._present) >= self._needed
         ks = statistics.kolmogorov_smirnov(matrix, self._counts)
         ordered = ~self._unordered
         found = _set_apart(window)
         shares = found / max(rows, 1)
-        share_p_values = statistics.excess_p_values(found, rows, self._set_apart, self._reference.rows)
-        share_p_values = statistics.benjamini_hochberg(share_p_values.ravel()).reshape(shares.shape)
-        growth = shares - self._set_apart / max(self._reference.rows, 1)
+        excessive = shares - self._usual_shares > self._policy.maximum_outside
+        share_p_values = self._share_p(found, rows) if excessive.any() else np.ones_like(shares)
         return _Tests(
             present=present,
             judged=judged,
@@ -136,17 +138,20 @@ class Judge:
             p_values=self._distribution_p(matrix, present, ks, judged),
             shares=shares,
             share_p_values=share_p_values,
-            excessive=(growth > self._policy.maximum_outside) & (share_p_values < self._policy.alpha),
+            excessive=excessive & (share_p_values < self._policy.alpha),
         )
 
-    def _matrix(self, counts: Sequence[tuple[int, ...]]) -> Floats:
-        return np.array([row + (0,) * (self._width - len(row)) for row in counts], dtype=np.float64)
+    def _share_p(self, found: Floats, rows: int) -> Floats:
+        """Corrected p-values that shares grew; shape (shares, signals)."""
+        p_values = statistics.excess_p_values(found, rows, self._set_apart, self._reference.rows)
+        return statistics.benjamini_hochberg(p_values.ravel()).reshape(found.shape)
 
     def _distribution_p(self, matrix: Floats, present: Floats, ks: Floats, judged: Flags) -> Floats:
         """Corrected p-values over the judged signals; 1 for the others, which are not tested."""
         p_values = statistics.ks_p_values(ks, present, self._present)
         unordered = self._unordered
-        p_values[unordered] = statistics.chi_squared_p_values(matrix[unordered], self._counts[unordered])
+        if unordered.any():
+            p_values[unordered] = statistics.chi_squared_p_values(matrix[unordered], self._counts[unordered])
         p_values[~judged] = 1.0
         p_values[judged] = statistics.benjamini_hochberg(p_values[judged])
         return p_values
@@ -242,7 +247,7 @@ class Judge:
         """The reference's own share of what moved."""
         if moved.statistic == "psi":
             return 0.0
-        return float(self._set_apart[SHARES.index(moved.statistic), index]) / max(self._reference.rows, 1)
+        return float(self._usual_shares[SHARES.index(moved.statistic), index])
 
 
 def _set_apart(signals: Sequence[SignalCounts | SignalReference]) -> Floats:
