@@ -68,6 +68,7 @@ lock: $(STAMP) ## Pin the dependencies anew (uv pip compile; names no index host
 docs: $(STAMP) ## Make the pages that come from the code anew
 	$(BIN)/python -m agent.cli.document > docs/cli.md
 	$(BIN)/python -m agent.cli.document_config > docs/configuration.md
+	$(BIN)/python -m agent.cli.document_privacy > docs/privacy.md
 	$(BIN)/python -m cloud_hub.cli.document_config > docs/hub-configuration.md
 	$(BIN)/python -m agent.runner.backends.document > docs/backends.md
 	$(BIN)/python -m models.reference.document > docs/drift-reference.md

@@ -29,6 +29,11 @@ def settings_page(kind: type[Struct], source: str) -> str:
     return "\n".join(_sections(kind, (), meanings))
 
 
+def allowed_words(kind: Any) -> str:
+    """What values of a field's type may be, in words."""
+    return _allowed(kind)
+
+
 # --- Refusing ----------------------------------------------------------------------------------------------------
 
 

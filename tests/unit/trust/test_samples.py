@@ -115,7 +115,7 @@ def test_what_was_signed_as_something_else_is_none() -> None:
 
 def test_it_is_for_these_devices_and_until_then() -> None:
     assert refusal(envelope(DIRECTOR, ADA), device="cam-3") == "wrong-device"
-    assert check(envelope(DIRECTOR, ADA), seconds=3599)
+    assert check(envelope(DIRECTOR, ADA), seconds=3599).request == REQUEST
     assert refusal(envelope(DIRECTOR, ADA), seconds=3600) == "request-expired"
 
 
