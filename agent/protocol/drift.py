@@ -123,6 +123,7 @@ class CountPrivacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Small counts do not leave the device as they are (:mod:`agent.core.privacy`)."""
 
     mechanism: Literal["suppressed", "noised"]
+    """Small counts are hidden, or all counts get noise; docs/privacy.md says how."""
     minimum: Annotated[int, Meta(ge=3, le=1000)] = 5
     """Of ``suppressed``: the smallest count that is told. Under 3, two hidden counts could only be 1 and 1."""
     epsilon: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
@@ -154,9 +155,9 @@ class DriftPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     slices: SlicePolicy | None = None
     """None: rows are counted together only."""
     sequential: SequentialPolicy = SequentialPolicy()
+    """How an abrupt change between windows is found."""
     privacy: CountPrivacy | None = None
     """The least that every device does; its owner may ask for more. None: counts leave as they are."""
-    """How an abrupt change between windows is found."""
 
 
 class DriftReference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
