@@ -23,7 +23,9 @@ from agent.store.events import EventLog
 from agent.store.keeper import DatabaseKeeper
 from agent.store.last_good import LastGood
 from agent.store.ledger import Ledger
+from agent.store.open_windows import OpenWindowStore
 from agent.store.outbox import Outbox
+from agent.store.predictions import PredictionBounds, PredictionStore
 from agent.store.sample_ledger import SampleLedger
 from agent.store.state import StateStore
 from agent.store.trust_db import TrustState
@@ -96,6 +98,8 @@ async def parts(database: Database, tmp_path: Path, runtime: Path) -> AsyncItera
         events=EventLog(database),
         ledger=Ledger(database, clock=lambda: 1.0),
         sample_ledger=SampleLedger(database),
+        predictions=PredictionStore(database, PredictionBounds(rows=100, bytes=2**20, seconds=3600.0)),
+        open_windows=OpenWindowStore(database),
         windows=WindowLog(database),
         memory=Memory(
             state=state,
