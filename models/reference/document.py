@@ -1,6 +1,7 @@
 """``python -m models.reference.document > docs/drift-reference.md``: how a reference is made, and every setting."""
 
 import inspect
+import re
 
 from agent.protocol import drift
 from agent.protocol.settings import settings_page
@@ -86,7 +87,8 @@ summary = "argmax"             # the rates of the classes
 def document() -> str:
     """The page as Markdown."""
     source = inspect.getsource(declaration) + "\n" + inspect.getsource(drift)
-    return f"{_HEAD}\n{settings_page(declaration.Declaration, source)}"
+    settings = settings_page(declaration.Declaration, source)
+    return f"{_HEAD}\n{re.sub(r':[a-z]+:`', '`', settings)}"
 
 
 if __name__ == "__main__":
