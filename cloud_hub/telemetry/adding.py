@@ -100,9 +100,11 @@ def _problem(day: Day, window: DriftWindow, reference: DriftReference | None) ->
     if window.rows > MOST_ROWS:
         return f"a window claims {window.rows} rows, at most {MOST_ROWS} are believed"
     if reference is not None:
-        return layout_problem(reference, DeviceCounts(device="", rows=window.rows, signals=window.signals))
+        problem = layout_problem(reference, DeviceCounts(device="", rows=window.rows, signals=window.signals))
+        if problem is not None:
+            return problem
     if not window.signals or (day.signals and _layout(day.signals) != _layout(window.signals)):
-        return "its windows differ in signals or bins, and there is no reference that says which are right"
+        return "its windows of the day differ in signals or bins"
     if any(_total(counts) != window.rows for counts in window.signals.values()):
         return f"a window's counts do not add up to its {window.rows} rows"
     return None

@@ -24,6 +24,10 @@ from cloud_hub.telemetry.views import DeviceDrift, FleetOverview, ReleaseDrift, 
 HOUR = 3_600.0
 DETAILED = 8
 """Devices whose counts are told: those to look at first."""
+MOST_RELEASES = 50
+"""In the overview."""
+MOST_SLICES = 17
+"""Of a release: as many as a device may declare, and the rest."""
 READY = 64
 """Releases and slices whose picture is kept until it changes."""
 URGENCY = {"drift": 0, "warning": 1, "": 2, "ok": 4, "insufficient data": 5}
@@ -116,11 +120,17 @@ def device_drift(
 
 
 def _releases(session: Session, since: float) -> list[tuple[str, int]]:
+    """Those of most devices first, so that one device that makes releases up takes no other's place."""
     row = NewestWindow
-    query = select(row.model, row.release).where(row.slice == "", row.received >= since).distinct()
-    return sorted(
-        {(model, release) for model, release in session.execute(query)}, key=lambda key: (key[0], -key[1])
+    query = (
+        select(row.model, row.release)
+        .where(row.slice == "", row.received >= since)
+        .group_by(row.model, row.release)
+        .order_by(func.count().desc(), row.model, row.release.desc())
+        .limit(MOST_RELEASES)
     )
+    found = [(model, release) for model, release in session.execute(query)]
+    return sorted(found, key=lambda key: (key[0], -key[1]))
 
 
 def _release_drift(
@@ -274,10 +284,14 @@ def _slices(
     session: Session, model: str, release: int, since: float, reference: DriftReference | str
 ) -> tuple[SliceLine, ...]:
     row = NewestWindow
-    query = select(row.slice).where(
-        row.model == model, row.release == release, row.slice != "", row.received >= since
+    query = (
+        select(row.slice)
+        .where(row.model == model, row.release == release, row.slice != "", row.received >= since)
+        .group_by(row.slice)
+        .order_by(func.count().desc(), row.slice)
+        .limit(MOST_SLICES)
     )
-    names: Iterable[str] = sorted(set(session.scalars(query.distinct())))
+    names = sorted(session.scalars(query))
     lines = []
     for name in names:
         newest = _newest(session, model, release, name, since)
