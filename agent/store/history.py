@@ -51,7 +51,7 @@ def trim(connection: sqlite3.Connection, keep: Keep, now: float) -> int:
     if excess > 0:
         for table, _, rows in sizes:
             # A twentieth more, so that not every pass has something to do.
-            share = {"limit": min(rows, math.ceil(rows * (excess / total + 0.05)))}
+            share: dict[str, float | int] = {"limit": min(rows, math.ceil(rows * (excess / total + 0.05)))}
             gone += _let_go(connection, table, "true", share)
     _give_back(connection)
     return gone

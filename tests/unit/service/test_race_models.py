@@ -15,13 +15,13 @@ from agent.config import AgentConfig, DeviceConfig
 from agent.core.model_state import DeploymentState, ModelState
 from agent.core.slots import InstalledRelease, Slots
 from agent.protocol.state import Assignment, Phase, VariantPolicy
-from agent.protocol.telemetry import Body
 from agent.protocol.verification import ReleaseFile, VerifiedAssignment, VerifyResult
 from agent.service.models import Models
 from agent.service.recorder import TelemetryRecorder
 from agent.service.wanted import Wanted
 from agent.service.worker import state_key
 from agent.store.artifacts import ArtifactStore
+from agent.store.outbox import Recordable
 from agent.supervisor.errors import AddressError
 from agent.supervisor.listeners import ModelListeners
 
@@ -41,8 +41,8 @@ class Memory:
 
 
 class Shelf:
-    async def append(self, body: Body) -> int:
-        return 1
+    async def append(self, *bodies: Recordable) -> tuple[int, ...]:
+        return tuple(range(len(bodies)))
 
     async def newest(self, limit: int, *, model: str | None = None) -> list[Any]:
         return []

@@ -232,7 +232,13 @@ async def test_what_is_urgent_goes_soon_and_takes_the_rest_along(hub: Hub) -> No
 async def test_what_comes_while_the_rest_is_sent_is_not_forgotten(hub: Hub) -> None:
     hub.syncing(Pace(urgent=0.01, others=0.01))
     await hub.outbox.append(event(1))
-    hub.budget.settle = lambda: hub.outbox.append(event(2)) if len(hub.sequences) == 1 else asyncio.sleep(0)  # type: ignore[assignment]
+
+    async def settle() -> None:
+        """Between the last batch and the end of the round."""
+        if len(hub.sequences) == 1:
+            await hub.outbox.append(event(2))
+
+    hub.budget.settle = settle  # type: ignore[method-assign]
     async with sending(hub):
         await hub.journal.until(lambda: hub.emptied == 2)
     assert hub.sequences == [1, 2]
