@@ -15,7 +15,7 @@ FIGURE_COLUMNS = (
     "RELEASE",
     "SLICE",
     "LABELS OF",
-    "DAYS",
+    "SINCE",
     "RIGHT",
     "REAL (95 %)",
     "EXPECTED",
@@ -41,8 +41,8 @@ def figure_row(figure: AccuracyFigure) -> tuple[str, ...]:
         figure.model,
         str(figure.release),
         figure.slice or "all",
-        f"{figure.origin} (no truth)" if figure.origin == "model" else figure.origin,
-        f"{_day(figure.opened)} to {_day(figure.closed - 1)}",
+        figure.origin,
+        _day(figure.opened),
         f"{figure.correct} of {figure.rows}",
         f"{real:.1%} ({figure.low:.1%}-{figure.high:.1%})",
         "-" if figure.expected is None else f"{figure.expected:.1%}",
@@ -52,6 +52,8 @@ def figure_row(figure: AccuracyFigure) -> tuple[str, ...]:
 
 def figure_notes(result: AccuracyResult) -> Iterator[str]:
     """What must be said beside the figures: each that is suspicious, each estimate that is off, and what is kept."""
+    if any(figure.origin == "model" for figure in result.figures):
+        yield "labels of a model are no truth: they stand apart, and nothing is judged by them"
     for figure in result.figures:
         whose = f"{figure.model} {figure.release}, {figure.slice or 'all'}, labels of {figure.origin}"
         if figure.suspicious is not None:

@@ -59,7 +59,7 @@ def _newest(session: Session, device: str | None) -> Iterable[tuple[str, Accurac
     found: dict[tuple[object, ...], tuple[str, Accuracy]] = {}
     order = (TelemetryRecord.device, TelemetryRecord.epoch, TelemetryRecord.sequence)
     for name, epoch, data in session.execute(query.order_by(*order)):
-        body = decode_body(data)
+        body = None if data is None else decode_body(data)
         if isinstance(body, Accuracy):
             found[name, epoch, body.model, body.release, body.slice, body.opened, body.origin] = (name, body)
     return found.values()

@@ -7,7 +7,7 @@ import pwd
 import socket
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,20 @@ from msgspec.structs import replace
 
 from agent.protocol.control import (
     MAX_REQUEST_BYTES,
+    AccuracyResult,
     BundleReport,
     BundleResult,
     DataResult,
     Done,
     DriftResult,
     EventsResult,
+    LabelResult,
     ModelsResult,
     PlanResult,
     ReceiptResult,
     StatusResult,
 )
+from agent.protocol.labels import AccuracyFigure, Label, LabelAnswer, LabelCounts
 from agent.protocol.ledger import FlashWrites, LedgerReport, Traffic
 from agent.protocol.state import (
     DeploymentReport,
@@ -77,6 +80,47 @@ SPENT = LedgerReport(
 )
 
 
+ACCURACY = AccuracyResult(
+    figures=(
+        AccuracyFigure(
+            model="digits",
+            release=2,
+            slice="camera=\x1b[31mleft",
+            origin="system",
+            opened=1_700_006_400.0,
+            closed=1_700_092_800.0,
+            rows=200,
+            correct=187,
+            low=0.892,
+            high=0.962,
+            expected=0.941,
+            suspicious="they may be its own output",
+            contradicts="Labels contradict it",
+            estimate=0.95,
+            estimate_low=0.93,
+            estimate_high=0.97,
+        ),
+        AccuracyFigure(
+            model="digits",
+            release=2,
+            origin="model",
+            opened=1_700_006_400.0,
+            closed=1_700_092_800.0,
+            rows=20,
+            correct=20,
+            low=0.839,
+            high=1.0,
+            estimate=0.95,
+            estimate_low=0.93,
+            estimate_high=0.97,
+        ),
+    ),
+    counts=LabelCounts(
+        predictions=2_000, oldest=1_700_006_400.0, labelled=220, skipped=7, outcomes={"joined": 220}
+    ),
+)
+
+
 class Device:
     def __init__(self) -> None:
         self.answer = StatusResult(state=STATE, connected=True)
@@ -105,6 +149,25 @@ class Device:
 
     async def data(self) -> DataResult:
         return DataResult(ledger=SPENT)
+
+    async def label(self, model: str | None, labels: Sequence[Label]) -> LabelResult:
+        if model == "faces":
+            raise ControlError("unknown-model", "no model faces on this device; it has: digits")
+        self.told.append((model, labels))
+        return LabelResult(
+            answers=tuple(
+                LabelAnswer(request=each.request, outcome="joined", text="release 2 said 3")
+                if each.request != "nobody"
+                else LabelAnswer(
+                    request=each.request, outcome="unknown", text="no request of that id is kept"
+                )
+                for each in labels
+            )
+        )
+
+    async def accuracy(self, model: str | None) -> AccuracyResult:
+        self.told.append(model)
+        return ACCURACY
 
     async def hold(self, reason: str | None) -> Done:
         self.told.append(reason)
