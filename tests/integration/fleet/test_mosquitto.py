@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import signal
+import sqlite3
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
@@ -265,3 +267,46 @@ def _lets_in(peer: Peer) -> bool:
 def _newer(before: dict[str, dict[str, Any]], fleet: MosquittoFleet) -> dict[str, dict[str, Any]] | None:
     after = fleet.devices()
     return after if all(after[name]["time"] > report["time"] for name, report in before.items()) else None
+
+
+def test_an_approver_asks_for_samples_by_the_command_and_gets_them_once(
+    fleet: MosquittoFleet, tmp_path: Path
+) -> None:
+    """From an odd image on the device to a file at the approver's, over the broker's access rules; then the owner's own copy."""
+    agent = fleet.agents[1]
+    agent.service.stop()
+    agent.config.write_text(agent.config.read_text() + "\n[samples]\nenabled = true\nmay_leave = true\n")
+    start(agent)
+    odd = np.full_like(data.held_out()[0][:1], 7.0)
+    wait_for("an answer", lambda: answered(agent, image=odd) is not None, seconds=30)
+    kept = wait_for("a sample", lambda: agent.edgeward("samples")["samples"], seconds=30)
+    to_hub = ("--hub", fleet.url, "--token-file", str(fleet.token_file("alice")))
+    asked = run(
+        *("edgeward-hub", "samples", "request", MODEL, "--device", agent.name, "--releases", "1"),
+        *("--purpose", "why is it wrong", "--key", f"file2:{fleet.keys}/approvers/alice.pem", "--yes"),
+        *to_hub,
+    )
+    request = asked.split()[1].removesuffix(":")
+
+    def arrived() -> dict[str, Any] | None:
+        (found,) = fleet.client("victor").get(f"/v1/samples/requests/{request}")["devices"]
+        return dict(found) if found["chosen"] and found["arrived"] == found["chosen"] else None
+
+    offer = wait_for("the samples to arrive", arrived, seconds=60)
+    assert (offer["accepted"], offer["code"]) == (True, "accepted")
+    run("edgeward-hub", "samples", "download", request, "--out", str(tmp_path / "hub"), *to_hub)
+    run("edgeward", "samples", "export", str(tmp_path / "own"), "--socket", str(agent.socket))
+    for folder, name in (
+        (tmp_path / "hub", f"{agent.name}.{kept[0]['id']}"),
+        (tmp_path / "own", kept[0]["id"]),
+    ):
+        with np.load(folder / f"{name}.npz") as arrays:
+            assert np.array_equal(arrays["input.image"], odd)
+    departure = agent.edgeward("samples")["departures"][0]
+    assert (departure["samples"], departure["sent"]) == (offer["chosen"], offer["chosen"])
+    assert departure["purpose"] == "why is it wrong"
+    assert agent.query("SELECT sample FROM samples_left_readable WHERE acknowledged_utc IS NOT NULL")
+    with contextlib.closing(sqlite3.connect(f"file:{fleet.hub_folder}/hub.db?mode=ro", uri=True)) as database:
+        audited = {action for (action,) in database.execute("SELECT action FROM audit")}
+    assert {"sample-request", "sample-answer", "sample-download"} <= audited
+    fleet.require_alive()
