@@ -106,10 +106,10 @@ def _compare(database: Database, first: dict[tuple[str, int], DriftWindow]) -> N
         found = decode_counts(row.body).signals
         for name in counted[0].signals if counted else ():
             assert found[name] == merge_counts(each.signals[name] for each in counted)
-    rows = database.read(lambda session: list(session.scalars(select(NewestWindow))))
-    assert {(row.device, row.slice): row.sequence for row in rows} == newest
-    for row in rows:
-        assert row.claimed == first[row.device, row.sequence].verdict.level == row.level
+    kept = database.read(lambda session: list(session.scalars(select(NewestWindow))))
+    assert {(each.device, each.slice): each.sequence for each in kept} == newest
+    for each in kept:
+        assert each.claimed == first[each.device, each.sequence].verdict.level == each.level
     _compare_fleet_days(database, days)
 
 

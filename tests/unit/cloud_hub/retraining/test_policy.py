@@ -122,7 +122,8 @@ def run(
     policy: RetrainingPolicy, *spans: tuple[float, Situation], is_open: bool = False
 ) -> list[tuple[float, Step]]:
     """Steps at each quarter of an hour of the spans (hours, situation)."""
-    state, now, found = Watch(), 0.0, []
+    state, now = Watch(), 0.0
+    found: list[tuple[float, Step]] = []
     for hours, situation in spans:
         end = now + hours * HOUR
         while now < end:
