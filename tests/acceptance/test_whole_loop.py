@@ -157,7 +157,7 @@ def test_the_technician_reads_holds_and_goes_back(world: World) -> None:
     wait_for("camera-1 to be well again", lambda: _newest_phase(agent) == (2, "committed"), seconds=30)
 
     assert [step["action"] for step in agent.edgeward("plan")["steps"]] == ["nothing"]
-    assert agent.edgeward("drift", "digits")["windows"][0]["verdict"]["level"] == "ok"
+    assert agent.edgeward("drift", "digits")["reports"][0]["window"]["verdict"]["level"] == "ok"
     assert any(event["kind"] == "deployment-outcome" for event in agent.edgeward("events")["events"])
 
     agent.edgeward("hold", "--reason", "lens cleaning")

@@ -64,9 +64,19 @@ class Browser:
             self._page(f"{domain}.enable")
 
     def show(
-        self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False, whole: bool = True
+        self,
+        url: str,
+        *,
+        width: int = 1280,
+        height: int = 900,
+        dark: bool = False,
+        whole: bool = True,
+        picture: bool = True,
     ) -> Shown:
-        """Open ``url`` in a window of this size; ``whole``: the picture has all of the page, not the window alone."""
+        """Open ``url`` in a window of this size.
+
+        ``whole``: the picture has all of the page, not the window alone; ``picture``: False is quicker, and leaves it out.
+        """
         screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._page("Emulation.setDeviceMetricsOverride", screen)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -76,14 +86,10 @@ class Browser:
         self._wait("Page.loadEventFired")
         wider = self._evaluate("document.documentElement.scrollWidth - window.innerWidth")
         html = self._evaluate("document.documentElement.outerHTML")
-        picture = self._page(
-            "Page.captureScreenshot",
-            {"format": "png", "captureBeyondViewport": whole, **self._clip(width, whole=whole)},
-        )
         nodes = self._page("Accessibility.getFullAXTree")["nodes"]
         return Shown(
             html=html,
-            png=base64.b64decode(picture["data"]),
+            png=self._picture(width, whole=whole) if picture else b"",
             complaints=[text for event in self._events for text in _complaint(event)],
             requests=[
                 event["params"]["request"]["url"]
@@ -93,6 +99,10 @@ class Browser:
             overflow=max(0, int(wider)),
             unnamed_images=sum(_unnamed(node) for node in nodes),
         )
+
+    def _picture(self, width: int, *, whole: bool) -> bytes:
+        params = {"format": "png", "captureBeyondViewport": whole, **self._clip(width, whole=whole)}
+        return base64.b64decode(self._page("Page.captureScreenshot", params)["data"])
 
     def _clip(self, width: int, *, whole: bool) -> JSON:
         if not whole:

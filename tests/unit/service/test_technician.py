@@ -10,22 +10,24 @@ from agent.core.model_state import DeploymentState, ModelState
 from agent.core.reconcile import Plan, reconcile
 from agent.core.slots import Slots
 from agent.protocol import telemetry
-from agent.protocol.drift import DriftWindow
+from agent.protocol.control import DriftReport
 from agent.protocol.state import Phase, Reason, ReportedState
 from agent.service.bundles import Bundles
 from agent.service.control_server import ControlError
 from agent.service.desired import DesiredKeeper
+from agent.service.drift_reports import DriftReports
 from agent.service.hold import Hold
+from agent.service.labels import LabelDesk
 from agent.service.models import Models
 from agent.service.reporting import ModelView
 from agent.service.sample_desk import SampleDesk
 from agent.service.technician import Technician
 from agent.service.telemetry_budget import TelemetryBudget
 from agent.store.events import EventLog
-from agent.store.windows import WindowLog
 from tests.contract.protocol.samples import EVENT, REPORTED, WINDOW
 from tests.unit.service.world import REASON, ListRecorder, MemoryState, assigned, installed
 
+DRIFT = DriftReport(model="digits", window=WINDOW)
 RESTING = ModelState(
     model="digits",
     slots=Slots(active=installed(2), previous=installed(1), floor=2, committed=(1, 2)),
@@ -56,10 +58,11 @@ class Surroundings:
             cast(DesiredKeeper, self),
             self.held,
             cast(EventLog, self),
-            cast(WindowLog, self),
+            cast(DriftReports, self),
             cast(Bundles, self),
             cast(TelemetryBudget, self),
             cast(SampleDesk, self),
+            cast(LabelDesk, self),
             report=self.report,
             link_problem=lambda: "connection lost",
             connected=lambda: self.connected,
@@ -89,9 +92,9 @@ class Surroundings:
         self.asked.append((None, limit))
         return [EVENT]
 
-    async def history(self, model: str | None, limit: int) -> list[DriftWindow]:
-        self.asked.append((model, limit))
-        return [WINDOW]
+    async def reports(self, model: str | None, history: int) -> tuple[DriftReport, ...]:
+        self.asked.append((model, history))
+        return (DRIFT,)
 
     async def report(self) -> ReportedState:
         return REPORTED
@@ -144,8 +147,8 @@ async def test_an_unknown_model_is_answered_with_the_known_ones(around: Surround
 
 
 async def test_drift_and_events_pass_on_what_was_asked(around: Surroundings) -> None:
-    assert (await around.technician.drift("digits", 7)).windows == (WINDOW,)
-    assert (await around.technician.drift(None, 8)).windows == (WINDOW,)
+    assert (await around.technician.drift("digits", 7)).reports == (DRIFT,)
+    assert (await around.technician.drift(None, 8)).reports == (DRIFT,)
     assert (await around.technician.events(9)).events == (EVENT,)
     assert around.asked == [("digits", 7), (None, 8), (None, 9)]
 
