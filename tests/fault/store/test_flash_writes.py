@@ -1,5 +1,6 @@
 """What an update writes to flash, by the kernel's count of a real agent."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.acceptance.processes import wait_for
 from tests.fault.attacks.device import SECONDS, AttackedDevice
 from tests.fault.attacks.releases import content
 from tests.fault.store.conftest import ACTIVE, NEXT, serves
+from tests.fault.store.measure_flash import measure
 from tests.support.counts import count
 
 
@@ -48,3 +50,14 @@ def test_each_update_has_its_bytes(
     device.stop()
     device.start()
     assert flash(device)[deployment] == run, "also after a restart"
+
+
+def test_a_day_of_telemetry_is_a_few_megabytes(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    before = process_written_bytes()
+    (tmp_path / "probe").write_bytes(b"x" * 100_000)
+    if process_written_bytes() == before:
+        pytest.skip(f"{tmp_path} is in memory, of which the kernel counts nothing")
+    written = asyncio.run(measure(tmp_path / "state", days=1, signals=8))
+    assert written.records > 300
+    assert 2e6 < written.block_layer < 10e6, "docs/telemetry.md says 7.8 MB"
+    count(request, "flash writes of a day of telemetry", bytes_written=round(written.block_layer))

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from agent.config_file import parse_config
 from agent.core.preconditions import Battery, Conditions, Facts
 from agent.service import facts
-from agent.service.facts import conditions_of, default_interface, gather
+from agent.service.facts import conditions_of, default_interface, gather, is_metered
 
 IPV4 = """\
 Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -123,3 +123,22 @@ def test_the_settings_become_conditions() -> None:
     assert replace(asked, schedule=None) == expected
     allowed = conditions_of(parse_config(f'{text}\nmetered = "allow"', source="agent.toml"))
     assert allowed.metered_interfaces == ()
+
+
+@pytest.mark.parametrize(
+    ("patterns", "route", "metered"),
+    [
+        (("wwan*",), "wwan0", True),
+        (("ppp?", "wwan*"), "eth0", False),
+        (("*",), None, False),
+        ((), "wwan0", False),
+    ],
+)
+def test_a_line_is_metered_where_its_name_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+    patterns: tuple[str, ...],
+    route: str | None,
+    metered: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.setattr(facts, "default_interface", lambda: route)
+    assert is_metered(patterns) is metered
