@@ -58,7 +58,7 @@ def merge_fleet(reference: DriftReference, parts: Sequence[DeviceCounts]) -> Fle
     names = [signal.name for signal in reference.signals]
     rows = np.array([part.rows for part in usable], dtype=np.float64)
     counts = _array(usable, names)
-    stands = standing(counts, rows)
+    stands = standing(counts[:, :, :-1])
     left = [_left_out(part, names, stands, i) for i, part in enumerate(usable) if stands.apart[i]]
     kept = ~stands.apart
     cap = cap_rows(rows[kept])

@@ -29,7 +29,7 @@ class TelemetryRecord(Base):
         ),
         Index(
             "telemetry_accuracy",
-            "device",
+            "received",
             sqlite_where=text(_ACCURACY),
             postgresql_where=text(_ACCURACY),
         ),

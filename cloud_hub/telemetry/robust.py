@@ -1,7 +1,7 @@
 """Which devices stand apart from the fleet, and a merge in which none has more say than a usual one.
 
 Counts of several devices in one array of shape (devices, signals, slots), float64; the slots of a signal are its counts
-(under, the bins, over), missing and not finite, padded with zeros. Each device's row of a signal adds up to its rows.
+(under, the bins, over), missing, not finite and withheld, padded with zeros; they add up to the device's rows.
 
 The centre of the fleet is the coordinate-wise median of the devices' shares: fewer than half of them, whatever they
 claim, can't carry it away. How far a device stands from it is Hellinger's distance, less what chance alone makes of
@@ -54,13 +54,15 @@ class Standing(Struct, frozen=True, kw_only=True):
     """Robust standard deviations over it."""
 
 
-def standing(counts: Floats, rows: Floats) -> Standing:
-    """Measure every device against the others. ``counts``: (devices, signals, slots); ``rows``: (devices,), each over 0."""
-    shares = counts / rows[:, None, None]
+def standing(counts: Floats) -> Standing:
+    """Measure every device against the others. ``counts``: (devices, signals, slots), without what is withheld."""
+    told = counts.sum(axis=2)
+    shares = counts / np.maximum(told, 1.0)[:, :, None]
     centre = _centre(shares)
     used = np.maximum((centre > 0).sum(axis=1), 2)
-    chance = (used - 1)[None, :] / (8.0 * rows[:, None])
-    deviation = np.sqrt(2.0 * (used - 1))[None, :] / (8.0 * rows[:, None])
+    eighth = 8.0 * np.maximum(told, 0.01)  # of whom nothing is told, everything is chance
+    chance = (used - 1)[None, :] / eighth
+    deviation = np.sqrt(2.0 * (used - 1))[None, :] / eighth
     squared = _hellinger_squared(shares, centre)
     distance = np.sqrt(np.maximum(squared - chance, 0.0))
     usual = np.median(distance, axis=0)
@@ -69,9 +71,9 @@ def standing(counts: Floats, rows: Floats) -> Standing:
     out = (score > SCORE) & (distance > LEAST_DISTANCE) & (squared > chance + CHANCE * deviation)
     ranked = np.where(out, score + score.max(initial=0.0) + 1.0, score)  # what left it out is what is told
     worst = ranked.argmax(axis=1)
-    every = np.arange(len(rows))
+    every = np.arange(len(counts))
     return Standing(
-        apart=out.any(axis=1) & (len(rows) >= FEWEST_DEVICES),
+        apart=out.any(axis=1) & (len(counts) >= FEWEST_DEVICES),
         signal=worst.astype(np.int64),
         distance=distance[every, worst],
         usual=usual[worst],

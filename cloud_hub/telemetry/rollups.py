@@ -280,6 +280,8 @@ def _body(window: DriftWindow, reference: DriftReference | str) -> tuple[NewestB
         verdict = judged(reference, window.signals, window.rows).verdict
     except DriftError as error:
         return msgspec.structs.replace(body, signals={}, problem=str(error)), ""
+    if window.withheld is not None:  # the device has judged the counts as they were
+        verdict = window.verdict
     return msgspec.structs.replace(body, verdict=verdict), verdict.level
 
 

@@ -110,3 +110,27 @@ def test_scaling_down_keeps_whole_rows() -> None:
     counts = np.array([[[7.0, 2.0, 1.0, 0.0], [10.0, 0.0, 0.0, 0.0]]])
     small = capped(counts, np.array([10.0]), 3)
     assert small.tolist() == [[[2.0, 1.0, 0.0, 0.0], [3.0, 0.0, 0.0, 0.0]]]
+
+
+def test_what_a_device_withholds_does_not_set_it_apart() -> None:
+    parts = fleet(9)
+    shy = parts[0]
+    signals = {
+        name: SignalCounts(
+            counts=tuple(count // 2 for count in counts.counts),
+            withheld=500 - sum(count // 2 for count in counts.counts),
+        )
+        for name, counts in shy.signals.items()
+    }
+    silent = {
+        name: SignalCounts(counts=(0,) * len(counts.counts), withheld=500)
+        for name, counts in shy.signals.items()
+    }
+    others = [
+        msgspec.structs.replace(shy, signals=signals),
+        msgspec.structs.replace(shy, device="silent", signals=silent),
+    ]
+    verdict = merged([*others, *parts[1:]]).verdict
+    assert verdict is not None
+    assert verdict.left_out == ()
+    assert verdict.level == "ok"
