@@ -36,6 +36,8 @@ MOST_WAITING = 8_192
 """Predictions in memory, while the disk refuses; what comes on top is let go and counted."""
 FULL = 2_048
 """From so many on they are written at once."""
+LONGEST_PAUSE = 1.0
+"""Seconds; after a pass nobody's labels are joined for as long as it took."""
 MOST_CHANGED = 64
 """Days that are told at once."""
 REFUSED_SHOWN = 32
@@ -73,7 +75,6 @@ class LabelDesk:
         self._count = count
         self._waiting: list[tuple[Release, Prediction]] = []
         self._classes: dict[Release, Sequence[str]] = {}
-        self._known: set[Release] = set()
         self._skipped = 0
         self._asked: list[_Asked] = []
         self._wake = asyncio.Event()
@@ -91,9 +92,7 @@ class LabelDesk:
     def predicted(self, runner: RunnerProcess, message: Predicted) -> None:
         """Keep what a runner said, soon."""
         release = (runner.spec.model, runner.spec.release)
-        if release not in self._known:
-            self._known.add(release)
-            self._classes[release] = runner.spec.labels
+        self._classes[release] = runner.spec.labels
         room = max(0, MOST_WAITING - len(self._waiting))
         taken = message.predictions[:room]
         self._waiting += [(release, each) for each in taken]
@@ -173,8 +172,11 @@ class LabelDesk:
             await self._try(self._look)
             while True:
                 await self._pause()
+                now = loop.time()
                 if self._asked:
                     await self._join_all()
+                    # Whoever may label may do so all the time; the thread that writes is everybody's.
+                    await asyncio.sleep(min(loop.time() - now, LONGEST_PAUSE))
                 now = loop.time()
                 if len(self._waiting) >= FULL or now - written >= self._config.write_seconds:
                     written = now
@@ -211,7 +213,6 @@ class LabelDesk:
         skipped, self._skipped = self._skipped, 0
         classes, self._classes = self._classes, {}
         if not waiting and not skipped:
-            self._classes = classes
             return
         try:
             await self._store.append(waiting, classes, skipped=skipped, now=self._clock())

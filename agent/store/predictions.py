@@ -86,7 +86,7 @@ class PredictionStore:
     ) -> None:
         """Keep what was said, and let go of what is over the bounds, in one transaction.
 
-        ``classes``: the manifest's labels, of releases that are in ``predictions`` for the first time.
+        ``classes``: the manifest's labels, of the releases in ``predictions``.
 
         Raises:
             StoreError, sqlite3.Error, OSError: nothing was kept.
@@ -123,7 +123,8 @@ class PredictionStore:
         now: float,
     ) -> None:
         connection.executemany(
-            "INSERT OR REPLACE INTO prediction_classes (model, release, labels) VALUES (?, ?, ?)",
+            "INSERT INTO prediction_classes (model, release, labels) VALUES (?1, ?2, ?3) "
+            "ON CONFLICT (model, release) DO UPDATE SET labels = ?3 WHERE labels <> ?3",
             [(model, release, json.dumps(list(labels))) for (model, release), labels in classes.items()],
         )
         if classes:

@@ -39,20 +39,27 @@ class RealAccuracy(Struct, frozen=True, kw_only=True):
     """Devices whose labels may be the model's own output; they are counted here."""
 
 
-def real_accuracy(session: Session, model: str, *, device: str | None, daily: bool) -> list[RealAccuracy]:
-    """By release (the newest first), slice, origin, and day where ``daily``; of one device or of all."""
+def real_accuracy(
+    session: Session, model: str, *, since: float = 0.0, device: str | None = None, daily: bool = False
+) -> list[RealAccuracy]:
+    """By release (the newest first), slice, origin, and day where ``daily``; of one device or of all.
+
+    ``since``: of days of which the hub was told since then, Unix seconds.
+    """
     groups: dict[tuple[int, str, str, float], list[tuple[str, Accuracy]]] = {}
-    for name, body in _newest(session, device):
+    for name, body in _newest(session, device, since):
         if body.model == model and body.rows:
             key = (-body.release, body.slice or "", body.origin, -body.opened if daily else 0.0)
             groups.setdefault(key, []).append((name, body))
     return [_added(group) for _, group in sorted(groups.items())]
 
 
-def _newest(session: Session, device: str | None) -> Iterable[tuple[str, Accuracy]]:
+def _newest(session: Session, device: str | None, since: float) -> Iterable[tuple[str, Accuracy]]:
     """The newest record of each day of each device, by its own numbering: deliveries may come in any order."""
     query = select(TelemetryRecord.device, TelemetryRecord.epoch, TelemetryRecord.body).where(
-        TelemetryRecord.kind == "accuracy", TelemetryRecord.body.is_not(None)
+        TelemetryRecord.kind == "accuracy",
+        TelemetryRecord.body.is_not(None),
+        TelemetryRecord.received >= since,
     )
     if device is not None:
         query = query.where(TelemetryRecord.device == device)

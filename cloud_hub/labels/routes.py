@@ -50,8 +50,15 @@ class LabelController(Controller):
         hub: HubPart,
         caller: CallerPart,
         device: Annotated[str | None, QueryParameter()] = None,
+        days: Annotated[float, QueryParameter(gt=0, le=3_650)] = 90.0,
         daily: Annotated[bool, QueryParameter()] = False,  # noqa: FBT002 - a query parameter
     ) -> list[RealAccuracy]:
-        """How often a model was right, by labels: of each release, slice and origin, over all devices or of one."""
+        """How often a model was right, by labels: of each release, slice and origin, over all devices or of one.
+
+        Of days of which the hub was told in the last ``days``.
+        """
         caller.require(Role.VIEWER)
-        return hub.database.read(lambda session: real_accuracy(session, model, device=device, daily=daily))
+        since = hub.now() - days * 86_400
+        return hub.database.read(
+            lambda session: real_accuracy(session, model, since=since, device=device, daily=daily)
+        )

@@ -345,7 +345,7 @@ def upgrade() -> None:
     sqlite_with_rowid=False
     )
     with op.batch_alter_table('telemetry', schema=None) as batch_op:
-        batch_op.create_index('telemetry_accuracy', ['device'], unique=False, sqlite_where=sa.text("kind = 'accuracy'"), postgresql_where=sa.text("kind = 'accuracy'"))
+        batch_op.create_index('telemetry_accuracy', ['received'], unique=False, sqlite_where=sa.text("kind = 'accuracy'"), postgresql_where=sa.text("kind = 'accuracy'"))
         batch_op.create_index('telemetry_samples', ['received'], unique=False, sqlite_where=sa.text("kind IN ('sample', 'sample-answer') AND body IS NOT NULL"), postgresql_where=sa.text("kind IN ('sample', 'sample-answer') AND body IS NOT NULL"))
 
     op.create_table('telemetry_marks',
