@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from agent.drift import signal_values
+from agent.drift.signals import Extractor, keyed
 from agent.protocol.drift import DriftReference
 from agent.protocol.samples import KeptSample, SampleDatatype, SamplePolicy, SampleTensor
 from agent.runner.backends import Array
@@ -65,7 +65,7 @@ class SampleCapture:
     ) -> None:
         """``taken`` gets each sample, at most ``policy.per_hour`` of them."""
         self._served = served
-        self._reference = reference
+        self._extractor = Extractor(reference.signals, reference.embeddings)
         self._policy = policy
         self._taken = taken
         self._chooser = Chooser(reference, policy)
@@ -139,7 +139,7 @@ class SampleCapture:
         judged: list[tuple[Choice, _Row]] = []
         for group in groups.values():
             inputs, outputs = _joined([row.inputs for row in group]), _joined([row.outputs for row in group])
-            values = signal_values(self._reference, inputs, outputs)
+            values = self._extractor.values(keyed(inputs, outputs))
             judged += zip(self._chooser.choose(values), group, strict=True)
         return judged
 

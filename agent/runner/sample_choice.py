@@ -7,11 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.drift.binning import MISSING
 from agent.protocol.drift import DriftReference, SignalReference
 from agent.protocol.samples import SamplePolicy, SampleReason
 
 Floats = NDArray[np.float64]
 Slots = NDArray[np.intp]
+Flags = NDArray[np.bool_]
 
 RARE_SHARE = 0.01
 """A reference that has more than this share of its own rows outside its range says nothing by one more."""
@@ -42,31 +44,50 @@ class Choice(NamedTuple):
 
 
 class Chooser:
-    """Scores rows by their signals; remembers what it saw lately."""
+    """Scores rows by their signals; remembers what it saw lately. Slots of a signal are under, its bins, over, missing, not finite."""
 
     def __init__(self, reference: DriftReference, policy: SamplePolicy) -> None:
         signals = reference.signals
-        self._signals = signals
         self._wanted = frozenset(policy.reasons)
         self._sure = next((j for j, each in enumerate(signals) if each.summary in _SURENESS), None)
+        self._names_it = self._sure is not None and signals[self._sure].summary == "confidence"
         self._limit = (
             None if self._sure is None else _low_limit(signals[self._sure], policy.low_confidence_share)
         )
-        self._inputs = [j for j, each in enumerate(signals) if each.source == "input"]
         alike = [j for j, each in enumerate(signals) if each.summary not in _SURENESS]
         self._alike = alike or list(range(len(signals)))
-        self._shares = [_shares(each) for each in signals]
-        self._seen = [np.zeros(len(share)) for share in self._shares]
+        self._columns = np.arange(len(signals))
+        self._ends = np.array([len(each.edges) for each in signals], dtype=np.intp)
+        """The slot of "over"; those of missing and not finite come after it."""
+        most = int(self._ends.max())
+        self._edges = np.full((len(signals), most), np.inf)
+        self._shares = np.zeros((len(signals), most + 3))
+        for j, each in enumerate(signals):
+            self._edges[j, : len(each.edges)] = each.edges
+            counts = np.array([*each.counts, each.missing, each.not_finite], dtype=np.float64)
+            self._shares[j, : len(counts)] = counts / max(float(counts.sum()), 1.0)
+        self._last = np.array([each.edges[-1] for each in signals])
+        self._rare, self._inner = self._flags(signals)
+        self._seen = np.zeros_like(self._shares)
+
+    def _flags(self, signals: Sequence[SignalReference]) -> tuple[Flags, Flags]:
+        """Slots of inputs that say "outside" (where the reference itself has next to none there), and bins of inputs."""
+        rare, inner = np.zeros_like(self._shares, dtype=np.bool_), np.zeros_like(self._shares, dtype=np.bool_)
+        for j, each in enumerate(signals):
+            if each.source == "input":
+                over = len(each.edges)
+                inner[j, 1:over] = True
+                for slot in (0, over, over + 2):
+                    rare[j, slot] = self._shares[j, slot] <= RARE_SHARE
+        return rare, inner
 
     def choose(self, values: Floats) -> list[Choice]:
-        """A choice for each row of a signal matrix, shape (rows, signals), NaN where a row does not have the signal."""
-        slots = np.stack([_slots(each, values[:, j]) for j, each in enumerate(self._signals)], axis=1)
+        """A choice for each row of a signal matrix, shape (rows, signals), as :func:`agent.drift.signal_values` gives it."""
+        slots = self._slots(values)
         self._remember(slots)
-        outside = self._outside(slots)
-        over = self._over(slots)
-        return [
-            self._choice(values[i], slots[i], int(outside[i]), over=bool(over[i])) for i in range(len(values))
-        ]
+        outside = self._rare[self._columns, slots].sum(axis=1).tolist()
+        over = self._over(slots).tolist()
+        return [self._choice(values[i], slots[i], outside[i], over=over[i]) for i in range(len(values))]
 
     def _choice(self, values: Floats, slots: Slots, outside: int, *, over: bool) -> Choice:
         why: list[SampleReason] = []
@@ -74,7 +95,7 @@ class Chooser:
         if self._sure is not None:
             value = float(values[self._sure])
             if np.isfinite(value):
-                confidence = value
+                confidence = value if self._names_it else None
                 depth = self._depth(value)
                 if depth is not None:
                     why.append("low-confidence")
@@ -86,8 +107,10 @@ class Chooser:
             why.append("over-represented")
             score += 0.5
         kept = tuple(reason for reason in why if reason in self._wanted)
+        if not kept:
+            return Choice((), 0.0, "", confidence)
         likeness = hashlib.sha256(slots[self._alike].astype("<i4").tobytes()).hexdigest()[:16]
-        return Choice(kept, score if kept else 0.0, likeness, confidence)
+        return Choice(kept, score, likeness, confidence)
 
     def _depth(self, value: float) -> float | None:
         """How far under the limit of what counts as sure, in widths of the reference's range; None where it is sure enough."""
@@ -98,56 +121,34 @@ class Chooser:
             return None
         return min(DEPTH_COUNTED, (limit - sign * value) / width)
 
-    def _outside(self, slots: Slots) -> NDArray[np.intp]:
-        """How many monitored input values of each row lie outside the reference, or are no numbers."""
-        found = np.zeros(len(slots), dtype=np.intp)
-        for j in self._inputs:
-            share = self._shares[j]
-            last = len(share) - 1  # … bins, over, missing, not finite
-            for slot in (0, last - 2, last):
-                if share[slot] <= RARE_SHARE:
-                    found += slots[:, j] == slot
-        return found
+    def _slots(self, values: Floats) -> Slots:
+        """The slot of each value: how many edges it reaches, the last one being the last bin's."""
+        with np.errstate(invalid="ignore"):
+            slots: Slots = (values[:, :, None] >= self._edges).sum(axis=2)
+            slots -= values == self._last
+        ends = np.broadcast_to(self._ends, slots.shape)
+        strange = ~np.isfinite(values)
+        slots[strange] = ends[strange] + 2
+        missing = values == MISSING
+        slots[missing] = ends[missing] + 1
+        return slots
 
-    def _over(self, slots: Slots) -> NDArray[np.bool_]:
-        found = np.zeros(len(slots), dtype=np.bool_)
-        for j in self._inputs:
-            seen, share = self._seen[j], self._shares[j]
-            total = float(seen.sum())
-            if total < OVER_ROWS:
-                continue
-            lately = seen / total
-            over = (lately > OVER_FACTOR * share) & (lately > share + OVER_EXCESS)
-            over[[0, -3, -2, -1]] = False  # said by "outside"
-            if over.any():
-                found |= over[slots[:, j]]
+    def _over(self, slots: Slots) -> Flags:
+        """Whether a row lies in a bin that has far more of the rows seen lately than of the reference's."""
+        total = float(self._seen[0].sum())
+        if total < OVER_ROWS:
+            return np.zeros(len(slots), dtype=np.bool_)
+        lately = self._seen / total
+        over = self._inner & (lately > OVER_FACTOR * self._shares) & (lately > self._shares + OVER_EXCESS)
+        found: Flags = over[self._columns, slots].any(axis=1)
         return found
 
     def _remember(self, slots: Slots) -> None:
-        fade = 1.0 - min(len(slots), MEMORY_ROWS) / MEMORY_ROWS
-        for j, before in enumerate(self._seen):
-            kept = before * fade if before.sum() >= MEMORY_ROWS else before
-            self._seen[j] = kept + np.bincount(slots[:, j], minlength=len(before))
-
-
-def _slots(signal: SignalReference, values: Floats) -> Slots:
-    """Under 0, the bins, over, then missing, then not finite."""
-    edges = np.array(signal.edges)
-    slots: Slots = np.searchsorted(edges, values, side="right")
-    over = len(edges)
-    slots[values == edges[-1]] = over - 1
-    if signal.categories is not None:
-        slots[~np.isin(values, np.arange(len(signal.categories)))] = over
-    if signal.missing_value is not None:
-        slots[values == signal.missing_value] = over + 1
-    slots[~np.isfinite(values)] = over + 2
-    return slots
-
-
-def _shares(signal: SignalReference) -> Floats:
-    counts = np.array([*signal.counts, signal.missing, signal.not_finite], dtype=np.float64)
-    shares: Floats = counts / max(float(counts.sum()), 1.0)
-    return shares
+        if self._seen[0].sum() >= MEMORY_ROWS:
+            self._seen *= 1.0 - min(len(slots), MEMORY_ROWS) / MEMORY_ROWS
+        width = self._seen.shape[1]
+        places = (slots + self._columns * width).ravel()
+        self._seen += np.bincount(places, minlength=self._seen.size).reshape(self._seen.shape)
 
 
 def _low_limit(signal: SignalReference, share: float) -> tuple[float, float, float] | None:

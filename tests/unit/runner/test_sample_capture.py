@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agent.drift import SignalSpec, build_reference, encode_reference
-from agent.protocol.drift import DriftReference
+from agent.protocol.drift import DriftReference, SignalReference
 from agent.protocol.manifest import TensorSpec
 from agent.protocol.runner import SampleTaken, Start
 from agent.protocol.samples import KeptSample, SamplePolicy
@@ -197,3 +197,62 @@ def test_off_means_that_nothing_is_copied_and_nothing_told(
         books.tick()
         assert len(looked) == seen
     assert not any(isinstance(message, SampleTaken) for message in told)
+
+
+def test_a_declared_sentinel_is_no_value_outside_and_an_unknown_category_is(
+    reference: DriftReference,
+) -> None:
+    known = SignalReference(
+        name="kind",
+        source="input",
+        tensor="x",
+        summary="category",
+        index=0,
+        categories=(3, 7),
+        edges=(-0.5, 0.5, 1.5),
+        counts=(0, 50, 50, 0),
+        missing=0,
+    )
+    absent = SignalReference(
+        name="age",
+        source="input",
+        tensor="x",
+        summary="value",
+        index=1,
+        missing_value=-1.0,
+        edges=(0.0, 50.0, 100.0),
+        counts=(0, 40, 40, 0),
+        missing=20,
+    )
+    unsure = SignalReference(
+        name="entropy",
+        source="output",
+        tensor="y",
+        summary="entropy",
+        edges=(0.0, 0.2, 0.4),
+        counts=(0, 98, 2, 0),
+        missing=0,
+    )
+    given = DriftReference(
+        schema=1,
+        dataset_sha256="0" * 64,
+        rows=100,
+        signals=(known, absent, unsure),
+        policy=reference.policy,
+    )
+    capture: list[KeptSample] = []
+    observer = SampleCapture(SERVED, given, EVERY, capture.append)
+    y = np.array([[1.0, 0.0, 0.0]], np.float32)
+    for row, answer in (
+        ([3.0, -1.0], y),
+        ([7.0, 100.0], y),
+        ([5.0, 10.0], y),
+        ([3.0, 10.0], np.array([[0.4, 0.3, 0.3]], np.float32)),
+    ):
+        observer.add({"x": np.array([row], np.float32)}, {"y": answer}, NO_FACTS, 0.0)
+        observer.tick(1.0)
+    assert [(each.inputs[0].data[:4], each.why) for each in capture] == [
+        (np.float32(5.0).tobytes(), ("outside-reference",)),
+        (np.float32(3.0).tobytes(), ("low-confidence",)),
+    ]
+    assert capture[1].confidence is None  # entropy is none
