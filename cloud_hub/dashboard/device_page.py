@@ -283,4 +283,7 @@ def _ledger(facts: DeviceFacts) -> Ledger | None:
         f"It recorded {words.whole(outbox.recorded)}: {words.whole(outbox.acknowledged)} the hub acknowledged, "
         f"{words.whole(outbox.pending)} wait, {words.whole(lost)} were dropped"
     )
+    merged = sum(outbox.merged.values())
+    if merged:
+        text += f", {words.whole(merged)} were merged into others to save bytes or room"
     return Ledger(outbox=outbox, dropped=dropped or "nothing", held=held, text=f"{text}.")

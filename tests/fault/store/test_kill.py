@@ -42,7 +42,7 @@ async def run():
     database = await Database.open(Path(sys.argv[1]), Writer())
     outbox = Outbox(database, device="cam-1", maximum_bytes=4000)
     while True:
-        sequence = await outbox.append(Event(time=0.0, severity="info", kind="test", text="x" * 100))
+        (sequence,) = await outbox.append(Event(time=0.0, severity="info", kind="test", text="x" * 100))
         print(sequence, flush=True)
         if sequence % 5 == 0:
             batch = await outbox.next_batch()
