@@ -109,6 +109,48 @@ def test_false_changes_over_a_thousand_windows_of_64_signals_are_rare() -> None:
     assert changes == 0
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("bins", [2, 10, 20])
+@pytest.mark.parametrize(("reference_rows", "rows"), [(600, 500), (20_000, 500), (2_000, 4_000)])
+def test_false_changes_are_rare_for_any_number_of_bins_and_rows(
+    bins: int, reference_rows: int, rows: int
+) -> None:
+    random = np.random.default_rng(bins + rows + reference_rows)
+    shares = random.dirichlet(np.ones(bins) * 3, 64)
+    signals = [
+        SignalReference(
+            name=f"s{number}",
+            source="input",
+            tensor="x",
+            summary="mean",
+            edges=tuple(range(bins - 1)) if bins > 2 else (0.0, 1.0),
+            counts=(*random.multinomial(reference_rows, own).tolist(), *((0,) if bins == 2 else ())),
+            missing=0,
+        )
+        for number, own in enumerate(shares)
+    ]
+    whole = DriftReference(
+        schema=1, dataset_sha256="0" * 64, rows=reference_rows, signals=tuple(signals), policy=DriftPolicy()
+    )
+    distances = Distances(whole)
+    states = {threshold: sequential.initial(64) for threshold in (1.0, POLICY.threshold)}
+    changes = dict.fromkeys(states, 0)
+    for _ in range(1_000):
+        window = {
+            signal.name: SignalCounts(
+                counts=(*random.multinomial(rows, own).tolist(), *((0,) if bins == 2 else ()))
+            )
+            for signal, own in zip(signals, shares, strict=True)
+        }
+        values = distances.of(window)
+        for threshold, state in states.items():
+            policy = SequentialPolicy(threshold=threshold)
+            states[threshold], changed = sequential.step(state, values, policy)
+            changes[threshold] += int(changed.sum())
+    assert changes[POLICY.threshold] == 0
+    assert changes[1.0] > 0  # so it does look at them
+
+
 def by_hand(values: list[float], policy: SequentialPolicy) -> list[int]:
     """Page-Hinkley as it stands in the literature: sums, and their extremes so far."""
     seen: list[int] = []

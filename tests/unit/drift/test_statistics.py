@@ -98,6 +98,21 @@ def test_a_share_that_fell_is_no_excess() -> None:
     assert statistics.excess_p_values(np.array([0.0]), 400, np.array([50.0]), 1000)[0] > 0.99
 
 
+def test_psi_of_few_rows_cries_wolf() -> None:
+    """Why there is a minimum of rows: nothing differs here but by chance."""
+    random, shares = np.random.default_rng(0), np.full(10, 0.1)
+    reference = random.multinomial(1_000, shares, 5_000).astype(np.float64)
+    alarms = {
+        rows: (
+            statistics.population_stability(random.multinomial(rows, shares, 5_000).astype(float), reference)
+            > 0.1
+        ).mean()
+        for rows in (100, 300)
+    }
+    assert alarms[100] == pytest.approx(0.39, abs=0.03)
+    assert alarms[300] < 0.015
+
+
 def test_benjamini_hochberg_agrees_with_scipy() -> None:
     p_values = np.array([0.001, 0.04, 0.03, 0.5, 0.0002, 1.0])
     assert statistics.benjamini_hochberg(p_values) == pytest.approx(stats.false_discovery_control(p_values))
