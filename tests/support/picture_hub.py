@@ -70,7 +70,7 @@ def _release(hub: Hub, folder: Path) -> None:
             )
         )
 
-    roles = [role for role in Role if role is not Role.ADMIN]
+    roles = (Role.AUTHOR, Role.APPROVER)
     tokens = {
         role.value: setup.new_token(hub.paths.database, name=f"the-{role}", role=role) for role in roles
     }
