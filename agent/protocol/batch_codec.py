@@ -8,8 +8,8 @@ Reading is bounded before it is done: what a payload inflates to may not be long
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -57,8 +57,7 @@ def _decoders() -> tuple[
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceivedBatch:
+class ReceivedBatch(NamedTuple):
     """A batch of which every record was looked at by itself, so that one bad record blocks no other. Never sent."""
 
     device: Name
