@@ -145,11 +145,18 @@ class LabelDesk:
         return await asked.answers
 
     async def deliver(self, delivery: LabelDelivery) -> LabelReceipt:
-        """Join a delivery from the hub; raises like :meth:`join`."""
+        """Join a delivery from the hub, once however often it comes; raises like :meth:`join`."""
+        before = await self._store.receipt(delivery.id)
+        if before is not None:
+            return before
         answers = await self.join(delivery.model, delivery.labels)
         outcomes = Counter(each.outcome for each in answers)
         refused = [each for each in answers if each.outcome not in SETTLED]
-        return LabelReceipt(id=delivery.id, outcomes=dict(outcomes), refused=tuple(refused[:REFUSED_SHOWN]))
+        receipt = LabelReceipt(
+            id=delivery.id, outcomes=dict(outcomes), refused=tuple(refused[:REFUSED_SHOWN])
+        )
+        await self._store.keep_receipt(receipt)
+        return receipt
 
     async def report(self, model: str | None) -> tuple[tuple[AccuracyFigure, ...], LabelCounts]:
         """What labels say, of one model or of all, and how much is kept; raises like :meth:`join`."""

@@ -293,7 +293,7 @@ async def test_a_delivery_is_acknowledged_once_it_is_durable_or_can_never_be(off
     assert {channel for channel, _ in sent} == {"labels/ack"}
     assert [payload for _, payload in sent] == [
         b'{"v":1,"id":"d-1","outcomes":{"joined":1},"refused":[],"problem":null}',
-        b'{"v":1,"id":"d-1","outcomes":{"repeated":1},"refused":[],"problem":null}',
+        b'{"v":1,"id":"d-1","outcomes":{"joined":1},"refused":[],"problem":null}',
         b'{"v":1,"id":"d-2","outcomes":{},"refused":[],"problem":"this device has no model faces"}',
     ]
     for _ in range(40):
@@ -301,3 +301,21 @@ async def test_a_delivery_is_acknowledged_once_it_is_durable_or_can_never_be(off
     assert "labels-queue-full" in office.counted
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_a_delivery_that_comes_again_after_its_correction_takes_nothing_back(office: Office) -> None:
+    """Its acknowledgement was lost; both say the same time, so that the one that arrives last would count."""
+    office.predict(1)
+    first, second = (
+        LabelDelivery(
+            id=f"d-{number}",
+            model="digits",
+            labels=(Label(request="r-0", label=label, origin="system", time=NOW),),
+        )
+        for number, label in ((1, "b"), (2, "a"))
+    )
+    told = await office.desk.deliver(first)
+    assert (await office.desk.deliver(second)).outcomes == {"corrected": 1}
+    assert await office.desk.deliver(first) == told
+    (figure,), _ = await office.desk.report("digits")
+    assert (figure.correct, figure.rows) == (1, 1)

@@ -8,7 +8,8 @@ import pytest
 
 from agent.protocol.labels import Label, LabelOrigin, LabelOutcome, Prediction
 from agent.store.database import Database
-from agent.store.predictions import DAY, FigureKey, PredictionBounds, PredictionStore
+from agent.store.labelling import DAY
+from agent.store.predictions import FigureKey, PredictionBounds, PredictionStore
 
 NOW = 20_000 * DAY + 100.0
 BOUNDS = PredictionBounds(rows=1_000, bytes=1 << 20, seconds=30 * DAY)
