@@ -94,6 +94,11 @@ def protect_window(window: DriftWindow, policy: CountPrivacy, below: Below) -> D
     )
 
 
+def without_figures(window: DriftWindow, policy: CountPrivacy | None) -> DriftWindow:
+    """A window whose verdict may be told in reports, its counts as they are."""
+    return window if policy is None else replace(window, verdict=_protect_verdict(window.verdict, policy))
+
+
 # --- Suppression --------------------------------------------------------------------------------------------------
 
 

@@ -140,8 +140,7 @@ class Chooser:
             return np.zeros(len(slots), dtype=np.bool_)
         lately = self._seen / total
         over = self._inner & (lately > OVER_FACTOR * self._shares) & (lately > self._shares + OVER_EXCESS)
-        found: Flags = over[self._columns, slots].any(axis=1)
-        return found
+        return np.asarray(over[self._columns, slots].any(axis=1))
 
     def _remember(self, slots: Slots) -> None:
         if self._seen[0].sum() >= MEMORY_ROWS:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from agent.config import AgentConfig, host_and_port
 from agent.core.events import Accepted, Event
 from agent.core.model_state import ModelState
+from agent.core.privacy import stricter, without_figures
 from agent.core.reconcile import Plan
 from agent.core.slots import InstalledRelease
 from agent.core.update_machine import TRANSITIONS
@@ -376,7 +377,8 @@ class Models:
         if model is None:
             return
         if window.slice is None:  # what serves is judged by all that it answers
-            model.executor.window(window)
+            policy = stricter(self._config.privacy.policy, message.privacy)
+            model.executor.window(without_figures(window, policy))  # its words may end in a report
             model.window = window
         before = model.levels.get(window.slice)
         model.levels = {**dict([*model.levels.items()][-MOST_SLICES:]), window.slice: window.verdict.level}

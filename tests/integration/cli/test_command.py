@@ -6,6 +6,7 @@ import os
 import pwd
 import socket
 import stat
+import struct
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -27,10 +28,15 @@ from agent.protocol.control import (
     ModelsResult,
     PlanResult,
     ReceiptResult,
+    SampleDeparture,
+    SampleFileResult,
+    SamplesResult,
+    SampleView,
     StatusResult,
 )
 from agent.protocol.labels import AccuracyFigure, Label, LabelAnswer, LabelCounts
 from agent.protocol.ledger import FlashWrites, LedgerReport, Traffic
+from agent.protocol.samples import KeptSample, SampleTensor
 from agent.protocol.state import (
     DeploymentReport,
     OutboxReport,
@@ -121,6 +127,54 @@ ACCURACY = AccuracyResult(
 )
 
 
+KEPT = tuple(
+    KeptSample(
+        id=f"{number:032x}",
+        model="digits",
+        release=2,
+        deployment="d-1",
+        artifact="1" * 64,
+        time=1.7e9,
+        why=("low-confidence",),
+        score=1.0,
+        likeness="a",
+        confidence=0.31,
+        inputs=(SampleTensor(name="x", datatype="FP32", shape=(1, 2), data=struct.pack("<2f", number, 0.5)),),
+        outputs=(SampleTensor(name="y", datatype="UINT8", shape=(1, 1), data=b"\x07"),),
+    )
+    for number in (1, 2)
+)
+SAMPLES = SamplesResult(
+    enabled=True,
+    may_leave=False,
+    samples=(
+        SampleView(
+            id=KEPT[0].id,
+            model="digits",
+            release=2,
+            time=1.7e9,
+            why=("low-confidence",),
+            confidence=0.31,
+            size_bytes=600,
+            left=1.7e9,
+        ),
+    ),
+    count=2,
+    size_bytes=1200,
+    maximum_bytes=16 * 1024 * 1024,
+    departures=(
+        SampleDeparture(
+            request="request-1",
+            time=1.7e9,
+            accepted=False,
+            code="not-an-approver",
+            text="nobody may ask",
+            purpose="a \x1b[31mred herring",
+        ),
+    ),
+)
+
+
 class Device:
     def __init__(self) -> None:
         self.answer = StatusResult(state=STATE, connected=True)
@@ -168,6 +222,19 @@ class Device:
     async def accuracy(self, model: str | None) -> AccuracyResult:
         self.told.append(model)
         return ACCURACY
+
+    async def samples(self, model: str | None, limit: int) -> SamplesResult:
+        self.told.append((model, limit))
+        return SAMPLES
+
+    async def samples_clear(self, who: str) -> Done:
+        return Done(message=f"3 samples were deleted by {who}")
+
+    async def samples_export(self, after: str | None, who: str) -> SampleFileResult:
+        self.told.append(who)
+        return SampleFileResult(
+            sample=next((each for each in KEPT if after is None or each.id > after), None)
+        )
 
     async def hold(self, reason: str | None) -> Done:
         self.told.append(reason)

@@ -20,6 +20,7 @@ from agent.core.privacy import (
     stricter,
     suppress,
     two_sided_geometric,
+    without_figures,
 )
 from agent.core.thinning import merge_counts, merge_windows, window_key
 from agent.protocol.drift import (
@@ -200,6 +201,14 @@ def test_no_number_of_a_verdict_or_an_estimate_tells_a_count() -> None:
     assert hidden.withheld == Withheld(mechanism="suppressed", parameter=5.0)
     assert noised.withheld == Withheld(mechanism="noised", parameter=2.0)
     assert given_window.withheld is None
+
+
+def test_words_that_end_in_a_report_have_no_figure_either() -> None:
+    whole = window([1, 400, 2, 300, 11, 3])
+    assert without_figures(whole, None) == whole
+    told = without_figures(whole, SUPPRESSED)
+    assert told.signals == whole.signals
+    assert "3.217" not in told.verdict.reason
 
 
 def test_a_slice_would_tell_what_is_hidden_in_the_whole_so_it_stays() -> None:
