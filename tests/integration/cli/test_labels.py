@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import cast
 
 from agent.protocol.labels import Label
 from tests.integration.cli.test_command import Device, counted, device, path, run
@@ -28,8 +29,8 @@ async def test_a_file_goes_in_as_many_requests_as_it_needs(
     code, out, _ = await run(path, "label", "--file", str(file))
     assert code == 1
     assert out == "1201 joined, 1 unknown\n  nobody: unknown: no request of that id is kept\n"
-    sent = [labels for _, labels in device.told]  # type: ignore[misc]
-    assert [len(labels) for labels in sent] == [500, 500, 202]
+    sent = cast("list[tuple[str | None, tuple[Label, ...]]]", device.told)
+    assert [len(labels) for _, labels in sent] == [500, 500, 202]
 
 
 async def test_what_is_wrong_is_said(path: Path, tmp_path: Path) -> None:
