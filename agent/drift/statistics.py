@@ -6,6 +6,7 @@ with zeros, which changes none of the statistics, because a bin that is empty on
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,32 +21,53 @@ MINIMUM_EXPECTED = 5.0
 """Categories with a smaller expected count are pooled (Cochran's rule for the chi-squared approximation)."""
 
 
-def population_stability(counts: Floats, reference: Floats) -> Floats:
+class Sides(NamedTuple):
+    """A window and its reference, with what several statistics need of them; made by :func:`sides`."""
+
+    counts: Floats
+    reference: Floats
+    p: Floats
+    """Shares of the window."""
+    q: Floats
+    """Shares of the reference."""
+    known: NDArray[np.bool_]
+    """Shape (signals,): both sides have rows. Where they have not, every statistic is 0."""
+
+
+def sides(counts: Floats, reference: Floats) -> Sides:
+    """Two matrices of counts, laid side by side."""
+    rows, reference_rows = counts.sum(axis=1, keepdims=True), reference.sum(axis=1, keepdims=True)
+    return Sides(
+        counts=counts,
+        reference=reference,
+        p=counts / np.maximum(rows, 1.0),
+        q=reference / np.maximum(reference_rows, 1.0),
+        known=((rows > 0) & (reference_rows > 0))[:, 0],
+    )
+
+
+def population_stability(pair: Sides) -> Floats:
     """PSI of each signal, shape (signals,): sum of (p - q) ln(p / q) over the bins (Siddiqi 2006).
 
     ``p`` and ``q`` are shares after :data:`PSEUDO_COUNT` was added to every bin that is not empty on both sides.
-    0 where a side has no rows at all.
     """
-    used = (counts + reference) > 0
-    smoothed = np.where(used, counts + PSEUDO_COUNT, 0.0)
-    smoothed_reference = np.where(used, reference + PSEUDO_COUNT, 0.0)
+    used = (pair.counts + pair.reference) > 0
+    smoothed = np.where(used, pair.counts + PSEUDO_COUNT, 0.0)
+    smoothed_reference = np.where(used, pair.reference + PSEUDO_COUNT, 0.0)
     p, q = shares(smoothed), shares(smoothed_reference)
-    terms = (p - q) * (np.log(np.where(used, p, 1.0)) - np.log(np.where(used, q, 1.0)))
-    known = (counts.sum(axis=1) > 0) & (reference.sum(axis=1) > 0)
-    return np.where(known, terms.sum(axis=1), 0.0)
+    terms = (p - q) * np.log(np.where(used, p, 1.0) / np.where(used, q, 1.0))
+    return np.where(pair.known, terms.sum(axis=1), 0.0)
 
 
-def jensen_shannon(counts: Floats, reference: Floats) -> Floats:
+def jensen_shannon(pair: Sides) -> Floats:
     """Jensen-Shannon distance of each signal, base 2, shape (signals,): 0 to 1, 1 where no bin is shared.
 
     The root of the mean of both Kullback-Leibler divergences from the mixture (Lin 1991; a metric by Endres &
-    Schindelin 2003). Empty bins need no pseudo-count. 0 where a side has no rows at all.
+    Schindelin 2003). Empty bins need no pseudo-count.
     """
-    p, q = shares(counts), shares(reference)
-    mixture = (p + q) / 2
-    divergence = (_entropy_terms(p, mixture) + _entropy_terms(q, mixture)).sum(axis=1) / 2
-    known = (counts.sum(axis=1) > 0) & (reference.sum(axis=1) > 0)
-    return np.where(known, np.sqrt(np.clip(divergence, 0.0, 1.0)), 0.0)
+    mixture = (pair.p + pair.q) / 2
+    terms = _entropy_terms(pair.p, mixture) + _entropy_terms(pair.q, mixture)
+    return np.where(pair.known, np.sqrt(np.clip(terms.sum(axis=1) / 2, 0.0, 1.0)), 0.0)
 
 
 def _entropy_terms(p: Floats, mixture: Floats) -> Floats:
@@ -69,31 +91,28 @@ def bin_positions(edges: Sequence[Sequence[float]]) -> Floats:
     return positions
 
 
-def wasserstein(counts: Floats, reference: Floats, positions: Floats) -> Floats:
+def wasserstein(pair: Sides, positions: Floats) -> Floats:
     """Wasserstein-1 distance of each signal in standard deviations of its reference, shape (signals,).
 
     The area between both cumulative distributions over ``positions`` (:func:`bin_positions`), divided by the standard
     deviation of the reference at the same positions, or by the range of the bins where the reference has none. It is
-    not symmetric, because the scale is the reference's. 0 where a side has no rows at all.
+    not symmetric, because the scale is the reference's.
     """
-    p, q = shares(counts), shares(reference)
-    apart = np.abs(np.cumsum(p - q, axis=1))[:, :-1]
+    apart = np.abs(np.cumsum(pair.p - pair.q, axis=1))[:, :-1]
     area = (apart * np.diff(positions, axis=1)).sum(axis=1)
-    mean = (q * positions).sum(axis=1, keepdims=True)
-    deviation = np.sqrt((q * (positions - mean) ** 2).sum(axis=1))
-    known = (counts.sum(axis=1) > 0) & (reference.sum(axis=1) > 0)
-    return np.where(known, area / np.where(deviation > SMALLEST_DEVIATION, deviation, 1.0), 0.0)
+    mean = (pair.q * positions).sum(axis=1, keepdims=True)
+    deviation = np.sqrt((pair.q * (positions - mean) ** 2).sum(axis=1))
+    return np.where(pair.known, area / np.where(deviation > SMALLEST_DEVIATION, deviation, 1.0), 0.0)
 
 
 SMALLEST_DEVIATION = 1e-9
 """In widths of the range: under it the reference counts as constant."""
 
 
-def kolmogorov_smirnov(counts: Floats, reference: Floats) -> Floats:
+def kolmogorov_smirnov(pair: Sides) -> Floats:
     """Two-sample KS statistic at the bin edges, shape (signals,): a lower bound of the one on raw values."""
-    distance = np.abs(np.cumsum(shares(counts), axis=1) - np.cumsum(shares(reference), axis=1))
-    known = (counts.sum(axis=1) > 0) & (reference.sum(axis=1) > 0)
-    return np.where(known, np.clip(distance.max(axis=1, initial=0.0), 0.0, 1.0), 0.0)
+    distance = np.abs(np.cumsum(pair.p - pair.q, axis=1))
+    return np.where(pair.known, np.clip(distance.max(axis=1, initial=0.0), 0.0, 1.0), 0.0)
 
 
 def ks_p_values(statistic: Floats, rows: Floats, reference_rows: Floats) -> Floats:

@@ -122,7 +122,8 @@ class Judge:
         matrix = self._table.of(signal.counts for signal in window)
         present = matrix.sum(axis=1)
         judged = np.minimum(present, self._present) >= self._needed
-        ks = statistics.kolmogorov_smirnov(matrix, self._counts)
+        pair = statistics.sides(matrix, self._counts)
+        ks = statistics.kolmogorov_smirnov(pair)
         ordered = ~self._unordered
         found = _set_apart(window)
         shares = found / max(rows, 1)
@@ -131,10 +132,10 @@ class Judge:
         return _Tests(
             present=present,
             judged=judged,
-            psi=statistics.population_stability(matrix, self._counts),
-            js=statistics.jensen_shannon(matrix, self._counts),
+            psi=statistics.population_stability(pair),
+            js=statistics.jensen_shannon(pair),
             ks=ks * ordered,
-            wasserstein=statistics.wasserstein(matrix, self._counts, self._positions) * ordered,
+            wasserstein=statistics.wasserstein(pair, self._positions) * ordered,
             p_values=self._distribution_p(matrix, present, ks, judged),
             shares=shares,
             share_p_values=share_p_values,

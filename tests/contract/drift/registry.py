@@ -39,11 +39,23 @@ class Test(Struct, frozen=True, kw_only=True):
 
 def _wasserstein(counts: Floats, reference: Floats) -> Floats:
     edges = [tuple(range(counts.shape[1] - 1))] * len(counts)
-    return statistics.wasserstein(counts, reference, statistics.bin_positions(edges))
+    return statistics.wasserstein(statistics.sides(counts, reference), statistics.bin_positions(edges))
+
+
+def _psi(counts: Floats, reference: Floats) -> Floats:
+    return statistics.population_stability(statistics.sides(counts, reference))
+
+
+def _js(counts: Floats, reference: Floats) -> Floats:
+    return statistics.jensen_shannon(statistics.sides(counts, reference))
+
+
+def _ks(counts: Floats, reference: Floats) -> Floats:
+    return statistics.kolmogorov_smirnov(statistics.sides(counts, reference))
 
 
 def _ks_p(counts: Floats, reference: Floats) -> Floats:
-    distance = statistics.kolmogorov_smirnov(counts, reference)
+    distance = _ks(counts, reference)
     return statistics.ks_p_values(distance, counts.sum(axis=1), reference.sum(axis=1))
 
 
@@ -92,20 +104,20 @@ def _distance(counts: Floats, reference: Floats) -> float:
 DISTANCES = (
     Distance(
         name="psi",
-        of=statistics.population_stability,
+        of=_psi,
         claims=frozenset({"symmetric", "unordered", "zero"}),
         source=statistics.population_stability,
     ),
     Distance(
         name="js",
-        of=statistics.jensen_shannon,
+        of=_js,
         claims=frozenset({"symmetric", "unordered", "triangle", "scale-free", "zero"}),
         most=1.0,
         source=statistics.jensen_shannon,
     ),
     Distance(
         name="ks",
-        of=statistics.kolmogorov_smirnov,
+        of=_ks,
         claims=frozenset({"symmetric", "triangle", "scale-free", "zero"}),
         most=1.0,
         source=statistics.kolmogorov_smirnov,
@@ -141,6 +153,7 @@ TESTS = (
 )
 PARTS = {
     statistics.shares,
+    statistics.sides,
     statistics.bin_positions,
     statistics.kolmogorov_survival,
     statistics.chi_squared_survival,

@@ -159,11 +159,15 @@ def test_padding_changes_nothing(distance: Distance) -> None:
 
 def test_padding_changes_nothing_for_wasserstein_whose_positions_know_it() -> None:
     short, long = (0.0, 1.0, 3.0), tuple(range(9))
-    alone = statistics.wasserstein(row([1, 2, 3, 4]), row([4, 3, 2, 1]), statistics.bin_positions([short]))
+    alone = statistics.wasserstein(
+        statistics.sides(row([1, 2, 3, 4]), row([4, 3, 2, 1])), statistics.bin_positions([short])
+    )
     counts, reference = (np.zeros((2, 10)) for _ in range(2))
     counts[0, :4], reference[0, :4] = [1, 2, 3, 4], [4, 3, 2, 1]
     counts[1], reference[1] = 1, 1
-    beside = statistics.wasserstein(counts, reference, statistics.bin_positions([short, long]))
+    beside = statistics.wasserstein(
+        statistics.sides(counts, reference), statistics.bin_positions([short, long])
+    )
     assert beside.tolist() == pytest.approx([alone[0], 0.0])
 
 

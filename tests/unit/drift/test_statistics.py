@@ -15,12 +15,14 @@ def test_psi_by_hand() -> None:
     # (60.5, 40.5) of 101 against (50.5, 50.5) of 101
     p, q = 60.5 / 101, 50.5 / 101
     by_hand = (p - q) * math.log(p / q) + ((1 - p) - (1 - q)) * math.log((1 - p) / (1 - q))
-    assert statistics.population_stability(row(60, 40), row(50, 50))[0] == pytest.approx(by_hand, rel=1e-12)
+    assert statistics.population_stability(statistics.sides(row(60, 40), row(50, 50)))[0] == pytest.approx(
+        by_hand, rel=1e-12
+    )
 
 
 def test_psi_of_an_empty_bin_is_finite_and_grows_with_what_is_missing() -> None:
-    some = statistics.population_stability(row(0, 300), row(10, 290))[0]
-    more = statistics.population_stability(row(0, 300), row(100, 200))[0]
+    some = statistics.population_stability(statistics.sides(row(0, 300), row(10, 290)))[0]
+    more = statistics.population_stability(statistics.sides(row(0, 300), row(100, 200)))[0]
     assert 0 < some < 0.15
     assert 0.25 < more < math.inf
 
@@ -28,15 +30,15 @@ def test_psi_of_an_empty_bin_is_finite_and_grows_with_what_is_missing() -> None:
 def test_bins_that_are_empty_on_both_sides_change_nothing() -> None:
     counts, reference = row(30, 70), row(50, 50)
     padded, padded_reference = row(0, 30, 0, 70, 0), row(0, 50, 0, 50, 0)
-    assert statistics.population_stability(padded, padded_reference) == pytest.approx(
-        statistics.population_stability(counts, reference)
+    assert statistics.population_stability(statistics.sides(padded, padded_reference)) == pytest.approx(
+        statistics.population_stability(statistics.sides(counts, reference))
     )
 
 
 @pytest.mark.parametrize(("counts", "reference"), [(row(0, 0), row(5, 5)), (row(5, 5), row(0, 0))])
 def test_an_empty_side_says_nothing(counts: statistics.Floats, reference: statistics.Floats) -> None:
-    assert statistics.population_stability(counts, reference)[0] == 0
-    assert statistics.kolmogorov_smirnov(counts, reference)[0] == 0
+    assert statistics.population_stability(statistics.sides(counts, reference))[0] == 0
+    assert statistics.kolmogorov_smirnov(statistics.sides(counts, reference))[0] == 0
     assert statistics.ks_p_values(np.array([1.0]), counts.sum(axis=1), reference.sum(axis=1))[0] == 1
     assert statistics.chi_squared_p_values(counts, reference)[0] == 1
 
@@ -52,7 +54,7 @@ def test_ks_agrees_with_scipy_on_values_that_are_bins(sizes: tuple[int, int], sh
         np.array([[np.sum(side == place) for place in places]], dtype=np.float64) for side in (first, second)
     )
     expected = stats.ks_2samp(first, second, method="asymp")
-    distance = statistics.kolmogorov_smirnov(counts, reference)
+    distance = statistics.kolmogorov_smirnov(statistics.sides(counts, reference))
     p_value = statistics.ks_p_values(distance, np.array([sizes[0]]), np.array([sizes[1]]))
     assert distance[0] == pytest.approx(expected.statistic, abs=1e-12)
     assert p_value[0] == pytest.approx(expected.pvalue, rel=0.05, abs=1e-6)
@@ -104,7 +106,9 @@ def test_psi_of_few_rows_cries_wolf() -> None:
     reference = random.multinomial(1_000, shares, 5_000).astype(np.float64)
     alarms = {
         rows: (
-            statistics.population_stability(random.multinomial(rows, shares, 5_000).astype(float), reference)
+            statistics.population_stability(
+                statistics.sides(random.multinomial(rows, shares, 5_000).astype(float), reference)
+            )
             > 0.1
         ).mean()
         for rows in (100, 300)

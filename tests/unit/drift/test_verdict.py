@@ -157,7 +157,7 @@ def test_p_values_are_corrected_over_the_signals(reference: DriftReference, look
         found, known = (
             np.array([side], dtype=np.float64) for side in (counts[signal.name].counts, signal.counts)
         )
-        distance = statistics.kolmogorov_smirnov(found, known)
+        distance = statistics.kolmogorov_smirnov(statistics.sides(found, known))
         raw.append(
             statistics.chi_squared_p_values(found, known)[0]
             if signal.summary == "argmax"

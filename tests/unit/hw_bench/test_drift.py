@@ -51,7 +51,8 @@ def test_the_table_says_what_was_met_and_what_was_missed() -> None:
 
 def test_what_is_measured_is_a_stream_with_verdicts_on_full_windows() -> None:
     rows = stream(1_100)
-    assert (rows.shape, rows.dtype) == ((1_100, SIGNALS), np.float32)
+    assert rows.shape == (1_100, SIGNALS)
+    assert rows.dtype == np.float32
     window = builder(reference("quantile"))
     window.add({"x": rows}, {}, 1.0)
     closed = window.close(2.0)
