@@ -9,9 +9,10 @@ A record is marked as offered, durably, before it is first handed out: from then
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from agent.core.sending import LADDER, Spans
 from agent.protocol.codec import encode_msgpack
@@ -23,6 +24,7 @@ from agent.protocol.state import OutboxReport
 from agent.protocol.telemetry import Body, Event, Health, Record, Sample, TelemetryAck, TelemetryBatch, Window
 from agent.store.counters import count, counter, epoch
 from agent.store.database import Database
+from agent.store.dropping import drop, keep_for_a_person, set_aside
 from agent.store.events import insert_event
 from agent.store.health import insert_health
 from agent.store.history import Keep, trim
@@ -38,11 +40,15 @@ Recordable = Body | WindowClosed
 Outgoing = Callable[[Body, CountPrivacy | None], Body | None]
 """A record, and what its release asks for of its counts → what may leave of it; None: it stays, counted as ``withheld``."""
 
-KEEP_QUARANTINED = 16
 KEEP = Keep(bytes=64 * 1024 * 1024, days=90.0)
 TRIM_SECONDS = 3_600.0
 TRIM_RECORDS = 512
 """The history is brought within its bounds after so much time or so many records, and at the first record."""
+RENEW_SECONDS = 7 * 86_400.0
+"""A record that was never offered for so long gets a new sequence, and is counted as one that went into another: the hub forgets
+old records from the lowest sequence on, and must not take a late one for one of these."""
+SAMPLES = ("sample", "sample-answer")
+"""Kinds that :mod:`agent.store.sample_ledger` knows by their sequence."""
 LOOK_AGAIN = 64
 """Records until a full outbox that had nothing to merge is looked through again."""
 
@@ -124,10 +130,11 @@ class Outbox:
         """
         if maximum_bytes < MAX_RECORD_BYTES + _ENVELOPE_BYTES:
             raise ValueError(f"maximum_bytes={maximum_bytes}: less than one record may need")
-        where = _urgent() if urgent_only else _settled(settled_before, self._clock())
+        now = self._clock()
+        where = _urgent() if urgent_only else _settled(settled_before, now)
 
         def take(connection: sqlite3.Connection) -> tuple[str, tuple[Record, ...]]:
-            return epoch(connection), _take(connection, where, maximum_bytes, maximum_records)
+            return epoch(connection), _take(connection, where, maximum_bytes, maximum_records, now)
 
         name, records = await self._database.write(take)
         return TelemetryBatch(device=self._device, epoch=name, records=records) if records else None
@@ -189,8 +196,8 @@ class Outbox:
             for spans in LADDER if merge else ():
                 if excess() > 0:
                     merged += thin_rank(connection, each, spans)
-            _drop(connection, excess(), "priority = ? AND offered IS NULL", (each,))
-        _drop(connection, excess(), "true", ())
+            drop(connection, excess(), "priority = ? AND offered IS NULL", (each,))
+        drop(connection, excess(), "true", ())
         if merge and not merged:
             self._nothing_to_merge = newest
 
@@ -226,7 +233,7 @@ def _insert(connection: sqlite3.Connection, recordable: Recordable, now: float, 
     if unfit is not None:
         reason, words = unfit
         count(connection, f"dropped:{reason}")
-        _keep(connection, sequence, kind, words, now, data)
+        keep_for_a_person(connection, sequence, kind, words, now, data)
         return sequence
     _insert_locally(connection, recordable, now)
     if isinstance(body, Sample):
@@ -283,18 +290,20 @@ def _take(
     where: tuple[str, tuple[float, ...]],
     maximum_bytes: int,
     maximum_records: int,
+    now: float,
 ) -> tuple[Record, ...]:
     """Records for one batch, marked as offered. One that can't be decoded any more is set aside on the way."""
     condition, values = where
     query = (
-        f"SELECT sequence, offered, body FROM outbox WHERE {condition} "  # noqa: S608 - from the two functions above
+        f"SELECT sequence, offered, kind, recorded, body FROM outbox WHERE {condition} "  # noqa: S608 - from the two functions above
         "ORDER BY priority DESC, sequence LIMIT ?"
     )
     room = maximum_bytes - _ENVELOPE_BYTES
     records: list[Record] = []
-    new: list[tuple[int]] = []
     unreadable: list[int] = []
-    for sequence, offered, data in connection.execute(query, (*values, maximum_records)).fetchall():
+    for sequence, offered, kind, recorded, data in connection.execute(
+        query, (*values, maximum_records)
+    ).fetchall():
         try:
             record = Record(sequence=sequence, body=decode_body(data))
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -303,29 +312,24 @@ def _take(
         room -= len(encode_msgpack(record, limit=MAX_FRAME_BYTES))
         if room < 0:
             break
-        records.append(record)
         if not offered:
-            new.append((sequence,))
-    connection.executemany("UPDATE outbox SET offered = 1 WHERE sequence = ?", new)
+            renewed = recorded < now - RENEW_SECONDS and kind not in SAMPLES
+            record = replace(record, sequence=_offer(connection, sequence, kind, renewed=renewed))
+        records.append(record)
     if unreadable:
-        _set_aside(connection, unreadable, "unreadable", "can't be decoded")
-        return tuple(records) or _take(connection, where, maximum_bytes, maximum_records)
+        set_aside(connection, unreadable, "unreadable", "can't be decoded")
+        return tuple(records) or _take(connection, where, maximum_bytes, maximum_records, now)
     return tuple(records)
 
 
-def _drop(connection: sqlite3.Connection, excess: int, condition: str, values: tuple[int, ...]) -> None:
-    """Drop records, the oldest first, until ``excess`` bytes are gone."""
-    doomed: list[tuple[int, str, int]] = []
-    query = f"SELECT sequence, kind, size FROM outbox WHERE {condition} ORDER BY priority, sequence"  # noqa: S608
-    for row in connection.execute(query, values) if excess > 0 else ():
-        doomed.append(row)
-        excess -= row[2]
-        if excess <= 0:
-            break
-    for sequence, kind, size in doomed:
-        connection.execute("DELETE FROM outbox WHERE sequence = ?", (sequence,))
-        count(connection, f"dropped:{kind}")
-        count(connection, "pending_bytes", -size)
+def _offer(connection: sqlite3.Connection, sequence: int, kind: str, *, renewed: bool) -> int:
+    """Mark a record; returns its sequence, which is a new one where it was ``renewed``."""
+    number = sequence
+    if renewed:
+        number = count(connection, "recorded")
+        count(connection, f"merged:{kind}")
+    connection.execute("UPDATE outbox SET offered = 1, sequence = ? WHERE sequence = ?", (number, sequence))
+    return number
 
 
 def _acknowledge(connection: sqlite3.Connection, ack: TelemetryAck) -> None:
@@ -333,7 +337,7 @@ def _acknowledge(connection: sqlite3.Connection, ack: TelemetryAck) -> None:
         return
     refused = {int(text): reason for text, reason in ack.refused.items() if text.isdecimal()}
     for sequence, reason in refused.items():
-        _set_aside(connection, [sequence], "refused", reason[:_REFUSED_SHOWN])
+        set_aside(connection, [sequence], "refused", reason[:_REFUSED_SHOWN])
     sizes: list[int] = []
     for sequence in ack.sequences:
         if sequence in refused:
@@ -358,35 +362,6 @@ def _forget_samples(connection: sqlite3.Connection) -> int:
         count(connection, "dropped:cleared", len(sizes))
         count(connection, "pending_bytes", -sum(sizes))
     return len(sizes)
-
-
-def _set_aside(connection: sqlite3.Connection, sequences: Iterable[int], reason: str, words: str) -> None:
-    """Move pending records that can never be sent aside, and count them."""
-    for sequence in sequences:
-        row = connection.execute(
-            "DELETE FROM outbox WHERE sequence = ? RETURNING kind, size, recorded, body", (sequence,)
-        ).fetchone()
-        if row is None:
-            continue
-        kind, size, recorded, body = row
-        count(connection, f"dropped:{reason}")
-        count(connection, "pending_bytes", -size)
-        _keep(connection, sequence, kind, words, recorded, body)
-
-
-def _keep(
-    connection: sqlite3.Connection, sequence: int, kind: str, reason: str, recorded: float, body: bytes
-) -> None:
-    """Keep the newest quarantined records for a person: a few, and of each what one message could hold."""
-    connection.execute(
-        "INSERT INTO quarantine (sequence, kind, reason, size, recorded, body) VALUES (?, ?, ?, ?, ?, ?)",
-        (sequence, kind, reason, len(body), recorded, body[:MAX_MESSAGE_BYTES]),
-    )
-    count(connection, "quarantined")
-    connection.execute(
-        "DELETE FROM quarantine WHERE sequence NOT IN (SELECT sequence FROM quarantine ORDER BY sequence DESC LIMIT ?)",
-        (KEEP_QUARANTINED,),
-    )
 
 
 def _report(connection: sqlite3.Connection) -> OutboxReport:

@@ -65,6 +65,7 @@ class Ledger(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.now = 1_795_000_000.0
         self.recorded: dict[int, Body] = {}
+        self.renewals = 0
         self.hub: dict[int, Body] = {}
         self.offered: set[int] = set()
         self.acknowledged: set[int] = set()
@@ -85,7 +86,8 @@ class Ledger(RuleBasedStateMachine):
     def append(self, *bodies: Body | WindowClosed) -> None:
         before = self.pending()
         sequences = self.loop.run_until_complete(self.outbox.append(*bodies))
-        assert sequences == tuple(range(len(self.recorded) + 1, len(self.recorded) + 1 + len(bodies)))
+        first = len(self.recorded) + self.renewals + 1
+        assert sequences == tuple(range(first, first + len(bodies)))
         for sequence, body in zip(sequences, bodies, strict=True):
             self.recorded[sequence] = Window(window=body.window) if isinstance(body, WindowClosed) else body
         self.check_what_went({**before, **{one: self.recorded[one] for one in sequences}})
@@ -132,7 +134,7 @@ class Ledger(RuleBasedStateMachine):
         )
         self.append(*[WindowClosed(window=one, drift_state=b"x")] * many)
 
-    @rule(seconds=st.sampled_from([600.0, HOUR, 5 * HOUR, DAY, -HOUR]))
+    @rule(seconds=st.sampled_from([600.0, HOUR, 5 * HOUR, DAY, 8 * DAY, -HOUR]))
     def time_goes_on(self, seconds: float) -> None:
         self.now += seconds
 
@@ -158,6 +160,7 @@ class Ledger(RuleBasedStateMachine):
             return
         assert len(encode_msgpack(batch)) <= BATCH
         sent = {record.sequence: record.body for record in batch.records}
+        waiting |= self.renew(waiting, sent)
         self.offered |= sent.keys()
         assert len(sent) == len(batch.records) <= records
         ranks = [rank(record.body) for record in batch.records]
@@ -170,6 +173,21 @@ class Ledger(RuleBasedStateMachine):
             assert sequence not in self.acknowledged | self.refused, "what the hub has is not sent again"
         if arrives:
             self.hub = {**sent, **self.hub}
+
+    def renew(self, waiting: dict[int, Body], sent: dict[int, Body]) -> dict[int, Body]:
+        """What waited for long goes under a new number; returns these."""
+        fresh = sorted(sent.keys() - waiting.keys())
+        gone = sorted(waiting.keys() - self.pending().keys())
+        assert len(fresh) == len(gone)
+        assert self.offered.isdisjoint(gone), "the hub may know it by its number"
+        for new, old in zip(fresh, gone, strict=True):
+            assert new > max(self.recorded)
+            self.recorded[new] = self.recorded.pop(old)
+            self.renewals += 1
+        assert sorted(map(repr, (sent[one] for one in fresh))) == sorted(
+            map(repr, (waiting[one] for one in gone))
+        )
+        return {one: sent[one] for one in fresh}
 
     @rule(data=st.data())
     def acknowledge(self, data: st.DataObject) -> None:
@@ -212,7 +230,7 @@ class Ledger(RuleBasedStateMachine):
     @invariant()
     def adds_up(self) -> None:
         report = self.loop.run_until_complete(self.outbox.report())
-        assert report.recorded == len(self.recorded)
+        assert report.recorded == len(self.recorded) + self.renewals
         ended = report.acknowledged + sum(report.dropped.values()) + sum(report.merged.values())
         assert report.recorded == report.pending + ended
         assert report.acknowledged == len(self.acknowledged)

@@ -8,7 +8,7 @@ from agent.protocol.limits import MAX_MESSAGE_BYTES
 from agent.protocol.telemetry import Body, TelemetryAck, Window
 from agent.store.database import Database
 from agent.store.events import EventLog
-from agent.store.outbox import Outbox
+from agent.store.outbox import RENEW_SECONDS, Outbox
 from tests.unit.store.bodies import HEALTH, closed, event, window
 
 
@@ -166,3 +166,22 @@ async def test_a_batch_keeps_its_bounds(database: Database) -> None:
     batch = await box.next_batch()
     assert batch is not None
     assert len(batch.records) == 256
+
+
+async def test_what_waited_for_a_week_goes_under_a_new_number_unless_the_hub_may_know_the_old_one(
+    database: Database,
+) -> None:
+    now = [1_795_000_000.0]
+    box = Outbox(database, device="cam-1", maximum_bytes=1_000_000, clock=lambda: now[0])
+    await box.append(event("offered"))
+    await box.next_batch()
+    await box.append(event("old"), HEALTH)
+    now[0] += RENEW_SECONDS + 1
+    await box.append(event("new"))
+    batch = await box.next_batch()
+    assert batch is not None
+    numbers = {record.sequence: record.body for record in batch.records}
+    assert numbers == {1: event("offered"), 4: event("new"), 5: event("old"), 6: HEALTH}
+    assert await box.next_batch() is not None
+    report = await box.report()
+    assert (report.recorded, report.pending, report.merged) == (6, 4, {"event": 1, "health": 1})
