@@ -20,6 +20,8 @@ class WindowSeen(Struct, frozen=True, kw_only=True):
     """One device's window, with the key under which the hub stored it."""
 
     device: str
+    epoch: str
+    sequence: int
     opened: UnixTime
     closed: UnixTime
     rows: int
@@ -108,6 +110,8 @@ def make(
         windows=tuple(
             WindowSeen(
                 device=device.device,
+                epoch=device.epoch,
+                sequence=device.sequence,
                 opened=device.opened,
                 closed=device.closed,
                 rows=device.rows,

@@ -263,6 +263,8 @@ def _device(each: _Newest, *, left_out: bool, detailed: bool) -> DeviceDrift:
     row, body = each
     return DeviceDrift(
         device=row.device,
+        epoch=row.epoch,
+        sequence=row.sequence,
         slice=row.slice,
         opened=row.opened,
         closed=row.closed,

@@ -72,8 +72,12 @@ def find(session: Session, device: str, epoch: str, before: float, limit: int = 
     """The records of an epoch, from the lowest sequence on, that all came before ``before`` and are in the roll-ups."""
     record, window = TelemetryRecord, DriftWindowRow
     query = select(record.sequence, record.received).where(record.device == device, record.epoch == epoch)
+    query = query.order_by(record.sequence)
+    oldest = session.execute(query.limit(1)).first()
+    if oldest is None or oldest.received >= before:
+        return None
     until, records = 0, 0
-    for sequence, received in session.execute(query.order_by(record.sequence).limit(limit)):
+    for sequence, received in session.execute(query.limit(limit)):
         if received >= before:
             break
         until, records = sequence, records + 1

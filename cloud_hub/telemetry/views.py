@@ -62,6 +62,9 @@ class DeviceDrift(Struct, frozen=True, kw_only=True):
     """The newest window of one device; a merge hides a single sick device, so it stands by itself."""
 
     device: str
+    epoch: str = ""
+    sequence: int = 0
+    """The window's key, with ``device`` and ``epoch``."""
     slice: str
     opened: UnixTime
     closed: UnixTime

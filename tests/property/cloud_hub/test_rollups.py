@@ -54,7 +54,7 @@ def template() -> bytes:
         return (Path(folder) / "hub.db").read_bytes()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(arrivals=arrivals, size=st.integers(1, 5))
 def test_each_window_counts_once(
     template: bytes, arrivals: list[tuple[str, int, int, int]], size: int

@@ -93,6 +93,9 @@ def test_one_request_while_its_cause_lasts_with_evidence_that_stands_for_itself(
     evidence = msgspec.json.decode(document, type=Evidence)
     assert evidence.reference_sha256 == hashlib.sha256(reference()).hexdigest()
     assert (evidence.affected, evidence.devices) == (6, DEVICES)
+    assert {(each.device, each.epoch, each.sequence) for each in evidence.windows} == {
+        (f"cam-{number}", "e1", 4) for number in range(DEVICES)
+    }
     assert evidence.robust is not None
     again = judge(signed, evidence.counts, evidence.robust.rows)
     assert again.verdict == evidence.robust
