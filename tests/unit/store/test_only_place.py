@@ -24,7 +24,6 @@ JUSTIFIED = {
     "store/quarantine.py": "sets a damaged database aside: a rename of what is there, its folder synced",
     "store/partial.py": "appends to a partial artifact, whose final hash decides; it is synced before it gets its name",
     "cli/bundles.py": "the technician's tool: the receipt goes to a stick, whose file system may know no modes; synced as well",
-    "cli/samples.py": "the technician's tool: copies for the owner, into a folder that they name; what the device keeps stays",
     "delta/jobs.py": "makes patches on the hub; a device never runs it",
     "trust/repository.py": "fills the temporary folder that python-tuf works in; what counts is in trust.db",
 }
