@@ -95,7 +95,7 @@ class WindowBuilder:
     def add(self, inputs: Tensors, outputs: Tensors, now: float) -> None:
         """Take a batch: tensors by name, each of shape (rows, …), already answered; ``now`` in Unix seconds.
 
-        Tensors without a signal are not looked at. NaN and infinities are data (they count as missing).
+        Tensors without a signal are not looked at. NaN and infinities are data (they are counted apart).
 
         Raises:
             SignalError: a tensor is absent, not numeric, or of another number of rows. Nothing was taken.
