@@ -7,6 +7,7 @@ import msgspec
 import psutil
 
 from agent.protocol.codec import encode_json, encode_msgpack
+from agent.protocol.labels import MAX_LABELS, Label, LabelDelivery
 from agent.protocol.limits import MAX_MESSAGE_BYTES
 from agent.protocol.telemetry import TelemetryAck
 from agent.protocol.topics import Channel
@@ -38,6 +39,15 @@ DESIRED = (
     b'{"v": 1, "device": ' + b"[" * 100_000,
     b'{"v": 1, "device": "../cam-1", "director": "{}"}',
     b'{"v": 1, "device": "cam-1", "director": "' + b"x" * 70_000 + b'"}',
+)
+
+
+LABELS = (
+    b'{"v": 1, "id": "l-1", "model": "digits", "labels": []}',
+    b'{"v": 1, "id": "l-1", "model": "../x", "labels": [{"request": "r", "label": "3", "origin": "person"}]}',
+    b'{"v": 1, "id": "l-1", "model": "digits", "labels": [{"request": "r", "label": "\\u001b[2J", "origin": "person"}]}',
+    b'{"v": 1, "id": "l-1", "model": "digits", "labels": [{"request": "r", "label": "3", "origin": "god"}]}',
+    b'{"v": 1, "id": "l-1", "model": "digits", "labels": ' + b"[" * 100_000,
 )
 
 
@@ -104,6 +114,28 @@ def test_acknowledgements_of_what_was_never_sent(hub: HostileHub, device: Attack
     assert after.recorded > outbox.recorded
     assert after.acknowledged <= after.recorded
     assert after.recorded == after.acknowledged + after.pending + sum(after.dropped.values())
+
+
+def test_labels_that_are_none_and_a_flood_of_them(hub: HostileHub, device: AttackedDevice) -> None:
+    """Labels change figures and nothing else; who sends them all the time has neither the memory nor the clients' time."""
+    errors = device.errors()
+    for payload in LABELS:
+        hub.publish(device.name, Channel.LABELS, payload)
+    assert device.counts("malformed-message", errors.get("malformed-message", 0) + len(LABELS))
+    memory, slowest = device.memory_mib(), 0.0
+    labels = tuple(
+        Label(request=f"{number:0128x}", label="3", origin="person") for number in range(MAX_LABELS)
+    )
+    for number in range(100):
+        delivery = LabelDelivery(id=f"flood-{number}", model="digits", labels=labels)
+        hub.publish(device.name, Channel.LABELS, encode_json(delivery))
+        if number % 10 == 0:
+            began = time.monotonic()
+            assert device.answer() is not None
+            slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 5.0
+    assert device.counts("labels-queue-full", 1)
+    assert device.memory_mib() < memory + 16
 
 
 def test_words_for_a_terminal_and_by_the_quarter_megabyte(hub: HostileHub, device: AttackedDevice) -> None:
