@@ -8,12 +8,12 @@ from agent.protocol.drift_words import percent
 from cloud_hub.audit.chain import AuditEntry
 from cloud_hub.dashboard import addresses, heat, words
 from cloud_hub.dashboard.device_rows import DeviceRow, row, urgency, worst_first
-from cloud_hub.dashboard.heat import HeatTable
+from cloud_hub.dashboard.heat import ByDay, HeatTable
 from cloud_hub.dashboard.rollout_cards import RolloutCard, card
 from cloud_hub.dashboard.told import SHOWN, Headline, Told, grouped, headline, worst_of
 from cloud_hub.fleet.service import Finding, FleetFacts, FleetSummary, summarise
 from cloud_hub.registry.service import ReleaseState
-from cloud_hub.telemetry.views import FleetEstimate, FleetOverview, HeatMap, ReleaseLine
+from cloud_hub.telemetry.views import FleetDayView, FleetEstimate, FleetOverview, HeatMap, ReleaseLine
 
 DEVICES_SHOWN = 12
 """The worst; all of them have a page."""
@@ -37,6 +37,7 @@ class FleetPage(Struct, frozen=True, kw_only=True):
     more: tuple[Told, ...]
     """Folded away."""
     releases: tuple[ReleaseCard, ...]
+    by_day: ByDay | None
     heat: HeatTable | None
     heat_of: str
     heat_link: str
@@ -54,10 +55,11 @@ def build(
     facts: FleetFacts,
     overview: FleetOverview,
     map_: HeatMap | None,
+    days: Sequence[FleetDayView],
     audit: Sequence[AuditEntry],
     more: Sequence[Finding] = (),
 ) -> FleetPage:
-    """The whole page. ``map_``: of the release that needs a look most; ``more``: findings beside the summary's."""
+    """The whole page. ``map_``, ``days``: of the release that needs a look most; ``more``: findings beside the summary's."""
     summary = summarise(facts)
     told = grouped(worst_of([*more, *summary.findings]), _pages(facts))
     devices = worst_first(facts.devices, urgency(summary.findings))
@@ -71,6 +73,7 @@ def build(
         told=told[:SHOWN],
         more=told[SHOWN:],
         releases=tuple(release_card(each, overview.time) for each in overview.releases),
+        by_day=heat.by_day(days, f"{line.model} {line.release}") if line else None,
         heat=table,
         heat_of="" if map_ is None else f"{map_.model} {map_.release}",
         heat_link="" if map_ is None else addresses.release(map_.model, map_.release),

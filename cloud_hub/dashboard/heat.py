@@ -10,7 +10,7 @@ from agent.protocol.drift import VerdictLevel
 from cloud_hub.dashboard import addresses, words
 from cloud_hub.dashboard.drawing import shares
 from cloud_hub.dashboard.drawing.strip import Cell, skyline, told
-from cloud_hub.telemetry.views import HeatCell, HeatMap
+from cloud_hub.telemetry.views import FleetDayView, HeatCell, HeatMap
 
 LEVELS: dict[str, VerdictLevel] = {
     "ok": "ok",
@@ -18,6 +18,11 @@ LEVELS: dict[str, VerdictLevel] = {
     "drift": "drift",
     "insufficient data": "insufficient data",
 }
+
+
+FEW = 12
+"""Devices that are shown in any case; of more, only those that were sick on some day."""
+SICK = frozenset({"warning", "drift"})
 
 
 class HeatRow(Struct, frozen=True, kw_only=True):
@@ -46,7 +51,8 @@ def table(heat: HeatMap, most: int | None = None) -> HeatTable | None:
     rows = [_row("the whole fleet", None, heat.fleet, whole=True)]
     rows += [
         _row(device, addresses.device(device), line)
-        for device, line in zip(heat.devices[:most], heat.cells[:most], strict=True)
+        for place, (device, line) in enumerate(zip(heat.devices[:most], heat.cells[:most], strict=True))
+        if place < FEW or any(cell is not None and cell.level in SICK for cell in line)
     ]
     return HeatTable(
         caption=f"{heat.model} {heat.release}: verdicts a day, {words.many(len(rows) - 1, 'device')}, the worst first",
@@ -97,10 +103,26 @@ def lasts(levels: Sequence[VerdictLevel | None]) -> int:
     return count
 
 
-def by_day(days: Sequence[str], counted: Sequence[dict[str, int]], whole: int, name: str) -> Markup:
+class ByDay(Struct, frozen=True, kw_only=True):
     """How many devices stood where on each day."""
+
+    svg: Markup
+    first: str
+    last: str
+
+
+def by_day(days: Sequence[FleetDayView], name: str) -> ByDay | None:
+    """None where there is no day yet."""
+    if not days:
+        return None
+    whole = max(sum(day.levels.values()) for day in days)
+    svg = _columns([day.levels for day in days], whole, name)
+    return ByDay(svg=svg, first=short(days[0].day), last=short(days[-1].day))
+
+
+def _columns(counted: Sequence[dict[str, int]], whole: int, name: str) -> Markup:
     spans = [{LEVELS[level]: count for level, count in day.items() if level in LEVELS} for day in counted]
     newest = next((span for span in reversed(spans) if span), {})
     said = ", ".join(f"{count} {level}" for level, count in newest.items() if count) or "nothing"
-    label = f"{name}: devices by verdict on each of {len(days)} days; on the newest: {said}"
+    label = f"{name}: devices by verdict on each of {len(counted)} days; on the newest: {said}"
     return shares.columns(spans, whole, label)

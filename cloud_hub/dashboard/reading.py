@@ -73,7 +73,8 @@ def fleet(session: Session, hub: Hub) -> fleet_page.FleetPage:
         else None
     )
     more = notices_page.as_findings(retraining.requests(session, closed=False), all_notices(session))
-    return fleet_page.build(facts, overview, map_, newest(session, AUDIT_ENTRIES), more)
+    days = fleet_days(session, line.model, line.release, facts.now - MAP_DAYS * DAY) if line else ()
+    return fleet_page.build(facts, overview, map_, days, newest(session, AUDIT_ENTRIES), more)
 
 
 def all_devices(session: Session, hub: Hub, *, find: str, page: int) -> devices_page.DevicesPage:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from markupsafe import Markup
 from msgspec import Struct
 
 from agent.protocol.drift import SignalVerdict
@@ -11,7 +10,7 @@ from cloud_hub.dashboard import addresses, heat, words
 from cloud_hub.dashboard.accuracy import AccuracyCard, Labelled, card
 from cloud_hub.dashboard.drawing.interval import Known
 from cloud_hub.dashboard.fleet_page import estimated
-from cloud_hub.dashboard.heat import HeatTable
+from cloud_hub.dashboard.heat import ByDay, HeatTable
 from cloud_hub.dashboard.signals import SignalChart, charts, moved_most
 from cloud_hub.telemetry.drift import DeviceDetail
 from cloud_hub.telemetry.views import (
@@ -86,8 +85,7 @@ class ReleasePage(Struct, frozen=True, kw_only=True):
     matrix: Matrix | None
     heat: HeatTable | None
     heat_cut: bool
-    by_day: Markup | None
-    days: tuple[str, str]
+    by_day: ByDay | None
     slices: tuple[SliceRow, ...]
 
 
@@ -139,8 +137,7 @@ def build(
         ),
         heat=table,
         heat_cut=map_.cut or (table is not None and len(map_.devices) > len(table.rows) - 1),
-        by_day=_by_day(days, f"{drift.model} {drift.release}"),
-        days=(heat.short(days[0].day), heat.short(days[-1].day)) if days else ("", ""),
+        by_day=heat.by_day(days, f"{drift.model} {drift.release}"),
         slices=tuple(
             SliceRow(
                 line=line,
@@ -264,10 +261,3 @@ def _matrix_cell(verdict: SignalVerdict | None) -> MatrixCell:
     apart = max(verdict.missing_rate, verdict.not_finite_rate, verdict.outside_rate)
     by_share = verdict.level == "drift" and apart > verdict.psi
     return MatrixCell(level=verdict.level, text=percent(apart) if by_share else f"{verdict.psi:.2g}")
-
-
-def _by_day(days: Sequence[FleetDayView], name: str) -> Markup | None:
-    if not days:
-        return None
-    most = max(sum(day.levels.values()) for day in days)
-    return heat.by_day([day.day for day in days], [day.levels for day in days], most, name)

@@ -61,7 +61,7 @@ def _chart(
         who=who,
         level=verdict.level,
         svg=comparison(signal, shown, f"{signal.name}: {said}"),
-        sentence=said,
+        sentence=said.replace(" %", "\u00a0%"),
         figures=_figures(counts, verdict),
     )
 

@@ -81,5 +81,8 @@ def report(*, rows: int = 500, sharpness: float = 0.9, history: int = 8) -> Drif
         reference_rows=made.rows,
         policy=made.policy,
         history=tuple(marks),
-        slices=tuple(window(made, sharpness=1.0, slice_=f"site={name}") for name in ("north", "south")),
+        slices=(
+            window(made, slice_="site=north"),
+            window(made, sharpness=sharpness, slice_="site=south"),
+        ),
     )

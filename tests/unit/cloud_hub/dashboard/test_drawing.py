@@ -3,7 +3,7 @@ import re
 import pytest
 from msgspec.structs import replace
 
-from agent.protocol.drift import SignalCounts, SignalReference
+from agent.protocol.drift import SignalCounts, SignalReference, VerdictLevel
 from cloud_hub.dashboard.drawing import bars, interval, lines, shares, strip
 from cloud_hub.dashboard.drawing.elements import element
 from cloud_hub.dashboard.drawing.interval import Known
@@ -88,7 +88,7 @@ def test_a_span_shows_the_worst_window_that_closed_in_it() -> None:
 
 
 def test_the_worse_the_taller_and_equal_neighbours_are_one_bar() -> None:
-    levels = ("insufficient data", "ok", "warning", "drift")
+    levels: tuple[VerdictLevel, ...] = ("insufficient data", "ok", "warning", "drift")
     heights = [
         max(
             numbers(
