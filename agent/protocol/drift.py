@@ -133,8 +133,10 @@ class CountPrivacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class DriftPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a window is judged, and how sure the judgement must be."""
 
+    every: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    """Only each so-manieth row is counted. Frames of a camera that show one scene are one observation: count them once."""
     window_rows: Annotated[int, Meta(ge=1)] = 500
-    """A window closes at this many rows."""
+    """A window closes at this many rows that were counted."""
     window_seconds: Positive = 3_600.0
     """… or at this age, if it has any."""
     minimum_rows: Annotated[int, Meta(ge=1)] = 300

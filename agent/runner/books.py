@@ -15,6 +15,7 @@ from agent.runner.backends import Array
 from agent.runner.bookkeeping import Bookkeeping, Observer
 from agent.runner.drift_log import DriftLog, SlicedDriftLog
 from agent.runner.errors import LoadError
+from agent.runner.every_nth import EveryNth
 from agent.runner.openinference import OWN_PARAMETERS
 from agent.runner.prediction_log import Expectation, PredictionLog, classes_tensor
 from agent.runner.sample_capture import SampleCapture, Served
@@ -45,7 +46,8 @@ def open_books(start: Start, tell: Tell) -> Books:
     names = None if policy is None else SliceNames(policy, start.drift_states)
     observers: dict[str, Observer] = {}
     if reference is not None:
-        observers["drift"] = _drift(start, reference, names, tell)
+        drift, every = _drift(start, reference, names, tell), reference.policy.every
+        observers["drift"] = drift if every == 1 else EveryNth(drift, every, _measure(reference))
     predictions = _predictions(start, reference, names, tell)
     if predictions is not None:
         observers["predictions"] = predictions

@@ -447,6 +447,7 @@ REFERENCE = DriftReference(
         ),
     ),
     policy=DriftPolicy(
+        every=5,
         window_rows=400,
         window_seconds=60.0,
         minimum_rows=200,
