@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from agent.protocol.drift import DriftWindow
-from cloud_hub.telemetry.adding import DAY, when
+from cloud_hub.telemetry.adding import DAY, LATE_DAYS, when
 from cloud_hub.telemetry.bodies import decode_window
 from cloud_hub.telemetry.models import DriftWindowRow
 from cloud_hub.telemetry.rollup_bodies import decode_fleet_day
@@ -61,9 +61,13 @@ def _windows(
         row.alarm,
         row.incomplete,
         row.window,
-    ).where(row.device == device, row.model == model, row.slice == slice_, row.closed >= since)
-    found = session.execute(query.order_by(row.closed.desc()).limit(MOST_POINTS + 1))
-    return [
+    ).where(row.device == device, row.model == model, row.slice == slice_)
+    # A clock that can't be right is behind all that is believed, or ahead; then the time of receipt counts.
+    behind = and_(row.closed < since - LATE_DAYS * DAY, row.received >= since)
+    found = session.execute(
+        query.where(or_(row.closed >= since, behind)).order_by(row.closed.desc()).limit(MOST_POINTS + 1)
+    )
+    points = [
         (
             release,
             _window_point(
@@ -72,6 +76,7 @@ def _windows(
         )
         for release, received, level, alarm, incomplete, body in found
     ]
+    return sorted(points, key=lambda each: -each[1].time)
 
 
 def _window_point(
@@ -86,6 +91,7 @@ def _window_point(
         level=level,
         alarm=alarm,
         incomplete=incomplete,
+        time=when(window.closed, received),
         late=when(window.closed, received) < received - DAY,
         accuracy=estimate.accuracy if estimate else None,
         low=estimate.low if estimate else None,
@@ -117,6 +123,7 @@ def _days(
             TimelinePoint(
                 opened=float(each.day * DAY),
                 closed=float((each.day + 1) * DAY),
+                time=float((each.day + 1) * DAY),
                 rows=each.rows,
                 windows=each.windows,
                 level=each.level,

@@ -178,6 +178,9 @@ class TimelinePoint(Struct, frozen=True, kw_only=True):
 
     opened: UnixTime
     closed: UnixTime
+    """By the device's clock."""
+    time: UnixTime
+    """When it was closed, as far as that is believed: when it came, where the device's clock can't be right."""
     rows: int
     windows: int
     level: str
