@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> ControlResult:
         case _:
             return ask(
                 arguments.socket,
-                ControlRequest(method="samples", model=arguments.model, limit=arguments.limit),
+                ControlRequest(method="samples-show", model=arguments.model, limit=arguments.limit),
             )
 
 

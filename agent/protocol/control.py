@@ -47,7 +47,7 @@ Method = Literal[
     "bundle-receipt",
     "label",
     "accuracy",
-    "samples",
+    "samples-show",
     "samples-clear",
     "samples-export",
 ]
@@ -280,7 +280,7 @@ class SampleDeparture(Struct, frozen=True, kw_only=True):
 
 
 class SamplesResult(Struct, frozen=True, kw_only=True, tag="samples"):
-    """Answer to ``samples``."""
+    """Answer to ``samples-show``."""
 
     enabled: bool
     """Whether inputs are kept."""

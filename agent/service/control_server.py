@@ -226,7 +226,7 @@ class ControlServer:
             "events": lambda: handler.events(limit),
             "plan": handler.plan,
             "data": handler.data,
-            "samples": lambda: handler.samples(request.model, limit),
+            "samples-show": lambda: handler.samples(request.model, limit),
             "samples-clear": lambda: handler.samples_clear(who),
             "samples-export": lambda: handler.samples_export(request.after, who),
             "label": lambda: handler.label(request.model, _some(request.labels)),

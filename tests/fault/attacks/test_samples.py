@@ -99,7 +99,7 @@ def refused(hub: HostileHub, device: AttackedDevice, *offers: tuple[SampleReques
 
 
 def shown(device: AttackedDevice) -> SamplesResult:
-    result = device.ask(ControlRequest(method="samples"))
+    result = device.ask(ControlRequest(method="samples-show"))
     assert isinstance(result, SamplesResult)
     return result
 
