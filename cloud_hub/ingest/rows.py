@@ -6,11 +6,13 @@ They go to the driver as they are: SQLAlchemy's own way with the parameters of e
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, CursorResult, select, tuple_
 from sqlalchemy.orm import Session
 
-from cloud_hub.telemetry.models import DriftWindowRow, TelemetryRecord
+from cloud_hub.database import Base
+from cloud_hub.telemetry.models import DriftWindowRow, TelemetryRecord, TelemetryTally
 
 Key = tuple[str, str, int]
 """Device, epoch, sequence."""
@@ -20,50 +22,78 @@ RecordRow = tuple[str, str, int, str, float, bytes | None]
 KEYS_A_QUERY = 300
 """SQLite takes so many: a key is three values, and a statement had at most 999 of them for long."""
 
-_INSERT_SQLITE = "INSERT INTO telemetry (device, epoch, sequence, kind, received, body) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_INSERT_POSTGRESQL = (
-    "INSERT INTO telemetry (device, epoch, sequence, kind, received, body) "
-    "SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::float8[], %s::bytea[]) "
-    "ON CONFLICT DO NOTHING RETURNING device, epoch, sequence"
+_TYPES = {bool: "boolean", bytes: "bytea", float: "float8", int: "bigint", str: "text"}
+
+
+class _Insert:
+    """``INSERT`` of many rows: SQLite is given them one by one, PostgreSQL a column at a time, in one statement."""
+
+    def __init__(self, table: type[Base], then: str = "") -> None:
+        columns = table.__table__.columns
+        self.columns = tuple(column.name for column in columns)
+        head = f"INSERT INTO {table.__tablename__} ({', '.join(map(_quoted, self.columns))})"
+        self._rows = f"{head} VALUES ({', '.join('?' * len(self.columns))}) {then}"
+        arrays = ", ".join(f"%s::{_TYPES[column.type.python_type]}[]" for column in columns)
+        self._columns = f"{head} SELECT * FROM unnest({arrays}) {then}"  # noqa: S608 - names of our columns
+
+    def rows(self, connection: Connection, values: Sequence[tuple[object, ...]]) -> int:
+        """How many were inserted; on SQLite."""
+        if not values:
+            return 0
+        options = {"preserve_rowcount": True}
+        return connection.exec_driver_sql(self._rows, list(values), execution_options=options).rowcount
+
+    def returning(
+        self, connection: Connection, values: Sequence[tuple[object, ...]], columns: str
+    ) -> "CursorResult[Any]":
+        """Columns of those that were inserted; on PostgreSQL."""
+        by_column = tuple(list(column) for column in zip(*values, strict=True))
+        return connection.exec_driver_sql(f"{self._columns} RETURNING {columns}", by_column)
+
+    def __call__(self, session: Session, values: Sequence[tuple[object, ...]]) -> None:
+        """On either."""
+        connection = session.connection()
+        if connection.dialect.name == "sqlite":
+            self.rows(connection, values)
+        elif values:
+            self.returning(connection, values, "1")
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+_records = _Insert(TelemetryRecord, "ON CONFLICT DO NOTHING")
+_tally = _Insert(
+    TelemetryTally,
+    "ON CONFLICT (device, epoch, kind) DO UPDATE SET records = telemetry_tally.records + excluded.records",
 )
-WINDOW_COLUMNS = tuple(column.name for column in DriftWindowRow.__table__.columns)
-_QUOTED = ", ".join(f'"{name}"' for name in WINDOW_COLUMNS)
-_INSERT_WINDOW = f"INSERT INTO drift_windows ({_QUOTED}) VALUES ({{}})"  # noqa: S608 - names of our columns
-_TALLY = (
-    "INSERT INTO telemetry_tally (device, epoch, kind, records) VALUES ({0}, {0}, {0}, {0}) "
-    "ON CONFLICT (device, epoch, kind) DO UPDATE SET records = telemetry_tally.records + excluded.records"
-)
+insert_windows = _Insert(DriftWindowRow)
+"""Windows of records that are new; a row has :data:`WINDOW_COLUMNS`."""
+WINDOW_COLUMNS = insert_windows.columns
 
 
 def insert_new(session: Session, values: Sequence[RecordRow]) -> set[Key]:
     """Insert the records whose key is not taken; the keys that were."""
-    if not values:
-        return set()
     connection = session.connection()
     if connection.dialect.name == "sqlite":
         return _insert_sqlite(session, connection, values)
-    columns = tuple([row[place] for row in values] for place in range(6))
-    inserted = connection.exec_driver_sql(_INSERT_POSTGRESQL, columns)
+    if not values:
+        return set()
+    inserted = _records.returning(connection, values, "device, epoch, sequence")
     return {row[:3] for row in values}.difference(tuple(row) for row in inserted)
 
 
 def _insert_sqlite(session: Session, connection: Connection, values: Sequence[RecordRow]) -> set[Key]:
     """Nearly always every record is new; so that is tried first, and only otherwise asked which are not."""
     point = connection.begin_nested()
-    if _count(connection, values) == len(values):
+    if _records.rows(connection, values) == len(values):
         point.commit()
         return set()
     point.rollback()
     known = {key for keys in _chunks({row[:3] for row in values}) for key in _known(session, keys)}
-    _count(connection, [row for row in values if row[:3] not in known])
+    _records.rows(connection, [row for row in values if row[:3] not in known])
     return known
-
-
-def _count(connection: Connection, values: Sequence[RecordRow]) -> int:
-    if not values:
-        return 0
-    options = {"preserve_rowcount": True}
-    return connection.exec_driver_sql(_INSERT_SQLITE, list(values), execution_options=options).rowcount
 
 
 def _known(session: Session, keys: Sequence[Key]) -> Iterator[Key]:
@@ -94,22 +124,9 @@ def windows(session: Session, keys: set[Key]) -> Iterator[tuple[Key, bytes]]:
             yield (device, epoch, sequence), bytes(window)
 
 
-def insert_windows(session: Session, values: Sequence[tuple[object, ...]]) -> None:
-    """Insert windows of records that are new; a row has :data:`WINDOW_COLUMNS`."""
-    if values:
-        connection = session.connection()
-        mark = "?" if connection.dialect.name == "sqlite" else "%s"
-        connection.exec_driver_sql(
-            _INSERT_WINDOW.format(", ".join([mark] * len(WINDOW_COLUMNS))), list(values)
-        )
-
-
 def add_to_tally(session: Session, counts: Counter[tuple[str, str, str]]) -> None:
-    """Add to (device, epoch, kind) → records."""
-    if counts:
-        connection = session.connection()
-        statement = _TALLY.format("?" if connection.dialect.name == "sqlite" else "%s")
-        connection.exec_driver_sql(statement, [(*key, count) for key, count in sorted(counts.items())])
+    """Add to (device, epoch, kind) → records; sorted, as the records are."""
+    _tally(session, [(*key, count) for key, count in sorted(counts.items())])
 
 
 def _chunks(keys: set[Key]) -> Iterator[list[Key]]:

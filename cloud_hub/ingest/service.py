@@ -27,7 +27,7 @@ from cloud_hub.mqtt import Message
 
 log = logging.getLogger(__name__)
 
-GROUP_MESSAGES = 512
+GROUP_MESSAGES = 1024
 """At most this many share one transaction."""
 REPORT_SECONDS = 5.0
 AWAY_SECONDS = 1.0
@@ -124,13 +124,13 @@ class Ingest:
         """All in one transaction; where that fails, twice (another process was in the way), each by itself."""
         for last in (False, True):
             try:
-                self._commit(batches)
+                unwanted, stored = self._commit(batches)
             except (OperationalError, InterfaceError) as error:
                 if last:
                     log.warning("the database does not answer", extra={"reason": str(error.orig)})
                     self._counters.count("not-stored", len(batches))
                     self._stop.wait(AWAY_SECONDS)
-            except Exception as error:
+            except Exception as error:  # whatever one batch does, the others are stored
                 if len(batches) == 1:
                     log.exception("a batch can't be stored", extra={"device": batches[0].device})
                     self._refuse("failed", topic(batches[0].device, Channel.TELEMETRY), repr(error))
@@ -139,9 +139,11 @@ class Ingest:
                     self._store([batch])
                 return
             else:
+                self._settle(batches, unwanted, stored)
                 return
 
-    def _commit(self, batches: Sequence[ReceivedBatch]) -> None:
+    def _commit(self, batches: Sequence[ReceivedBatch]) -> tuple[dict[str, str], Stored]:
+        """Devices that nothing is taken from, and what became of the others' records."""
         now = self._now()
 
         def work(session: Session) -> tuple[dict[str, str], Stored]:
@@ -153,7 +155,11 @@ class Ingest:
         self._commits += 1
         if stored.conflicts:
             self._database.write(lambda session: note_conflicts(session, stored.conflicts, now))
-        for device, ack in stored.messages():  # only now: what is acknowledged is committed
+        return unwanted, stored
+
+    def _settle(self, batches: Sequence[ReceivedBatch], unwanted: dict[str, str], stored: Stored) -> None:
+        """Acknowledge what is committed, and only that; count."""
+        for device, ack in stored.messages():
             self._link.acknowledge(topic(device, Channel.TELEMETRY_ACK), encode_json(ack))
         for batch in batches:
             if batch.device in unwanted:

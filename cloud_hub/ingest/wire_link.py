@@ -19,7 +19,7 @@ from cloud_hub.mqtt import Message, broker_tls
 
 log = logging.getLogger(__name__)
 
-UNTHANKED_MESSAGES = 2048
+UNTHANKED_MESSAGES = 4096
 GROUP_BYTES = 8 * 1024 * 1024
 """Payloads that are handed over at once; they may inflate to more. About so many more may wait here."""
 KEEPALIVE_SECONDS = 60

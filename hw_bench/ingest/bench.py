@@ -41,8 +41,8 @@ class Effort(Struct, frozen=True, kw_only=True):
     """A device."""
 
 
-FULL = Effort(rounds=2, devices=1000, batches=15)
-QUICK = Effort(rounds=1, devices=200, batches=10)
+FULL = Effort(rounds=5, devices=1000, batches=12)
+QUICK = Effort(rounds=1, devices=300, batches=20)
 
 
 class Round(Struct, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ def add_ingest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="only this shape of batch, from 1; may be repeated",
     )
     parser.add_argument("--no-postgresql", action="store_true", help="SQLite alone")
+    parser.add_argument("--rounds", type=int, metavar="N", help="of each subject (default: 5)")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it runs")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     parser.add_argument(
@@ -56,6 +57,10 @@ def run_ingest(options: argparse.Namespace) -> None:
     if options.markdown is not None:
         with_tables(options.markdown, "", BEGIN, END)  # refused before minutes of measuring, not after
     effort = QUICK if options.quick else FULL
+    if options.rounds is not None:
+        if options.rounds < 1:
+            raise SubjectError(f"--rounds {options.rounds}: 1 or more are allowed")
+        effort = msgspec.structs.replace(effort, rounds=options.rounds)
     report = IngestBenchReport(
         machine=machine(),
         packages=_versions(),
@@ -86,6 +91,8 @@ def _command(options: argparse.Namespace) -> str:
     words = ["python", "-m", "hw_bench", "ingest"]
     for number in options.shape or ():
         words += ["--shape", str(number)]
+    if options.rounds is not None:
+        words += ["--rounds", str(options.rounds)]
     words += ["--no-postgresql"] * options.no_postgresql + ["--quick"] * options.quick
     if options.markdown is not None:
         words += ["--markdown", str(options.markdown)]
