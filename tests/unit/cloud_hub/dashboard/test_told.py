@@ -1,4 +1,4 @@
-from cloud_hub.dashboard import words
+from cloud_hub.dashboard import rendering, words
 from cloud_hub.dashboard.accuracy import Labelled, card, known
 from cloud_hub.dashboard.drawing.interval import Known
 from cloud_hub.dashboard.heat import lasts
@@ -60,3 +60,19 @@ def test_numbers_are_said_as_people_say_them() -> None:
     ]
     assert words.ago(3) == "just now"
     assert words.worst_first("drift") < words.worst_first("warning") < words.worst_first("ok")
+
+
+def test_every_level_that_a_device_can_have_is_counted_on_the_page() -> None:
+    counted = {"drift": 2, "warning": 3, "insufficient data": 4, "not judged": 5, "ok": 1_006}
+    template = rendering._environment.from_string(
+        "{% import 'parts.html.j2' as parts %}{{ parts.levels(counted) }}"
+    )
+    page = template.render(counted=counted)
+    for said in (
+        "<b>2</b> drifts",
+        "<b>3</b> moves",
+        "<b>4</b> too few rows",
+        "<b>5</b> not judged",
+        "<b>1,006</b>",
+    ):
+        assert said in page
