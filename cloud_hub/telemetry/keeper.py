@@ -7,7 +7,7 @@ from cloud_hub.registry.artifacts import ArtifactStore
 from cloud_hub.telemetry import fleet_days, rollups
 from cloud_hub.telemetry.references import reference_of
 
-BATCHES_A_PASS = 20
+BATCHES_A_PASS = 40
 DAYS_A_PASS = 8
 FLEET_SECONDS = 60.0
 """A fleet's day is not made anew more often than that."""
