@@ -8,6 +8,7 @@ often as it was on the labelled data. Where that can't be expected there is no e
 
 import itertools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 
@@ -58,7 +59,13 @@ class Estimator:
             return
         signal = next(item for item in reference.signals if item.name == self._calibration.signal)
         self._shares = slot_shares(signal, self._calibration.rows, self._calibration.correct)
-        self._weights = [rows + CLAIM_ROWS for rows in self._calibration.rows]
+        self._likely = [
+            _likely(share, rows) for share, rows in zip(self._shares, self._calibration.rows, strict=True)
+        ]
+        self._deviations = [
+            math.sqrt(likely * (1 - likely) / (rows + CLAIM_ROWS + 2))
+            for likely, rows in zip(self._likely, self._calibration.rows, strict=True)
+        ]
         self._bare = [rows < FEW_LABELS for rows in self._calibration.rows]
 
     def estimate(self, counts: Mapping[str, SignalCounts]) -> Estimate:
@@ -95,14 +102,14 @@ class Estimator:
         which are known from so many labelled rows and no more. The second part stays however many windows are merged,
         and its slots are taken to err all to the same side, as they do when inputs change (docs/accuracy.md).
         """
-        accuracy = chance = calibration = 0.0
-        for count, share, weight in zip(counts, self._shares, self._weights, strict=True):
-            spread = share * (1 - share)
-            accuracy += count * share / rows
-            chance += count * spread / rows**2
-            calibration += count / rows * math.sqrt(spread / (weight + 1))
-        variance = chance + calibration**2
-        size = accuracy * (1 - accuracy) / variance if variance > 0 else math.inf
+        accuracy = sum(map(operator.mul, counts, self._shares)) / rows
+        likely = sum(map(operator.mul, counts, self._likely)) / rows
+        chance = (
+            sum(count * share * (1 - share) for count, share in zip(counts, self._likely, strict=True))
+            / rows**2
+        )
+        calibration = sum(map(operator.mul, counts, self._deviations)) / rows
+        size = likely * (1 - likely) / (chance + calibration**2)
         low, high = wilson(accuracy, size, LEVEL)
         return AccuracyEstimate(
             accuracy=round(accuracy, DECIMALS),
@@ -132,6 +139,15 @@ def slot_shares(signal: SignalReference, rows: Sequence[int], correct: Sequence[
         (right + CLAIM_ROWS * claim) / (count + CLAIM_ROWS)
         for right, count, claim in zip(correct, rows, claims, strict=True)
     ]
+
+
+def _likely(share: float, rows: int) -> float:
+    """A slot's share for its uncertainty alone: half a right and half a wrong row are added (Jeffreys).
+
+    A slot in which nobody has seen a wrong answer, or which claims to be sure and has no labels, is not known to be perfect.
+    """
+    known = rows + CLAIM_ROWS
+    return (share * known + 0.5) / (known + 1)
 
 
 def _claims(edges: Sequence[float], accuracy: float) -> list[float]:

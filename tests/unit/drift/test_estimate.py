@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.drift import BadReferenceError, Identity, WindowBuilder, decode_reference, encode_reference
 from agent.drift.calibration import Labelled, calibrate, separation
@@ -91,6 +93,18 @@ def test_slots_without_labels_lean_on_the_confidence_and_widen_the_interval_unti
     assert many.off is not None
     assert (
         "60% of the rows have confidences of which the reference has fewer than 10 labelled rows" in many.off
+    )
+
+
+def test_a_confidence_over_all_that_were_seen_is_a_claim_and_no_knowledge() -> None:
+    """Sure beyond the reference, without one label: what such answers are worth nobody knows."""
+    found = estimate_accuracy(_reference(), _window(0, 0, 0, 0, 0, 1_000))
+    assert found.estimate is None
+    assert found.off is not None
+    assert "100% of the rows" in found.off
+    some = _estimate(0, 0, 0, 0, 900, 100)
+    assert some.high - some.low > 1.5 * (
+        _estimate(0, 0, 0, 0, 1_000, 0).high - _estimate(0, 0, 0, 0, 1_000, 0).low
     )
 
 
@@ -255,3 +269,28 @@ def test_separation_is_mann_whitneys_score() -> None:
     from scipy.stats import norm
 
     assert norm.sf(separation(rows.tolist(), correct.tolist())) == pytest.approx(expected.pvalue)
+
+
+_SLOTS = st.tuples(*[st.tuples(st.integers(0, 5_000), st.floats(0, 1)) for _ in range(6)])
+
+
+@given(
+    slots=_SLOTS,
+    counts=st.tuples(*[st.integers(0, 10**12) for _ in range(6)]),
+    top=st.sampled_from([1.0, 0.9999, 255.0]),
+)
+def test_whatever_was_counted_the_estimate_lies_in_its_interval_or_there_is_a_reason(
+    slots: tuple[tuple[int, float], ...], counts: tuple[int, ...], top: float
+) -> None:
+    signal = msgspec.structs.replace(SIGNAL, edges=(0.0, 0.25, 0.5, 0.75, top))
+    calibration = Calibration(
+        signal="confidence",
+        rows=tuple(rows for rows, _ in slots),
+        correct=tuple(int(rows * share) for rows, share in slots),
+        expected_error=0.0,
+    )
+    reference = msgspec.structs.replace(_reference(calibration), signals=(signal,))
+    found = estimate_accuracy(reference, _window(*counts))
+    assert (found.estimate is None) != (found.off is None)
+    if found.estimate is not None:
+        assert 0 <= found.estimate.low <= found.estimate.accuracy <= found.estimate.high <= 1
