@@ -156,6 +156,12 @@ def test_labels_from_everyone_come_back_as_real_accuracy(fleet: MosquittoFleet, 
     assert "nobody: unknown: no request of that id is kept" in shown
     assert f"labels of person, {_today()}" in run("edgeward-hub", "labels", "accuracy", MODEL, *hub)
 
+    agent.service.kill()  # what was answered was durable
+    start(agent)
+    assert agent.edgeward("accuracy")["figures"] == figures
+    wait_for("it to be back", lambda: fleet.online() == {"camera-1", "camera-2"}, seconds=30)
+    wait_for("it to serve again", lambda: answered(agent) is not None, seconds=20)
+
 
 def _today() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d")
