@@ -248,10 +248,10 @@ def _health(facts: DeviceFacts) -> tuple[HealthChart, ...]:
 def _hot(health: Sequence[Health]) -> tuple[Span, ...]:
     """Stretches in which the device said that it was too hot."""
     found: list[Span] = []
-    for each, after in zip(health, [*health[1:], None], strict=True):
+    for each, after in zip(health, [*health[1:], *health[-1:]], strict=True):
         if each.thermal not in ("hot", "critical"):
             continue
-        until = after.time if after is not None else each.time
+        until = after.time
         if found and found[-1].until == each.time and found[-1].kind == each.thermal:
             found[-1] = Span(since=found[-1].since, until=until, kind=each.thermal)
         else:

@@ -129,10 +129,10 @@ def _table(year: "Year", timings: "list[Timing]", rolled: "RollUp | None", size:
             f"{machine()}; {datetime.now(UTC):%Y-%m-%d}."
         ),
         "",
-        "| what | cold, ms | warm p50, ms | warm max, ms | KiB |",
-        "|---|---:|---:|---:|---:|",
+        "| what | cold, ms | warm p50, ms | warm max, ms | CPU, ms | KiB |",
+        "|---|---:|---:|---:|---:|---:|",
         *(
-            f"| {each.name} | {each.cold_ms:.0f} | {each.warm_p50_ms:.0f} | {each.warm_max_ms:.0f} | {each.kib:.0f} |"
+            f"| {each.name} | {each.cold_ms:.0f} | {each.warm_p50_ms:.0f} | {each.warm_max_ms:.0f} | {each.cpu_ms:.0f} | {each.kib:.0f} |"
             for each in timings
         ),
     ]

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 from msgspec import Struct
 
 from hw_bench.errors import MeasurementError
@@ -49,6 +50,8 @@ class Timing(Struct, frozen=True, kw_only=True):
     cold_ms: float
     warm_p50_ms: float
     warm_max_ms: float
+    cpu_ms: float
+    """Of the hub's process for a warm request: what it takes where nothing else runs."""
     kib: float
 
 
@@ -60,8 +63,8 @@ class RollUp(Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def hub(folder: Path, port: int) -> Iterator[str]:
-    """A hub's process over ``folder``; gives its address."""
+def hub(folder: Path, port: int) -> Iterator[tuple[str, psutil.Process]]:
+    """A hub's process over ``folder``, with its address."""
     log = (folder / "hub.log").open("ab")
     with (
         log,
@@ -74,7 +77,7 @@ def hub(folder: Path, port: int) -> Iterator[str]:
         address = f"http://127.0.0.1:{port}"
         try:
             _wait(lambda: httpx.get(f"{address}/health").is_success, process)
-            yield address
+            yield address, psutil.Process(process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=60)
@@ -137,8 +140,8 @@ def measure(folder: Path, port: int, token: str, tell: Callable[[str], None]) ->
     for name, path in PAGES.items():
         tell(f"{name}: {path}")
         forget(folder / "hub.db")
-        with hub(folder, port) as address, _client(address, token) as client:
-            timings.append(_timing(client, name, path))
+        with hub(folder, port) as (address, process), _client(address, token) as client:
+            timings.append(_timing(client, process, name, path))
     return timings
 
 
@@ -161,9 +164,17 @@ def _client(address: str, token: str) -> httpx.Client:
     )
 
 
-def _timing(client: httpx.Client, name: str, path: str) -> Timing:
-    took, size = [], 0
-    for _ in range(WARM + 1):
+def _worked(process: psutil.Process) -> float:
+    """Seconds of a processor."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _timing(client: httpx.Client, process: psutil.Process, name: str, path: str) -> Timing:
+    took, size, worked = [], 0, 0.0
+    for number in range(WARM + 1):
+        if number == 1:
+            worked = _worked(process)
         before = time.perf_counter()
         response = client.get(path)
         took.append((time.perf_counter() - before) * 1e3)
@@ -176,5 +187,6 @@ def _timing(client: httpx.Client, name: str, path: str) -> Timing:
         cold_ms=took[0],
         warm_p50_ms=statistics.median(took[1:]),
         warm_max_ms=max(took[1:]),
+        cpu_ms=(_worked(process) - worked) * 1e3 / WARM,
         kib=size / 1024,
     )
