@@ -24,15 +24,18 @@ def changed(window: DriftWindow) -> bool:
     return window.alarm is not None and bool(window.alarm.changed)
 
 
-def false_alarms(subject: Subject, *, references: int, seed: int) -> FalseAlarms:
+def false_alarms(subject: Subject, *, references: int, seed: int, stay: int = 1) -> FalseAlarms:
     """Every reference and every window is drawn anew, row by row, from one and the same population."""
-    found = [list(_windows(subject, np.random.default_rng([seed, number]))) for number in range(references)]
+    found = [
+        list(_windows(subject, stay, np.random.default_rng([seed, number]))) for number in range(references)
+    ]
 
     def rate(said: Callable[[DriftWindow], bool]) -> Rate:
         return clustered_rate([[said(window) for window in windows] for windows in found])
 
     return FalseAlarms(
         subject=subject.name,
+        stay=stay,
         signals=len(subject.signals),
         references=references,
         windows=references * WINDOWS,
@@ -43,7 +46,7 @@ def false_alarms(subject: Subject, *, references: int, seed: int) -> FalseAlarms
     )
 
 
-def _windows(subject: Subject, rng: np.random.Generator) -> Iterator[DriftWindow]:
+def _windows(subject: Subject, stay: int, rng: np.random.Generator) -> Iterator[DriftWindow]:
     stream = Stream(reference_of(subject, rng), rng)
-    for closed in stream.send(Draw(subject.clean), WINDOWS * WINDOW_ROWS):
+    for closed in stream.send(Draw(subject.clean, stay=stay), WINDOWS * WINDOW_ROWS):
         yield closed.window

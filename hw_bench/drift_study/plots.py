@@ -72,7 +72,8 @@ def _frame(axes: Axes, title: str, pad: float = 6) -> None:
 
 
 def _false_alarms(report: StudyReport) -> Figure:
-    windows = sum(entry.windows for entry in report.false_alarms)
+    entries = [entry for entry in report.false_alarms if entry.stay == 1]
+    windows = sum(entry.windows for entry in entries)
     figure = _figure(
         9.5,
         3.4,
@@ -84,13 +85,13 @@ def _false_alarms(report: StudyReport) -> Figure:
         _frame(axes, title)
         level = report.alarm_level if name == "alarm" else report.level
         axes.axvline(level * 100, color=COLOURS[1], linewidth=1.4, linestyle=(0, (4, 2)))
-        for row, entry in enumerate(report.false_alarms):
+        for row, entry in enumerate(entries):
             _dot(axes, row, getattr(entry, name))
-        highest = max(100 * _rates(report.false_alarms, name), 150 * report.level)
+        highest = max(100 * _rates(entries, name), 150 * report.level)
         axes.set_xlim(-0.03 * highest, highest * 1.25)
         axes.set_xlabel("% of windows", fontsize=8, color=QUIET)
         axes.locator_params(axis="x", nbins=4)
-    names = [f"{entry.subject}\n{entry.signals} signals" for entry in report.false_alarms]
+    names = [f"{entry.subject}\n{entry.signals} signals" for entry in entries]
     panels[0].set_yticks(range(len(names)), names, fontsize=9, color=INK)
     panels[0].set_ylim(len(names) - 0.5, -0.6)
     return figure

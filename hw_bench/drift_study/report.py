@@ -21,6 +21,8 @@ class FalseAlarms(Struct, frozen=True, kw_only=True):
     """One subject whose stream never changed."""
 
     subject: str
+    stay: int
+    """Rows in a row that show the same; 1: each row stands by itself, which is what the stated levels are of."""
     signals: int
     references: int
     windows: int

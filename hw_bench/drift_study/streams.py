@@ -22,11 +22,14 @@ class Draw:
     population: Population
     weights: Floats | None = None
     """Shape (rows,); None: all alike."""
+    stay: int = 1
+    """How many rows in a row show the same, as the frames of a camera do while nothing moves."""
 
     def rows(self, count: int, rng: np.random.Generator) -> IntArray:
-        """``count`` rows, each drawn by itself from all of them: the same distribution every time."""
+        """``count`` rows, each (or each that stays) drawn by itself from all of them: always the same distribution."""
         share = None if self.weights is None else self.weights / self.weights.sum()
-        return rng.choice(len(self.population.labels), count, p=share)
+        drawn = rng.choice(len(self.population.labels), -(-count // self.stay), p=share)
+        return np.repeat(drawn, self.stay)[:count]
 
 
 def tensors(population: Population, rows: IntArray) -> tuple[dict[str, Floats], dict[str, Floats]]:

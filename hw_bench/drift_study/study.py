@@ -25,6 +25,9 @@ STATED_LEVEL = FAMILIES * POLICY.alpha
 ALARM_LEVEL = POLICY.alpha
 """Share of windows without drift in which the alarm may be up."""
 
+STAYS = (1, 2, 5, 10)
+"""Rows in a row that show the same."""
+
 
 class Effort(Struct, frozen=True, kw_only=True):
     """How much is drawn."""
@@ -49,8 +52,9 @@ def run_study(effort: Effort, names: list[str], command: str, tell: Callable[[st
     for name in names:
         tell(f"{name}: data and model …")
         subject = SUBJECTS[name]()
-        tell(f"{name}: {effort.references} references without drift …")
-        alarms.append(false_alarms(subject, references=effort.references, seed=effort.seed))
+        for stay in STAYS:
+            tell(f"{name}: {effort.references} references without drift, each row {stay} times …")
+            alarms.append(false_alarms(subject, references=effort.references, seed=effort.seed, stay=stay))
         cases = list(changes(subject))
         for number, (kind, strength, draw) in enumerate(cases):
             tell(f"{name}: {kind}, {strength} ({number + 1} of {len(cases)}) …")

@@ -26,11 +26,12 @@ def _head(report: StudyReport) -> Iterator[str]:
 
 
 def _false_alarms(report: StudyReport) -> Iterator[str]:
-    yield "| stream | signals | references | windows | warning or drift | drift | alarm | abrupt change |"
-    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    yield "| stream | each row comes | signals | references | windows | warning or drift | drift | alarm | abrupt change |"
+    yield "|---|---|---:|---:|---:|---:|---:|---:|---:|"
     for entry in report.false_alarms:
         cells = (
             entry.subject,
+            "once" if entry.stay == 1 else f"{entry.stay} times in a row",
             str(entry.signals),
             str(entry.references),
             f"{entry.windows:,}",

@@ -31,6 +31,12 @@ def test_where_nothing_changes_hardly_anything_is_said(name: str) -> None:
     assert found.changed.rate <= STATED_LEVEL
 
 
+def test_rows_that_stay_are_fewer_than_they_seem_and_the_page_says_what_comes_of_it() -> None:
+    found = false_alarms(table_subject(), references=10, seed=3, stay=10)
+    assert found.stay == 10
+    assert found.warning.low > STATED_LEVEL
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", sorted(SUBJECTS))
@@ -121,7 +127,7 @@ def test_tables_and_pictures_are_made_of_what_was_measured(
         (tmp_path / name).write_text(f"# Page\n{BEGIN}\n{END}\nrest\n")
     assert main(["drift-study", "--from", str(source), "--docs", str(tmp_path)]) == 0
     power, estimated = ((tmp_path / name).read_text() for name in ("drift-power.md", "accuracy.md"))
-    assert f"| table | 33 | 4 | {4 * WINDOWS} |" in power
+    assert f"| table | once | 33 | 4 | {4 * WINDOWS} |" in power
     assert power.count("| three sensors read high |") == 4
     assert estimated.count("| shifted classes |") == 4
     assert estimated.endswith(f"{END}\nrest\n")
