@@ -78,6 +78,6 @@ def _binned(name: str, edges: np.ndarray, shift: float, scale: float, random: np
         name=name,
         edges=own,
         positions=tuple(bin_positions([own])[0].tolist()),
-        reference=tuple(random.multinomial(200_000, shares(edges)).tolist()),
+        reference=tuple(random.multinomial(40_000, shares(edges)).tolist()),
         counts=tuple(random.multinomial(4_000, shares((edges - shift) / scale)).tolist()),
     )
