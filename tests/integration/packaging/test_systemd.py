@@ -38,7 +38,11 @@ def verify(unit: Path, folder: Path, text: str | None = None) -> subprocess.Comp
 
 
 def test_there_is_a_unit_for_each_service() -> None:
-    assert [unit.name for unit in UNITS] == ["edgeward-agent.service", "edgeward-hub.service"]
+    assert [unit.name for unit in UNITS] == [
+        "edgeward-agent.service",
+        "edgeward-hub-ingest@.service",
+        "edgeward-hub.service",
+    ]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
