@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from agent.protocol.topics import Channel
 from agent.transport.settings import TlsFiles
 from cloud_hub.config import BrokerSettings, BrokerTls
 from cloud_hub.devices.authority import DeviceAuthority, create_authority
+from cloud_hub.inbox import Inbox
 from cloud_hub.ingest.wire_link import WireLink
-from cloud_hub.mqtt import SHARED, Message
+from cloud_hub.mqtt import SHARED, Message, MqttLink
 from tests.support.mosquitto import MOSQUITTO, Broker, Peer
 
 PATIENCE = 30.0
@@ -110,3 +112,41 @@ def test_without_a_certificate_that_the_broker_takes_it_goes_on_trying(
         assert one.receive(10, 0.1) == []
         assert not one.connected
         assert one.receive(10, 0.1) == []
+
+
+def test_what_the_inbox_of_serve_has_no_room_for_is_counted_and_not_acknowledged_and_comes_again(
+    broker: Broker,
+) -> None:
+    """With paho, as ``serve`` does it; nobody takes from the inbox while the first twenty come."""
+    counted: Counter[str] = Counter()
+    tls = BrokerTls(
+        authority=str(broker.pki / "ca.pem"),
+        certificate=str(broker.pki / "ingest-1.pem"),
+        key=str(broker.pki / "ingest-1.key"),
+    )
+    settings = BrokerSettings(embedded=False, port=broker.port, tls=tls)
+    one = MqttLink(settings, "ingest-1", lambda kind: counted.update([kind]), frozenset({Channel.TELEMETRY}))
+    one.telemetry = Inbox(messages=5, octets=1_000_000, patience=0.05)
+    payloads = [b"%d" % number for number in range(20)]
+    with closing(device(broker)) as sender:
+        one.start()
+        try:
+            _until(lambda: one.connected)
+            for payload in payloads:
+                sender.send(TOPIC, payload)
+            _until(lambda: counted["overflow"] == 15)
+            taken = [message.payload for message in one.receive(100, 0)]
+            assert taken == payloads[:5]
+            for payload in payloads[5:]:  # as a device does, which was not told that they are safe
+                sender.send(TOPIC, payload)
+                taken += [message.payload for message in one.receive(1, PATIENCE)]
+            assert taken == payloads
+        finally:
+            one.stop()
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
