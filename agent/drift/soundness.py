@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from agent.drift.embeddings import decode_components
 from agent.drift.errors import BadReferenceError
 from agent.drift.summaries import ELEMENT_SUMMARIES, PICTURE_SUMMARIES
-from agent.protocol.drift import Calibration, DriftPolicy, DriftReference, SignalReference, Summary
+from agent.protocol.drift import (
+    MAX_SLICE_VALUE,
+    OTHER_SLICE,
+    RESERVED_PARAMETERS,
+    Calibration,
+    DriftPolicy,
+    DriftReference,
+    SignalReference,
+    SlicePolicy,
+    Summary,
+)
 
 ROWS_PER_BIN = 25
 """Rows a bin needs before PSI can be believed: 20 bins need 500 (with 10 bins the policy's 300 is more)."""
@@ -43,10 +53,30 @@ def require_sound(reference: DriftReference) -> None:
         if problem:
             raise BadReferenceError(f"reference: calibration: {problem}")
     policy = reference.policy
+    problem = _slices_problem(policy.slices)
+    if problem:
+        raise BadReferenceError(f"reference: slices: {problem}")
     if policy.psi_drift < policy.psi_warning:
         raise BadReferenceError(
             f"reference: psi_drift {policy.psi_drift} is under psi_warning {policy.psi_warning}"
         )
+
+
+def _slices_problem(policy: SlicePolicy | None) -> str:
+    if policy is None:
+        return ""
+    if policy.parameter in RESERVED_PARAMETERS:
+        return f"the parameter {policy.parameter!r} has a meaning of its own in every request"
+    if len(policy.values) > policy.maximum or len(set(policy.values)) < len(policy.values):
+        return f"{len(policy.values)} values are declared; up to {policy.maximum} different ones are allowed"
+    for value in policy.values:
+        plain = 0 < len(value) <= MAX_SLICE_VALUE and value.isprintable() and "=" not in value
+        if not plain or value == OTHER_SLICE:
+            return (
+                f"the value {value[:80]!r} can't be told apart: up to {MAX_SLICE_VALUE} printable characters without '=' "
+                f"are allowed, and not {OTHER_SLICE!r}"
+            )
+    return ""
 
 
 def require_judgeable(reference: DriftReference) -> None:

@@ -97,6 +97,18 @@ class Calibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Why accuracy may not be estimated from it; None where the check was passed."""
 
 
+RESERVED_PARAMETERS = frozenset(
+    {"timeout", "priority", "binary_data_output", "sequence_id", "sequence_start", "sequence_end"}
+)
+"""Of a request, that mean something of their own in the Open Inference Protocol: no slices are made by them."""
+
+OTHER_SLICE = "other"
+"""What every value is called that is not told apart."""
+
+MAX_SLICE_VALUE = 64
+"""Characters of a value that can be told apart."""
+
+
 class SlicePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rows are also counted apart by one request parameter."""
 

@@ -16,7 +16,6 @@ from agent.runner.bookkeeping import Bookkeeping, Observer
 from agent.runner.drift_log import DriftLog, SlicedDriftLog
 from agent.runner.errors import LoadError
 from agent.runner.every_nth import EveryNth
-from agent.runner.openinference import OWN_PARAMETERS
 from agent.runner.prediction_log import Expectation, PredictionLog, classes_tensor
 from agent.runner.sample_capture import SampleCapture, Served
 from agent.runner.slice_names import SliceNames
@@ -67,12 +66,6 @@ def _reference(start: Start) -> DriftReference | None:
         check_tensors(reference.signals, start.inputs, start.outputs, reference.embeddings)
     except (OSError, ProtocolError, DriftError) as error:
         raise LoadError("drift-reference", f"drift reference {start.reference_path}: {error}") from error
-    policy = reference.policy.slices
-    if policy is not None and policy.parameter in OWN_PARAMETERS:
-        text = (
-            f"slices by the parameter {policy.parameter!r}, which has a meaning of its own in every request"
-        )
-        raise LoadError("drift-reference", f"drift reference {start.reference_path}: {text}")
     return reference
 
 

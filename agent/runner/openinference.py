@@ -81,9 +81,6 @@ class _Request(Struct):
     parameters: _RequestParameters | None = None
 
 
-OWN_PARAMETERS = frozenset(_RequestParameters.__struct_fields__)
-"""Of a request; they mean something to whoever asks any model."""
-
 _NO_INPUT_PARAMETERS, _NO_OUTPUT_PARAMETERS = _InputParameters(), _OutputParameters()
 _NO_PARAMETERS = _RequestParameters()
 

@@ -7,14 +7,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from agent.protocol.drift import MAX_SLICE_VALUE as MAX_VALUE
+from agent.protocol.drift import OTHER_SLICE as OTHER
+
 MAX_ID = 128
 """Characters of an id that is remembered; by a longer one nobody could ever be asked."""
-
-MAX_VALUE = 64
-"""Characters of a parameter's value that is told apart."""
-
-OTHER = "other"
-"""What every value is called that can't be told apart: too long, unprintable, not a word or a number."""
 
 NO_VALUE = msgspec.Raw(b"")
 

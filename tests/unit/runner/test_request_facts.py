@@ -4,6 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.protocol.drift import RESERVED_PARAMETERS
+from agent.runner import openinference
 from agent.runner.openinference import Contract, Decoder
 from agent.runner.request_facts import MAX_ID, MAX_VALUE, NO_FACTS, OTHER, RequestFacts, value_text
 from agent.runner.shared_memory import Regions
@@ -92,3 +94,7 @@ def test_a_value_is_text_or_other(written: str, text: str | None) -> None:
 def test_an_id_that_nobody_could_ask_by_is_not_remembered(request_id: str) -> None:
     assert facts(id=request_id) is NO_FACTS
     assert decoder().decode(*binary(id=request_id)).id == request_id
+
+
+def test_what_means_something_in_every_request_makes_no_slices() -> None:
+    assert set(openinference._RequestParameters.__struct_fields__) <= RESERVED_PARAMETERS
