@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from msgspec import Struct
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
@@ -21,6 +22,8 @@ LABEL = 10
 TESTS = {"ks": "KS", "chi-squared": "chi-squared"}
 PEAK = 16
 """Columns behind a picture, for how high it is."""
+LEAST_APART = 0.0005
+"""Share of the rows from which what lies outside the bins has a column."""
 SMALLEST_P = 1e-9
 
 
@@ -111,30 +114,73 @@ def _both(signal: DriftSignal, report: DriftReport) -> tuple[list[float], list[f
     return then, _shares(signal.counts.counts, now_rows)
 
 
+class _Column(Struct, frozen=True):
+    """One column of both histograms; a gap has neither share nor name."""
+
+    then: float = 0.0
+    now: float = 0.0
+    name: str = ""
+
+
+def _columns(signal: DriftSignal, report: DriftReport) -> tuple[list[_Column], int, int]:
+    """Under, the bins, over, missing, not a number; the outer ones where there is something. And where bins begin and end."""
+    then, now = _both(signal, report)
+    reference, counts = signal.reference, signal.counts
+    rows_then = max(1, report.reference_rows or 0)
+    rows_now = max(1, sum(counts.counts) + counts.missing + counts.not_finite)
+    before = [_Column(then[0], now[0], "under")]
+    after = [
+        _Column(then[-1], now[-1], "over" if reference.categories is None else "other"),
+        _Column(reference.missing / rows_then, counts.missing / rows_now, "missing"),
+        _Column(reference.not_finite / rows_then, counts.not_finite / rows_now, "NaN"),
+    ]
+    left = [each for each in before if max(each.then, each.now) >= LEAST_APART]
+    right = [each for each in after if max(each.then, each.now) >= LEAST_APART]
+    bins = [_Column(*pair) for pair in zip(then[1:-1], now[1:-1], strict=True)]
+    found = [*left, *([_Column()] if left else []), *bins]
+    first, last = len(found) - len(bins), len(found)
+    for each in right:
+        found += [_Column(), each]
+    return found, first, last
+
+
 def _brief(signal: DriftSignal, report: DriftReport, console: Console, style: Style) -> None:
     """Two histograms, one over the other, to the same scale."""
     _title(signal, report, console)
-    then, now = (shares[1:-1] for shares in _both(signal, report))
-    top = max(*then, *now, 0.0)
-    width = bin_width(len(then), console.width - LABEL - PEAK)
-    whole = width * len(then)
-    for name, shares in (("then", then), ("now", now)):
+    columns, first, last = _columns(signal, report)
+    top = max((max(each.then, each.now) for each in columns), default=0.0)
+    width = bin_width(len(columns), console.width - LABEL - PEAK)
+    whole = width * len(columns)
+    for name, shares in (("then", [each.then for each in columns]), ("now", [each.now for each in columns])):
         lines = histogram(shares, top, width, style)
         for place, line in enumerate(lines):
-            last = place == len(lines) - 1
-            label = name if last else ""
-            peak = f" up to {percent(max(shares, default=0.0))}" if last else ""
+            at_the_foot = place == len(lines) - 1
+            peak = f" up to {percent(max(shares, default=0.0))}" if at_the_foot else ""
+            label = name if at_the_foot else ""
             console.print(plain(f"{label:<{LABEL}}{line:<{whole}}{peak}"))
-    console.print(plain(f"{' ' * LABEL}{_axis(signal, whole)}", "dim"))
+    axis = _axis(signal, width * first, width * (last - first))
+    console.print(plain(f"{' ' * LABEL}{_named(columns, width, axis)}", "dim"))
 
 
-def _axis(signal: DriftSignal, width: int) -> str:
+def _axis(signal: DriftSignal, start: int, width: int) -> str:
+    """The ends of the bins, which begin at ``start`` and are ``width`` wide."""
     names = bin_names(signal.reference)[1:-1]
     if signal.reference.summary in ("argmax", "category"):
         ends = (names[0], names[-1])
     else:
         ends = (f"{signal.reference.edges[0]:.3g}", f"{signal.reference.edges[-1]:.3g}")
-    return f"{ends[0]}{ends[1]:>{max(1, width - len(ends[0]))}}"
+    return f"{' ' * start}{ends[0]}{ends[1]:>{max(1, width - len(ends[0]))}}"
+
+
+def _named(columns: Sequence[_Column], width: int, axis: str) -> str:
+    """``axis`` with the names of the columns beside the bins, cut to the room they have."""
+    line = list(axis.ljust(width * len(columns)))
+    for place, each in enumerate(columns):
+        if each.name:
+            room = 2 * width - 1  # its own, and the gap's beside it
+            shown = each.name[:room]
+            line[place * width : place * width + len(shown)] = shown
+    return "".join(line).rstrip()
 
 
 def _detail(signal: DriftSignal, report: DriftReport, console: Console, style: Style) -> None:

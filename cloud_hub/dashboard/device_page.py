@@ -127,7 +127,7 @@ def build(facts: DeviceFacts) -> DevicePage:
             for release, points in each.points.items()
         ),
         health=_health(facts),
-        health_first=words.day(facts.since),
+        health_first=_start(facts),
         health_last=words.minute(facts.now),
         thermal=_thermal(facts.health),
         ledger=_ledger(facts),
@@ -147,6 +147,11 @@ def build(facts: DeviceFacts) -> DevicePage:
     )
 
 
+def _start(facts: DeviceFacts) -> str:
+    """The day, or of a young device the minute, in which its pictures begin."""
+    return words.minute(facts.since) if facts.now - facts.since < 2 * words.DAY else words.day(facts.since)
+
+
 def _timeline(
     timeline: VerdictTimeline, release: int, points: Sequence[TimelinePoint], facts: DeviceFacts
 ) -> Timeline:
@@ -163,7 +168,7 @@ def _timeline(
         name=name,
         link=addresses.release(timeline.model, release),
         svg=skyline(spans, f"{name} on {timeline.device}: {told(spans, span)}"),
-        first=words.day(facts.since),
+        first=_start(facts),
         last=words.minute(facts.now),
         level=drift.level if drift else points[-1].level if points else "",
         reason=drift.verdict.reason if drift and drift.verdict else "",

@@ -73,7 +73,7 @@ def build(
         told=told[:SHOWN],
         more=told[SHOWN:],
         releases=tuple(release_card(each, overview.time) for each in overview.releases),
-        by_day=heat.by_day(days, f"{line.model} {line.release}") if line else None,
+        by_day=heat.by_day(days, map_.days, f"{line.model} {line.release}") if line and map_ else None,
         heat=table,
         heat_of="" if map_ is None else f"{map_.model} {map_.release}",
         heat_link="" if map_ is None else addresses.release(map_.model, map_.release),

@@ -111,13 +111,14 @@ class ByDay(Struct, frozen=True, kw_only=True):
     last: str
 
 
-def by_day(days: Sequence[FleetDayView], name: str) -> ByDay | None:
-    """None where there is no day yet."""
-    if not days:
+def by_day(found: Sequence[FleetDayView], days: Sequence[str], name: str) -> ByDay | None:
+    """One column for each of ``days``; None where nothing was found."""
+    if not found or not days:
         return None
-    whole = max(sum(day.levels.values()) for day in days)
-    svg = _columns([day.levels for day in days], whole, name)
-    return ByDay(svg=svg, first=short(days[0].day), last=short(days[-1].day))
+    whole = max(sum(day.levels.values()) for day in found)
+    levels = {day.day: day.levels for day in found}
+    svg = _columns([levels.get(day, {}) for day in days], whole, name)
+    return ByDay(svg=svg, first=short(days[0]), last=short(days[-1]))
 
 
 def _columns(counted: Sequence[dict[str, int]], whole: int, name: str) -> Markup:

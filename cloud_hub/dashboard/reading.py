@@ -1,11 +1,12 @@
 """Read what each page shows, each in one transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from sqlalchemy.orm import Session
 
 from agent.protocol.manifest import Manifest
+from agent.protocol.telemetry import Health
 from cloud_hub.approvals.service import signatures
 from cloud_hub.audit.service import newest
 from cloud_hub.bundles.receipts import newest as newest_receipts
@@ -41,7 +42,7 @@ from cloud_hub.telemetry.drift import DeviceDetail, device_drift, overview_of, r
 from cloud_hub.telemetry.history import fleet_days, heat_map, verdict_timeline
 from cloud_hub.telemetry.records import events_of, health_of
 from cloud_hub.telemetry.service import counts
-from cloud_hub.telemetry.views import ReleaseDrift
+from cloud_hub.telemetry.views import ReleaseDrift, VerdictTimeline
 
 Details = Mapping[tuple[str, int], DeviceDetail]
 """By model and release."""
@@ -49,6 +50,8 @@ Details = Mapping[tuple[str, int], DeviceDetail]
 DAY = 86_400.0
 MAP_DAYS = 30
 DEVICE_DAYS = 14
+YOUNG_SECONDS = 3_600.0
+"""Pictures of a device span at least that."""
 """As long as verdicts are told window by window."""
 AUDIT_ENTRIES = 12
 EVENTS_SHOWN = 20
@@ -205,6 +208,7 @@ def device(session: Session, hub: Hub, name: str) -> device_page.DevicePage:
     view = devices.view(devices.get_device(session, name))
     serving = {each.model for each in view.reported.serving} if view.reported else set()
     timelines = [verdict_timeline(session, name, model, since, now=now) for model in sorted(serving)]
+    health = health_of(session, name, since)
     details = {
         (line.model, release): detail
         for line in timelines
@@ -214,7 +218,7 @@ def device(session: Session, hub: Hub, name: str) -> device_page.DevicePage:
     return device_page.build(
         DeviceFacts(
             now=now,
-            since=since,
+            since=_begins(timelines, health, since, now),
             view=view,
             told=grouped(_only(session, hub, view, details), {}),
             counts=counts(session, name),
@@ -224,10 +228,19 @@ def device(session: Session, hub: Hub, name: str) -> device_page.DevicePage:
             labelled={
                 (model, number): _labelled(session, model, number, "", name) for model, number in details
             },
-            health=health_of(session, name, since),
+            health=health,
             events=events_of(session, name, EVENTS_SHOWN),
         )
     )
+
+
+def _begins(
+    timelines: Sequence[VerdictTimeline], health: Sequence[Health], since: float, now: float
+) -> float:
+    """Where the pictures of a device begin: a young one has no fortnight to show."""
+    known = [points[0].opened for line in timelines for points in line.points.values() if points]
+    known += [each.time for each in health[:1]]
+    return max(since, min([*known, now - YOUNG_SECONDS]))
 
 
 def _detail(session: Session, hub: Hub, name: str, model: str, number: int) -> DeviceDetail | None:

@@ -137,7 +137,7 @@ def build(
         ),
         heat=table,
         heat_cut=map_.cut or (table is not None and len(map_.devices) > len(table.rows) - 1),
-        by_day=heat.by_day(days, f"{drift.model} {drift.release}"),
+        by_day=heat.by_day(days, map_.days, f"{drift.model} {drift.release}"),
         slices=tuple(
             SliceRow(
                 line=line,
