@@ -276,6 +276,6 @@ class TightLedger(Ledger):
 
 
 TestLedger = Ledger.TestCase
-TestLedger.settings = settings(max_examples=12, stateful_step_count=25, deadline=None)
+TestLedger.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestTightLedger = TightLedger.TestCase
 TestTightLedger.settings = settings(max_examples=12, stateful_step_count=25, deadline=None)
