@@ -7,16 +7,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from agent.protocol.drift import MAX_SLICE_VALUE as MAX_VALUE
-from agent.protocol.drift import OTHER_SLICE as OTHER
+from agent.protocol.drift import MAX_SLICE_VALUE, OTHER_SLICE
 
 MAX_ID = 128
 """Characters of an id that is remembered; by a longer one nobody could ever be asked."""
 
 NO_VALUE = msgspec.Raw(b"")
 
-_MAX_RAW = 6 * MAX_VALUE + 2
-"""Bytes of JSON in which ``MAX_VALUE`` characters fit however they are escaped."""
+_MAX_RAW = 6 * MAX_SLICE_VALUE + 2
+"""Bytes of JSON in which ``MAX_SLICE_VALUE`` characters fit however they are escaped."""
 
 
 class RequestFacts(NamedTuple):
@@ -44,7 +43,7 @@ def facts_of(request_id: str, value: msgspec.Raw = NO_VALUE) -> RequestFacts:
 def value_text(raw: bytes) -> str | None:
     """A JSON value as text, the same for every way to write it; None for ``null``."""
     if len(raw) > _MAX_RAW:
-        return OTHER
+        return OTHER_SLICE
     match msgspec.json.decode(raw):
         case None:
             return None
@@ -55,5 +54,7 @@ def value_text(raw: bytes) -> str | None:
         case str() as value:
             text = value
         case _:
-            return OTHER
-    return text if 0 < len(text) <= MAX_VALUE and text.isprintable() and "=" not in text else OTHER
+            return OTHER_SLICE
+    return (
+        text if 0 < len(text) <= MAX_SLICE_VALUE and text.isprintable() and "=" not in text else OTHER_SLICE
+    )

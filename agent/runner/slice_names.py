@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from agent.protocol.drift import SlicePolicy
-from agent.runner.request_facts import OTHER, RequestFacts
+from agent.protocol.drift import OTHER_SLICE, SlicePolicy
+from agent.runner.request_facts import RequestFacts
 
 
 class SliceNames:
@@ -14,7 +14,7 @@ class SliceNames:
         self._parameter = policy.parameter
         self._maximum = policy.maximum
         self._open = not policy.values
-        self.other = f"{policy.parameter}={OTHER}"
+        self.other = f"{policy.parameter}={OTHER_SLICE}"
         self._names: dict[str, str] = {}
         prefix = f"{policy.parameter}="
         seen = (name.removeprefix(prefix) for name in known if name.startswith(prefix))
@@ -32,7 +32,7 @@ class SliceNames:
         return self.other if found is None else found
 
     def _admit(self, value: str) -> str | None:
-        if value == OTHER or len(self._names) >= self._maximum:
+        if value == OTHER_SLICE or len(self._names) >= self._maximum:
             return None
         name = self._names[value] = f"{self._parameter}={value}"
         return name

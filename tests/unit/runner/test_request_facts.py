@@ -4,10 +4,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.protocol.drift import RESERVED_PARAMETERS
+from agent.protocol.drift import MAX_SLICE_VALUE, OTHER_SLICE, RESERVED_PARAMETERS
 from agent.runner import openinference
 from agent.runner.openinference import Contract, Decoder
-from agent.runner.request_facts import MAX_ID, MAX_VALUE, NO_FACTS, OTHER, RequestFacts, value_text
+from agent.runner.request_facts import MAX_ID, NO_FACTS, RequestFacts, value_text
 from agent.runner.shared_memory import Regions
 from tests.contract.runner import tiny_models as tiny
 
@@ -74,16 +74,16 @@ def test_the_known_parameters_are_still_checked() -> None:
         ("7.5", "7.5"),
         ("true", "true"),
         ("null", None),
-        ('""', OTHER),
-        ('"\\u001b[2J"', OTHER),
-        ('"a\\nb"', OTHER),
-        ('"a=b"', OTHER),
-        ('["left"]', OTHER),
-        ('{"a": 1}', OTHER),
-        ("9" * 65, OTHER),
-        (f'"{"x" * MAX_VALUE}"', "x" * MAX_VALUE),
-        (f'"{"x" * (MAX_VALUE + 1)}"', OTHER),
-        (f'"{"x" * 1_000_000}"', OTHER),
+        ('""', OTHER_SLICE),
+        ('"\\u001b[2J"', OTHER_SLICE),
+        ('"a\\nb"', OTHER_SLICE),
+        ('"a=b"', OTHER_SLICE),
+        ('["left"]', OTHER_SLICE),
+        ('{"a": 1}', OTHER_SLICE),
+        ("9" * 65, OTHER_SLICE),
+        (f'"{"x" * MAX_SLICE_VALUE}"', "x" * MAX_SLICE_VALUE),
+        (f'"{"x" * (MAX_SLICE_VALUE + 1)}"', OTHER_SLICE),
+        (f'"{"x" * 1_000_000}"', OTHER_SLICE),
     ],
 )
 def test_a_value_is_text_or_other(written: str, text: str | None) -> None:
