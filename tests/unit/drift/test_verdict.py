@@ -91,6 +91,41 @@ def test_rows_outside_the_range_are_drift(look: Look, batch: Batch) -> None:
     assert judgement.signals["corner"].level == "drift"
 
 
+@pytest.mark.parametrize(
+    ("broken", "text", "statistic"),
+    [
+        (1000.0, "is outside the reference's range in 10.0% of rows (reference 0.0%)", "outside"),
+        (np.nan, "is NaN or infinite in 10.0% of rows (reference 0.0%)", "not-finite"),
+        (-9.0, "corner is missing in 10.0% of rows (reference 0.0%)", "missing"),
+    ],
+)
+def test_a_share_that_grew_is_drift_by_itself_and_said_so(
+    reference: DriftReference, batch: Batch, identity: Identity, broken: float, text: str, statistic: str
+) -> None:
+    signals = tuple(
+        msgspec.structs.replace(signal, missing_value=-9.0) if signal.name == "corner" else signal
+        for signal in reference.signals
+    )
+    deaf = msgspec.structs.replace(reference.policy, psi_warning=90.0, psi_drift=90.0)
+    builder = WindowBuilder(identity, msgspec.structs.replace(reference, signals=signals, policy=deaf))
+    inputs, outputs = batch(400)
+    inputs["image"][:, 0, 0] = np.clip(inputs["image"][:, 0, 0], *_range(reference))
+    inputs["image"][:40, 0, 0] = broken
+    builder.add(inputs, outputs, 0.0)
+    closed = builder.close(1.0)
+    assert closed is not None
+    verdict = closed.window.verdict
+    moved = next(one for one in verdict.moved_most if one.signal == "corner")
+    assert (moved.level, moved.statistic, moved.value) == ("drift", statistic, 0.1)
+    assert moved.p_value < 1e-6
+    assert text in verdict.reason
+
+
+def _range(reference: DriftReference) -> tuple[float, float]:
+    (edges,) = (signal.edges for signal in reference.signals if signal.name == "corner")
+    return edges[0], edges[-1]
+
+
 def shares(reference: DriftReference, moved: int, rows: int) -> dict[str, SignalCounts]:
     """The reference's own distribution over ``rows``, with ``moved`` rows taken from the fullest brightness bin."""
     counts = {}

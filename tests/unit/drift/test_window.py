@@ -161,6 +161,8 @@ def test_a_stuck_sensor_is_called_constant_and_a_live_one_is_not(
     assert found is not None
     assert found.window.signals["corner"].repeated == 399
     assert found.signals["corner"].constant
+    assert found.window.verdict.moved_most[0].signal == "corner"
+    assert "and repeats itself as a stuck sensor does; 400 rows" in found.window.verdict.reason
     assert found.window.signals["brightness"].repeated == 0
     assert not found.signals["brightness"].constant
 
