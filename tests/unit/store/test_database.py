@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.store.database import SCHEMA_VERSION, Database
+from agent.store.database import CHECKPOINT_PAGES, SCHEMA_VERSION, Database
 from agent.store.errors import DamagedError, SchemaMissingError, StoreClosedError
 from agent.store.schema import migrate
 from agent.store.writer import Writer
@@ -58,3 +58,23 @@ async def test_closed(database: Database) -> None:
         await database.write(lambda c: c.execute("SELECT 1"))
     with pytest.raises(StoreClosedError):
         await database.read(lambda c: c.execute("SELECT 1"))
+
+
+async def test_after_a_burst_the_log_is_cut_back_and_every_commit_is_synced(database: Database) -> None:
+    log = database.path.with_name(database.path.name + "-wal")
+
+    def burst(connection: sqlite3.Connection) -> None:
+        blobs = [(number, "event", "x", 1, 1.0, bytes(250_000)) for number in range(1, 41)]
+        connection.executemany("INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?)", blobs)
+
+    await database.write(burst)
+    assert log.stat().st_size > 2 * CHECKPOINT_PAGES * 4096
+    for _ in range(2):  # the first one begins the log anew, the second finds it too long
+        await database.write(
+            lambda connection: connection.execute("DELETE FROM quarantine WHERE sequence = 1")
+        )
+        await database.write(lambda connection: connection.execute("UPDATE meta SET value = value || 'x'"))
+    assert log.stat().st_size <= CHECKPOINT_PAGES * 4096
+    assert await database.write(lambda connection: connection.execute("PRAGMA synchronous").fetchone()) == (
+        2,
+    )
