@@ -85,6 +85,14 @@ def test_rare_categories_are_pooled() -> None:
     assert statistics.chi_squared_p_values(counts, reference)[0] == pytest.approx(expected, rel=1e-9)
 
 
+def test_what_is_rare_in_the_smaller_side_is_pooled_however_often_the_larger_one_has_it() -> None:
+    counts, reference = row(290, 300, 1, 9), row(29_000, 30_000, 300, 290)  # 3 and 3.5 expected in 600 rows
+    pooled = np.array([[290, 300, 10], [29_000, 30_000, 590]])
+    statistic, degrees = statistics.chi_squared(counts, reference)
+    expected = stats.chi2_contingency(pooled, correction=False)
+    assert (statistic[0], degrees[0]) == (pytest.approx(expected.statistic), 2)
+
+
 def test_one_category_cannot_differ() -> None:
     assert statistics.chi_squared_p_values(row(0, 300), row(0, 1000))[0] == 1
 
