@@ -85,6 +85,8 @@ class RetrainingKeeper:
         tell = self.teller(session, now)
         service.close_overtaken(session, now, tell)
         served = newest_releases(session)
+        seen = {(drift.model, drift.release) for drift, _ in drifts}
+        service.close_left(session, served, seen, now, tell)
         for drift, known in drifts:
             if drift.release == served.get(drift.model):
                 service.consider(session, drift, known, self._config.retraining, now, tell)

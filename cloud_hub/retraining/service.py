@@ -1,6 +1,6 @@
 """Open, refresh, acknowledge and close requests; in the caller's transaction, each deed in the audit log with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 from msgspec import Struct
@@ -259,6 +259,26 @@ def close_overtaken(session: Session, now: float, tell: Tell) -> None:
         if committed and 2 * len(newer) > len(committed):
             reason = f"{len(newer)} of {len(committed)} devices have committed a newer release, {max(newer)} the newest"
             _close(session, row, by=HUB, reason=reason, now=now, tell=tell)
+
+
+def close_left(
+    session: Session, served: Mapping[str, int], seen: Collection[tuple[str, int]], now: float, tell: Tell
+) -> None:
+    """End the requests of releases that nobody sends windows of any more while the model's other one goes on.
+
+    Args:
+        session: the caller's transaction.
+        served: model → the release that most devices serve.
+        seen: models and releases that windows came of lately.
+        now: Unix seconds.
+        tell: for webhooks.
+    """
+    for row in session.scalars(select(RetrainingRequest).where(RetrainingRequest.closed.is_(None))).all():
+        other = served.get(row.model)
+        if (row.model, row.release) in seen or other is None or (row.model, other) not in seen:
+            continue
+        reason = f"no device sends windows of it any more; most serve {row.model} {other}"
+        _close(session, row, by=HUB, reason=reason, now=now, tell=tell)
 
 
 def _close(session: Session, row: RetrainingRequest, *, by: str, reason: str, now: float, tell: Tell) -> None:

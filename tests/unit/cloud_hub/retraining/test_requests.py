@@ -35,6 +35,7 @@ class Story:
     def __init__(self, hub: Hub, clock: Clock, signed: DriftReference) -> None:
         self.hub, self.clock, self.signed = hub, clock, signed
         self.hour = 0
+        self.release = 1
 
     def hours(self, count: int, drifting: int) -> None:
         for _ in range(count):
@@ -46,7 +47,7 @@ class Story:
 
     def _send(self, device: str, shift: int) -> None:
         now = self.clock.now
-        sent = window(self.signed, now, shift=0, rows=600, seed=self.hour)
+        sent = window(self.signed, now, rows=600, seed=self.hour, release=self.release)
         if shift:  # a uniform reference: its rows all in the lower half
             ((name, counts),) = sent.signals.items()
             moved = msgspec.structs.replace(counts, counts=(0, 300, 300, *(0,) * (len(counts.counts) - 3)))
@@ -159,6 +160,20 @@ def test_it_ends_when_most_devices_have_committed_a_newer_release(
     story.hours(1, drifting=6)
     (ended,) = people.ok("viewer", "GET", "/v1/retraining")
     assert "5 of 9 devices have committed a newer release" in ended["closed_reason"]
+
+
+def test_it_ends_when_the_fleet_has_left_the_release(
+    people: People, story: Story, hub: Hub, clock: Clock
+) -> None:
+    story.hours(4, drifting=6)
+    clock.now += 25 * HOUR
+    hub.keep_telemetry()
+    assert people.ok("viewer", "GET", "/v1/retraining")[0]["state"] == "open"  # silence is no end
+    story.release = 2
+    story.hours(2, drifting=0)
+    (ended,) = people.ok("viewer", "GET", "/v1/retraining")
+    assert ended["state"] == "closed"
+    assert "most serve digits 2" in ended["closed_reason"]
 
 
 def test_policies_are_checked_kept_and_taken_away(people: People) -> None:
