@@ -16,6 +16,7 @@ from agent.protocol.drift import DriftReference, SequentialPolicy, SignalCounts,
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 FIELDS = 4
 """Rows of a detector's state: values seen, their mean, cumulated excess upwards and downwards."""
@@ -30,15 +31,22 @@ class Distances:
         self._reference = self._matrix(reference.signals)
 
     def of(self, counts: Mapping[str, SignalCounts]) -> Floats:
+        """:meth:`of_slots`, of counts by name."""
+        return self._of(self._matrix([counts[name] for name in self._names]))
+
+    def of_slots(self, slots: Ints) -> Floats:
         """Shape (signals,), finite; about 0 ± 1 while nothing has changed, whatever the number of rows or bins.
 
         Pearson's two-sample statistic over under, bins, over, missing and not finite, brought near a normal one by its
         root, ``√(2 X²) - √(2 k - 1)`` with ``k`` degrees of freedom (Fisher 1922). It grows as the change does, and with
         the root of the rows. 0 where there is nothing to compare.
+
+        ``slots``: the vector of an :class:`agent.drift.binning.Binner`.
         """
-        statistic, degrees = statistics.chi_squared(
-            self._matrix([counts[name] for name in self._names]), self._reference
-        )
+        return self._of(self._table.laid_out(slots.astype(np.float64)))
+
+    def _of(self, matrix: Floats) -> Floats:
+        statistic, degrees = statistics.chi_squared(matrix, self._reference)
         usual = np.sqrt(np.maximum(2 * degrees - 1, 0).astype(np.float64))
         return np.where(degrees > 0, np.sqrt(2 * statistic) - usual, 0.0)
 

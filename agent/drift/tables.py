@@ -20,7 +20,10 @@ class Table:
 
     def of(self, rows: Iterable[Sequence[int]]) -> Floats:
         """The matrix, float64; raises :class:`ValueError` where there are fewer numbers than the lengths say."""
-        flat = np.fromiter(chain.from_iterable(rows), dtype=np.float64, count=self._total)
+        return self.laid_out(np.fromiter(chain.from_iterable(rows), dtype=np.float64, count=self._total))
+
+    def laid_out(self, flat: NDArray[np.float64]) -> Floats:
+        """The matrix of rows that follow each other in one vector."""
         if self._full:
             return flat.reshape(self._shape)
         matrix = np.zeros(self._shape[0] * self._shape[1])

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from agent.drift import alarm, sequential
 from agent.drift.verdict import Judgement
-from agent.protocol.drift import Alarm, DriftReference, SignalCounts
+from agent.protocol.drift import Alarm, DriftReference
 
 _FLOATS = np.dtype("<f8")
 
@@ -39,9 +39,9 @@ class Watch:
         if state:
             self._restore(state)
 
-    def see(self, judgement: Judgement, counts: dict[str, SignalCounts], now: float) -> Alarm:
-        """One more window, which ended at ``now`` (Unix seconds)."""
-        values = self._distances.of(counts)
+    def see(self, judgement: Judgement, slots: sequential.Ints, now: float) -> Alarm:
+        """One more window, which ended at ``now`` (Unix seconds); ``slots``: its counts, of the reference's binner."""
+        values = self._distances.of_slots(slots)
         silent = [judgement.signals[name].level == "insufficient data" for name in self._names]
         values[silent] = np.nan
         self._detectors, changed = sequential.step(self._detectors, values, self._policy.sequential)

@@ -164,7 +164,7 @@ class WindowBuilder:
             return None
         found = self._as_it_is(now)
         judgement = Judgement(verdict=found.window.verdict, signals=found.signals)
-        alarm = self._watch.see(judgement, found.window.signals, found.window.closed)
+        alarm = self._watch.see(judgement, self._counts, found.window.closed)
         closed = replace(found, window=replace(found.window, alarm=alarm), state=self._watch.state())
         self._counts[:] = 0
         self._repeats.counts[:] = 0

@@ -3,6 +3,7 @@ import pytest
 from scipy import stats
 
 from agent.drift import sequential
+from agent.drift.binning import Binner
 from agent.drift.sequential import Distances
 from agent.protocol.drift import DriftPolicy, DriftReference, SequentialPolicy, SignalCounts, SignalReference
 
@@ -63,6 +64,14 @@ def test_the_distance_grows_with_the_change_and_sees_what_has_no_value() -> None
     usual = window(400)["s0"]
     for kind in ("missing", "not_finite"):
         assert distances.of({"s0": SignalCounts(counts=usual.counts, **{kind: 100})})[0] > 5
+
+
+def test_counts_by_name_and_a_binners_vector_are_the_same_distance() -> None:
+    signed = reference(signals=3)
+    binner = Binner(signed.signals)
+    vector = binner.count(RANDOM.normal(5, 3, (400, 3)))
+    distances = Distances(signed)
+    assert distances.of_slots(vector).tolist() == distances.of(binner.split(vector)).tolist()
 
 
 def test_there_is_no_distance_where_there_is_nothing_to_compare() -> None:
