@@ -302,6 +302,14 @@ class SamplesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     written_bytes_per_day: PositiveInt = 64 * 1024 * 1024
     """Of all models; flash wears out. Beyond it nothing is kept until a day has passed."""
 
+    def notes(self) -> Iterator[str]:
+        """What is allowed, and may still surprise."""
+        if self.enabled:
+            leaving = "and may leave when an approver asks" if self.may_leave else "and stay there"
+            yield f"inputs of the models are kept on this device (samples.enabled), {leaving} (docs/samples.md)"
+        elif self.may_leave:
+            yield "samples.may_leave lets out what was kept before; samples.enabled = false keeps nothing new"
+
     def policy(self, model: str) -> SamplePolicy | None:
         """What a runner of ``model`` hands over."""
         if not self.enabled or (self.models and model not in self.models):

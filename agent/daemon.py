@@ -123,7 +123,7 @@ def _check_config(config: AgentConfig, arguments: argparse.Namespace) -> int:
     except TlsError as error:
         raise ConfigError(f"{arguments.config}: serving.{error}") from error
     sys.stdout.write(f"{arguments.config}: good, device {config.device.id}\n")
-    for note in config.serving.notes():
+    for note in (*config.serving.notes(), *config.samples.notes()):
         sys.stdout.write(f"note: {note}\n")
     return 0
 

@@ -14,6 +14,7 @@ from agent.protocol.samples import MAX_SAMPLE_ENVELOPE_BYTES, read_sample_reques
 from agent.protocol.telemetry import SampleAnswer
 from cloud_hub.access.service import Caller
 from cloud_hub.audit.service import record
+from cloud_hub.devices.models import Device
 from cloud_hub.devices.service import get_device
 from cloud_hub.errors import ConflictError, InputError, NotFoundError
 from cloud_hub.samples.models import SampleOffer, SampleRequestRow, SampleRow
@@ -143,8 +144,10 @@ def open_offers(session: Session, device: str, now: float) -> list[bytes]:
     query = (
         select(SampleRequestRow.envelope)
         .join(SampleOffer, SampleOffer.request == SampleRequestRow.id)
+        .join(Device, Device.id == SampleOffer.device)
         .where(
             SampleOffer.device == device,
+            Device.revoked.is_(None),
             SampleOffer.answered.is_(None),
             SampleRequestRow.closed.is_(None),
             SampleRequestRow.expires > now,
@@ -159,7 +162,9 @@ def devices_with_offers(session: Session, now: float) -> list[str]:
     query = (
         select(SampleOffer.device)
         .join(SampleRequestRow, SampleOffer.request == SampleRequestRow.id)
+        .join(Device, Device.id == SampleOffer.device)
         .where(
+            Device.revoked.is_(None),
             SampleOffer.answered.is_(None),
             SampleRequestRow.closed.is_(None),
             SampleRequestRow.expires > now,

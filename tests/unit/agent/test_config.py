@@ -124,3 +124,13 @@ def test_a_device_without_time_zone_data_is_told_what_to_install(monkeypatch: py
     monkeypatch.setattr(config_file, "available_timezones", nothing)
     assert "no time zone data; install tzdata" in refusal_of(f'{DEVICE}{WINDOW}timezone = "Europe/Berlin"\n')
     parse_config(DEVICE + WINDOW, source="agent.toml")  # UTC needs none
+
+
+def test_keeping_inputs_is_said_when_the_file_is_checked() -> None:
+    def notes(text: str) -> str:
+        return " ".join(parse_config(DEVICE + text, source="agent.toml").samples.notes())
+
+    assert notes("") == ""
+    assert "stay there" in notes("[samples]\nenabled = true\n")
+    assert "may leave" in notes("[samples]\nenabled = true\nmay_leave = true\n")
+    assert "kept before" in notes("[samples]\nmay_leave = true\n")

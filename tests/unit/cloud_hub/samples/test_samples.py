@@ -1,7 +1,7 @@
 """The hub's side of samples: who may ask, what is taken, who may look, and when it is gone."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -10,9 +10,13 @@ import pytest
 from agent.protocol.codec import encode_json
 from agent.protocol.envelope import SAMPLE_REQUEST_TYPE, pae
 from agent.protocol.samples import SampleRequest, SampleTensor, open_sample_request
+from agent.protocol.state import Presence
 from agent.protocol.telemetry import Sample, SampleAnswer
+from agent.protocol.topics import Channel, topic
 from cloud_hub.audit.service import newest
+from cloud_hub.bridge.bridge import Bridge
 from cloud_hub.hub import Hub
+from cloud_hub.mqtt import Connected, Message, MqttLink
 from cloud_hub.samples.service import OfferedRequest, get_request, open_offers
 from cloud_hub.signing.keys import open_key
 from cloud_hub.telemetry.bodies import encode_body
@@ -258,3 +262,43 @@ def test_a_closed_request_takes_nothing_more(
     assert hub.database.read(lambda session: open_offers(session, "cam-2", clock.now)) == []
     assert people.ok("approver", "DELETE", f"{PATH}/request-1/samples") == {"samples": 1}
     assert people.ok("author", "GET", f"{PATH}/request-1/samples") == []
+
+
+class Line:
+    """Where the bridge publishes."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes]] = []
+
+    def publish(self, to: str, payload: bytes, *, retain: bool = False) -> None:
+        assert not (retain and to.endswith("/samples"))
+        self.sent.append((to, payload))
+
+    def offered(self) -> list[str]:
+        """Devices that were offered something since the last look."""
+        found = [to.split("/")[2] for to, _ in self.sent if to.endswith("/samples")]
+        self.sent.clear()
+        return found
+
+
+def test_a_device_is_offered_what_it_has_not_answered_whenever_it_or_the_hub_connects(
+    hub: Hub, people: People, asked: Callable[..., httpx.Response]
+) -> None:
+    assert asked().is_success
+    line = Line()
+    bridge = Bridge(hub, cast(MqttLink, line))
+    online = encode_json(Presence(online=True, boot="b1"))
+    bridge.handle(Connected())
+    assert line.offered() == ["cam-1", "cam-2"]
+    bridge.handle(Message(topic("cam-1", Channel.PRESENCE), online))
+    assert line.offered() == ["cam-1"]
+    bridge.handle(Message(topic("cam-1", Channel.PRESENCE), encode_json(Presence(online=False, boot="b1"))))
+    assert line.offered() == []
+    arrive(hub, "cam-1", answer(hub, accepted=False, code="not-allowed"))
+    bridge.handle(Message(topic("cam-1", Channel.PRESENCE), online))
+    assert line.offered() == []
+    bridge.handle(Connected())
+    assert line.offered() == ["cam-2"]
+    people.ok("operator", "POST", "/v1/devices/cam-2/revoke", json={"reason": "stolen"})
+    bridge.handle(Connected())
+    assert line.offered() == []
