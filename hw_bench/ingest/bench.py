@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from hw_bench.errors import MeasurementError
 from hw_bench.ingest.postgresql import PostgreSQL
-from hw_bench.ingest.servers import HubHome, IngestProcess, Mosquitto, scratch
+from hw_bench.ingest.servers import HubHome, IngestProcess, Mosquitto, first, put_first, scratch
 from hw_bench.ingest.subscribers import Counted
 from hw_bench.ingest.workload import Load, Shape, device_names
 
@@ -41,7 +41,7 @@ class Effort(Struct, frozen=True, kw_only=True):
     """A device."""
 
 
-FULL = Effort(rounds=5, devices=1000, batches=12)
+FULL = Effort(rounds=5, devices=1000, batches=10)
 QUICK = Effort(rounds=1, devices=300, batches=20)
 
 
@@ -76,6 +76,8 @@ def measure(
         broker = running.enter_context(closing(Mosquitto(folder)))
         psutil.Process(broker.pid).cpu_affinity([_feeding()])
         database = running.enter_context(closing(PostgreSQL())) if postgresql else None
+        if database is not None:
+            put_first(database.pid())
         return [_shape(effort, shape, broker, database, tell) for shape in shapes]
 
 
@@ -255,8 +257,9 @@ def _feeding() -> int:
 def _child(
     module: str, core: int, *arguments: str, stdin: int = subprocess.DEVNULL
 ) -> "subprocess.Popen[str]":
+    ahead = first() if core == _measured() else ()
     child = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], stdin=stdin, stdout=subprocess.PIPE, text=True
+        [*ahead, sys.executable, "-m", module, *arguments], stdin=stdin, stdout=subprocess.PIPE, text=True
     )
     psutil.Process(child.pid).cpu_affinity([core])
     return child
