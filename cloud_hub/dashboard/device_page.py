@@ -6,6 +6,7 @@ from markupsafe import Markup
 from msgspec import Struct
 
 from agent.protocol.drift_words import percent
+from agent.protocol.ledger import BudgetReport, Thinning
 from agent.protocol.progress import size
 from agent.protocol.state import DeploymentReport, OutboxReport, ServingReport
 from agent.protocol.telemetry import Event, Health, TelemetryCounts
@@ -69,8 +70,17 @@ class Ledger(Struct, frozen=True, kw_only=True):
 
     outbox: OutboxReport
     dropped: str
+    merged: str
     held: int
     """That the hub holds, or held, of the device's present database."""
+    text: str
+
+
+class Budget(Struct, frozen=True, kw_only=True):
+    """Of telemetry's bytes, this month."""
+
+    used: int
+    whole: int
     text: str
 
 
@@ -85,6 +95,7 @@ class DevicePage(Struct, frozen=True, kw_only=True):
     health_last: str
     thermal: str
     ledger: Ledger | None
+    budget: Budget | None
     traffic: tuple[tuple[str, str, str], ...]
     """Purpose, in, out; of this month."""
     month: str
@@ -131,6 +142,7 @@ def build(facts: DeviceFacts) -> DevicePage:
         health_last=words.minute(facts.now),
         thermal=_thermal(facts.health),
         ledger=_ledger(facts),
+        budget=_budget(reported.outbox.budget if reported else None),
         traffic=tuple(
             (each.purpose, size(each.bytes_in), size(each.bytes_out))
             for each in sorted(
@@ -276,6 +288,24 @@ def _thermal(health: Sequence[Health]) -> str:
     )
 
 
+THINNING: dict[Thinning, str] = {
+    "none": "nothing is thinned",
+    "quarter-days": "windows are merged over quarters of a day",
+    "days": "windows are merged over days",
+    "urgent-only": "only warnings, drift and errors are sent",
+    "nothing": "nothing is sent, as its owner asks; everything waits",
+}
+"""What a device does to keep its budget."""
+
+
+def _budget(report: BudgetReport | None) -> Budget | None:
+    if report is None:
+        return None
+    spent = f"{size(report.used_bytes)} of {size(report.monthly_bytes)} in {report.month}"
+    text = f"{spent}; {THINNING[report.thinning]}"
+    return Budget(used=report.used_bytes, whole=max(1, report.monthly_bytes), text=text)
+
+
 def _ledger(facts: DeviceFacts) -> Ledger | None:
     reported = facts.view.reported
     if reported is None:
@@ -288,7 +318,10 @@ def _ledger(facts: DeviceFacts) -> Ledger | None:
         f"It recorded {words.whole(outbox.recorded)}: {words.whole(outbox.acknowledged)} the hub acknowledged, "
         f"{words.whole(outbox.pending)} wait, {words.whole(lost)} were dropped"
     )
-    merged = sum(outbox.merged.values())
-    if merged:
-        text += f", {words.whole(merged)} were merged into others to save bytes or room"
-    return Ledger(outbox=outbox, dropped=dropped or "nothing", held=held, text=f"{text}.")
+    went = sum(outbox.merged.values())
+    if went:
+        text += f", {words.whole(went)} were merged into others to save bytes or room"
+    merged = ", ".join(f"{count} {kind}" for kind, count in sorted(outbox.merged.items()) if count)
+    return Ledger(
+        outbox=outbox, dropped=dropped or "nothing", merged=merged or "nothing", held=held, text=f"{text}."
+    )

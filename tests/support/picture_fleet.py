@@ -19,7 +19,7 @@ from agent.drift.calibration import Labelled, calibrate
 from agent.drift.window import Identity
 from agent.protocol.batch_codec import ReceivedBatch
 from agent.protocol.drift import Alarm, DriftPolicy, DriftReference, DriftWindow
-from agent.protocol.ledger import Traffic
+from agent.protocol.ledger import BudgetReport, Traffic
 from agent.protocol.state import (
     DeploymentReport,
     OutboxReport,
@@ -274,11 +274,19 @@ class _Camera:
             deployments=(committed,),
             outbox=OutboxReport(
                 epoch="e1",
-                recorded=1_500 + lost,
+                recorded=1_512 + lost,
                 acknowledged=1_496,
                 pending=4,
                 dropped=sick.dropped,
                 quarantined=0,
+                merged={"health": 12},
+                budget=BudgetReport(
+                    month="2026-11",
+                    monthly_bytes=5_000_000,
+                    used_bytes=843_000,
+                    left_bytes=4_157_000,
+                    thinning="none",
+                ),
             ),
             errors={},
             traffic=(

@@ -105,7 +105,8 @@ def test_the_device_page_has_the_drifted_signal_first_and_says_it_in_plain_words
     assert re.findall(r"<h3>([\w-]+)</h3>", pages["device"])[0] == "sharpness"
     assert "Lower than then; chance does this less than once in a million windows (600 rows)." in said
     assert "The alarm stands at drift since" in said
-    assert "1,500: 1,496 the hub acknowledged, 4 wait, 0 were dropped" in said
+    assert "1,512: 1,496 the hub acknowledged, 4 wait, 0 were dropped, 12 were merged into others" in said
+    assert "843 kB of 5 MB in 2026-11; nothing is thinned" in said
     assert "telemetry 31 kB in, 812 kB out" in said
     assert "too hot" in words(pages["hot"])
     assert "look whether the sensor is stuck" in words(pages["hot"])
