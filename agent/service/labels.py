@@ -77,6 +77,7 @@ class LabelDesk:
         self._classes: dict[Release, Sequence[str]] = {}
         self._skipped = 0
         self._asked: list[_Asked] = []
+        self._answering: set[asyncio.Future[None]] = set()
         self._wake = asyncio.Event()
         self._ended = False
         self._looked = False
@@ -103,7 +104,8 @@ class LabelDesk:
     def given(self, runner: RunnerProcess, message: LabelsGiven) -> None:
         """Join what a client sent to a runner, and answer by it."""
         joining = asyncio.ensure_future(self._answer(runner, message))
-        joining.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._answering.add(joining)  # the loop holds no task that nobody else holds
+        joining.add_done_callback(self._answering.discard)
 
     async def _answer(self, runner: RunnerProcess, message: LabelsGiven) -> None:
         try:
