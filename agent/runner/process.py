@@ -24,6 +24,7 @@ from agent.protocol.runner import (
     Drained,
     EndShadow,
     FromRunner,
+    LabelsGiven,
     LabelsJoined,
     Loaded,
     LoadFailed,
@@ -118,7 +119,7 @@ class Runner:
         )
         books = open_books(start, channel.send)
         self._books = books.keeping
-        self._labels = LabelRoutes(start.labels_from, channel.send)
+        self._labels = LabelRoutes(start.labels_from, self._pass_on_labels)
         self._contract = Contract(start.inputs, start.outputs, start.labels, parameter=books.parameter)
         self._regions = Regions(
             start.shared_memory,
@@ -248,6 +249,10 @@ class Runner:
         statistics = self._service.statistics
         if statistics.changed():
             self._channel.send(statistics.report())
+
+    def _pass_on_labels(self, given: LabelsGiven) -> None:
+        self._books.tick()  # what was said a moment ago may be what they are about
+        self._channel.send(given)
 
     async def _report_regularly(self) -> None:
         while True:

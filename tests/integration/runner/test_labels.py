@@ -107,11 +107,15 @@ def answer_labels(runner: RunnerUnderTest, **answer: Any) -> tuple[threading.Thr
 def test_labels_are_passed_on_and_answered_one_by_one(runner: RunnerUnderTest, address: str) -> None:
     load(runner)
     joined = LabelAnswer(request="r-1", outcome="joined", text="release 1 said a")
+    with httpx.Client(base_url=f"http://{address}") as client:
+        infer(client, [[1, 0, 0, 0]], id="r-1")
     thread, given = answer_labels(runner, answers=(joined,))
     answer = httpx.post(f"http://{address}{PATH}", json=LABELS)
     thread.join()
     assert answer.status_code == 200
     assert answer.json() == {"answers": [{"request": "r-1", "outcome": "joined", "text": "release 1 said a"}]}
+    told = next(each for each in runner.heard if isinstance(each, Predicted))
+    assert [each.request for each in told.predictions] == ["r-1"]  # before the labels that are about it
     (label,) = given[0].labels
     assert (label.request, label.label, label.origin) == ("r-1", "b", "system")
     thread, _ = answer_labels(runner, problem="labels can't be joined now: the disk is full")
