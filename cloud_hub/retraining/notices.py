@@ -104,7 +104,7 @@ def label_facts(session: Session, drift: ReleaseDrift, now: float) -> LabelFacts
         return None
     found = [
         each
-        for each in real_accuracy(session, drift.model, device=None, daily=True)
+        for each in real_accuracy(session, drift.model, since=now - LABEL_DAYS * DAY, daily=True)
         if each.release == drift.release
         and each.slice is None
         and each.origin != "model"

@@ -12,8 +12,8 @@ _SAMPLES = "kind IN ('sample', 'sample-answer') AND body IS NOT NULL"
 """What :mod:`cloud_hub.samples` has not moved yet."""
 
 
-_ACCURACY = "kind = 'accuracy'"
-"""What :mod:`cloud_hub.labels` reads."""
+ACCURACY = "kind = 'accuracy'"
+"""What :mod:`cloud_hub.labels` reads. A query has to say it in these words: SQLite takes the index for no parameter."""
 
 
 class TelemetryRecord(Base):
@@ -30,8 +30,8 @@ class TelemetryRecord(Base):
         Index(
             "telemetry_accuracy",
             "received",
-            sqlite_where=text(_ACCURACY),
-            postgresql_where=text(_ACCURACY),
+            sqlite_where=text(ACCURACY),
+            postgresql_where=text(ACCURACY),
         ),
         _BESIDE_ITS_KEY,
     )

@@ -147,9 +147,9 @@ def measure(folder: Path, port: int, token: str, tell: Callable[[str], None]) ->
 
 def forget(path: Path) -> None:
     """Take a file's pages out of the page cache."""
-    os.sync()
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR)
     try:
+        os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
