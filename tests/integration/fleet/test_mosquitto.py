@@ -18,8 +18,11 @@ from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.protocol.codec import encode_msgpack
+from agent.protocol.drift import Withheld
+from agent.protocol.telemetry import Window
 from agent.protocol.topics import FROM_DEVICE, FROM_HUB, Channel, topic
 from agent.protocol.transfer import BlockRequest, MetadataSource
+from agent.store.thinning import decode_body
 from agent.transport.identity_files import IdentityFiles
 from models.digits import data
 from tests.acceptance.processes import run, wait_for
@@ -281,10 +284,20 @@ def test_an_approver_asks_for_samples_by_the_command_and_gets_them_once(
     """From an odd image on the device to a file at the approver's, over the broker's access rules; then the owner's own copy."""
     agent = fleet.agents[1]
     agent.service.stop()
-    agent.config.write_text(agent.config.read_text() + "\n[samples]\nenabled = true\nmay_leave = true\n")
+    agent.config.write_text(
+        agent.config.read_text()
+        + "\n[samples]\nenabled = true\nmay_leave = true\n\n[privacy]\ncounts = 'suppressed'\n"
+    )
     start(agent)
     odd = np.full_like(data.held_out()[0][:1], 7.0)
-    wait_for("an answer", lambda: answered(agent, image=odd) is not None, seconds=30)
+
+    def answers() -> bool:
+        try:
+            return answered(agent, image=odd) is not None
+        except ConnectionRefusedError:  # it speaks to its technician before it listens
+            return False
+
+    wait_for("an answer", answers, seconds=60)
     kept = wait_for("a sample", lambda: agent.edgeward("samples")["samples"], seconds=30)
     to_hub = ("--hub", fleet.url, "--token-file", str(fleet.token_file("alice")))
     asked = run(
@@ -316,3 +329,14 @@ def test_an_approver_asks_for_samples_by_the_command_and_gets_them_once(
         audited = {action for (action,) in database.execute("SELECT action FROM audit")}
     assert {"sample-request", "sample-answer", "sample-download"} <= audited
     fleet.require_alive()
+    agent.service.stop()  # its open window is closed: what would leave of it, and what stays
+    (leaves,) = agent.query("SELECT body FROM outbox WHERE kind = 'window' ORDER BY sequence DESC LIMIT 1")
+    body = decode_body(leaves[0])
+    assert isinstance(body, Window)
+    assert body.window.withheld == Withheld(mechanism="suppressed", parameter=5.0)
+    told = [each for counts in body.window.signals.values() for each in (*counts.counts, counts.withheld)]
+    (whole,) = agent.query("SELECT rows, moved_most FROM windows ORDER BY id DESC LIMIT 1")
+    assert whole[0] == body.window.rows > 0
+    assert body.window.verdict.moved_most == ()
+    assert all(each == 0 or each >= 5 for counts in body.window.signals.values() for each in counts.counts)
+    assert sum(told) > 0
