@@ -48,7 +48,7 @@ class WireLink:
         self._thanks: list[bytes] = []
         self._spoke = self._heard = 0.0
         self._subscribed = False
-        self._answered = 0
+        self._answered: set[int] = set()
         self._retry_at, self._pause = 0.0, RECONNECT_SECONDS[0]
 
     @property
@@ -134,6 +134,7 @@ class WireLink:
             ),
             packets.subscribe(1, self._subscription),
         ]
+        self._answered.clear()
         self._say()
         self._expect(packets.CONNACK)
         self._expect(packets.SUBACK)
@@ -184,12 +185,11 @@ class WireLink:
             code = packets.reason(answer)
             if code >= packets.FAILURE or answer.kind == packets.DISCONNECT:
                 raise WireError(f"packet {answer.kind}, reason code 0x{code:02x}")
-        self._answered = answer.kind
+        self._answered.add(answer.kind)
 
     def _expect(self, kind: int) -> None:
-        self._answered = 0
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while self._answered != kind:
+        while kind not in self._answered:  # it may have come together with the one before
             if not self._take(max(deadline - time.monotonic(), 0.001)):
                 raise WireError(f"no answer within {PATIENCE_SECONDS:g} s")
 

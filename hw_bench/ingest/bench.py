@@ -257,9 +257,8 @@ def _feeding() -> int:
 def _child(
     module: str, core: int, *arguments: str, stdin: int = subprocess.DEVNULL
 ) -> "subprocess.Popen[str]":
-    ahead = first() if core == _measured() else ()
     child = subprocess.Popen(
-        [*ahead, sys.executable, "-m", module, *arguments], stdin=stdin, stdout=subprocess.PIPE, text=True
+        [*first(), sys.executable, "-m", module, *arguments], stdin=stdin, stdout=subprocess.PIPE, text=True
     )
     psutil.Process(child.pid).cpu_affinity([core])
     return child

@@ -66,18 +66,14 @@ class HubHome:
         self, folder: Path, broker_port: int, devices: tuple[str, ...], url: str | None = None
     ) -> None:
         self.folder, self._url = folder / "hub", url
-        _command("init", str(self.folder))
+        _command("init", str(self.folder), *(() if url is None else ("--database", url)))
         config = self.folder / "hub.toml"
         text = config.read_text(encoding="utf-8")
         text = text.replace("embedded = true ", "embedded = false").replace(
             "port = 8510", f"port = {broker_port}"
         )
         text = text.replace("# serve = true", "serve = false").replace("[log]", '[log]\nlevel = "warning"', 1)
-        if url is not None:
-            text = text.replace('name = "hub"', f'name = "hub"\ndatabase = "{url}"', 1)
         config.write_text(text, encoding="utf-8")
-        if url is not None:
-            _command("token", "create", "--role", "viewer", "--name", "bench", "--config", str(config))
         self._enrol(devices)
 
     def _enrol(self, devices: tuple[str, ...]) -> None:
@@ -161,7 +157,7 @@ def put_first(pid: int) -> None:
 
 def _command(*arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "cloud_hub", *arguments], capture_output=True, text=True, check=False
+        [*first(), sys.executable, "-m", "cloud_hub", *arguments], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise ServerError(f"edgeward-hub {arguments[0]}: {done.stderr.strip()}")
