@@ -1,5 +1,7 @@
 """The hub's own MQTT against the real broker: what it was not thanked for comes again, a restart is survived, a refusal is said."""
 
+import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -143,6 +145,27 @@ def test_what_the_inbox_of_serve_has_no_room_for_is_counted_and_not_acknowledged
             assert taken == payloads
         finally:
             one.stop()
+
+
+def test_the_brokers_two_answers_may_come_in_one_read() -> None:
+    """Which a broker does by chance, and this one always."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings = BrokerSettings(embedded=False, port=server.getsockname()[1])
+        one = WireLink(settings, "test", "t", lambda _kind: None)
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"\x20\x03\x00\x00\x00" + b"\x90\x04\x00\x01\x00\x01")
+                connection.recv(4096)
+
+        broker = threading.Thread(target=answer)
+        broker.start()
+        with closing(one):
+            assert one.receive(1, 0) == []
+            assert one.connected
+        broker.join(PATIENCE)
 
 
 def _until(condition: Callable[[], bool]) -> None:
