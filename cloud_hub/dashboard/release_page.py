@@ -176,7 +176,7 @@ def advice(drift: ReleaseDrift) -> tuple[str, str, str]:
         return (
             "warn",
             f"The fleet is well, but {devices} {'is' if sick == 1 else 'are'} not",
-            "Look at these devices first (a dirty lens, a moved sensor): retraining would not help them.",
+            "Look at these devices first: a dirty lens, a moved sensor. Retrain only where what they see is right.",
         )
     if drift.level == "ok":
         return "good", "Its input looks like the data it was made from", "Nothing."

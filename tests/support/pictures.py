@@ -20,9 +20,8 @@ from tests.support.drift_reports import report
 from tests.support.picture_hub import picture_hub, served
 
 PAGES = {
-    "fleet.png": ("/", 1120, 1130),
-    "release.png": ("/releases/digits/1", 1120, 1130),
-    "device.png": ("/devices/dock-2", 1120, 1130),
+    "fleet.webp": ("/", 1240, 1680),
+    "release.webp": ("/releases/digits/1", 1120, 1130),
 }
 """File → address, width and height of the window."""
 COLUMNS = 92
@@ -38,9 +37,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="edgeward-pictures-") as scratch, browser() as window:
         with picture_hub(Path(scratch)) as hub, served(hub) as address:
             for name, (path, width, height) in PAGES.items():
-                shown = window.show(f"{address}{path}", width=width, height=height, whole=False)
-                (folder / name).write_bytes(shown.png)
-        (folder / "terminal.png").write_bytes(_terminal(window, Path(scratch)))
+                shown = window.show(f"{address}{path}", width=width, height=height, whole=False, webp=True)
+                (folder / name).write_bytes(shown.image)
+        (folder / "terminal.webp").write_bytes(_terminal(window, Path(scratch)))
 
 
 def _terminal(window: Browser, scratch: Path) -> bytes:
@@ -56,7 +55,7 @@ def _terminal(window: Browser, scratch: Path) -> bytes:
     show_drift(DriftResult(reports=(report(history=48),)), console, signal=None, style=BLOCKS)
     page = scratch / "terminal.html"
     page.write_text(console.export_html(code_format=_TERMINAL, theme=MONOKAI))
-    return window.show(page.as_uri(), width=850, height=100).png
+    return window.show(page.as_uri(), width=850, height=100, webp=True).image
 
 
 if __name__ == "__main__":

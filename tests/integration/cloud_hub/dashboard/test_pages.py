@@ -55,7 +55,7 @@ def test_a_browser_shows_every_page_at_every_width_and_has_nothing_to_complain_a
 
 
 def test_dark_and_light_are_two_pages(address: str, window: Browser) -> None:
-    light, dark = (window.show(f"{address}/", dark=dark, whole=False).png for dark in (False, True))
+    light, dark = (window.show(f"{address}/", dark=dark, whole=False).image for dark in (False, True))
     assert light != dark
 
 
@@ -90,7 +90,7 @@ def test_the_heat_map_has_the_worst_device_first_and_the_fleet_before_all(pages:
 def test_the_release_page_tells_a_sick_device_from_a_sick_fleet(pages: dict[str, str]) -> None:
     said = words(pages["release"])
     assert "The fleet is well, but 4 devices are not" in said
-    assert "retraining would not help them" in said
+    assert "Look at these devices first: a dirty lens, a moved sensor." in said
     charts = re.findall(r"<h3>([\w-]+: [\w-]+)</h3>", pages["release"])
     assert charts == ["dock-2: sharpness", "gate-2: belt-speed", "gate-4: humidity", "yard-1: brightness"]
     assert "dock-2 : its sharpness is" in said, "left out, and why"
