@@ -319,3 +319,13 @@ async def test_a_delivery_that_comes_again_after_its_correction_takes_nothing_ba
     assert await office.desk.deliver(first) == told
     (figure,), _ = await office.desk.report("digits")
     assert (figure.correct, figure.rows) == (1, 1)
+
+
+async def test_suspicious_labels_do_not_hide_what_people_say(office: Office) -> None:
+    office.predict(460)
+    await office.label(0, 460, "system")
+    await office.told("labels-suspicious")
+    people = [Label(request=f"r-{n}", label="b" if n < 30 else "a", origin="person") for n in range(60)]
+    await office.desk.join("digits", people)
+    (text,) = await office.told("estimate-contradicted")
+    assert "30 of 60 labelled requests are right" in text
