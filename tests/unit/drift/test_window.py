@@ -169,7 +169,7 @@ def test_a_stuck_sensor_is_called_constant_and_a_live_one_is_not(
 
 def test_repeats_are_counted_across_batches_and_windows_and_never_of_what_is_not_finite() -> None:
     rows = np.array([[1.0, np.nan], [1.0, np.nan], [2.0, np.inf], [2.0, np.inf], [2.0, 5.0]])
-    for cuts in ([5], [1, 5], [2, 3, 5], [1, 2, 3, 4, 5]):
+    for cuts in ([5], [1, 5], [2, 3, 5], [3, 5], [1, 2, 3, 4, 5]):
         repeats, start = Repeats(2), 0
         for end in cuts:
             repeats.add(rows[start:end])
