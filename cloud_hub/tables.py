@@ -16,5 +16,20 @@ from cloud_hub.telemetry import models as telemetry
 from cloud_hub.telemetry import rollup_models as rollups
 from cloud_hub.webhooks import models as webhooks
 
-ROOMS = (access, approvals, audit, bundles, devices, ingest, labels, registry, retraining, rollouts, samples, rollups, telemetry, webhooks)
+ROOMS = (
+    access,
+    approvals,
+    audit,
+    bundles,
+    devices,
+    ingest,
+    labels,
+    registry,
+    retraining,
+    rollouts,
+    samples,
+    rollups,
+    telemetry,
+    webhooks,
+)
 metadata = Base.metadata

@@ -147,7 +147,9 @@ class SampleRequests:
             log.exception("samples that wait for the hub could not be taken back")
             return
         if withdrawn:
-            text = f"{withdrawn} samples that waited for the hub stay: its owner does not let them go any more"
+            text = (
+                f"{withdrawn} samples that waited for the hub stay: its owner does not let them go any more"
+            )
             await self._recorder.record(self._event("samples-withdrawn", text, severity="warning"))
 
     async def _known(self, envelope: Envelope) -> bool:

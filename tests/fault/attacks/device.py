@@ -74,7 +74,16 @@ class AttackedDevice:
         broker_port: where the broker really is.
     """
 
-    def __init__(self, folder: Path, name: str, hub: HostileHub, authority: Path, broker_port: int, *, samples: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        hub: HostileHub,
+        authority: Path,
+        broker_port: int,
+        *,
+        samples: bool = True,
+    ) -> None:
         self.folder = folder
         self.name = name
         self.hub = hub
