@@ -2,7 +2,7 @@
 
 ``recorded == acknowledged + pending + dropped + merged`` holds after each transaction. What is dropped is counted by kind: for
 space (``event``, ``health``, ``window``, …), ``oversized`` (larger than one record may be), ``refused`` (the hub can never
-store it), ``unreadable`` (no longer decodable). What is merged (:mod:`agent.store.thinning`) is counted by kind too.
+store it), ``unreadable`` (no longer decodable), ``withheld`` (it stays here, for privacy), ``cleared`` (samples taken back). What is merged (:mod:`agent.store.thinning`) is counted by kind too.
 
 A record is marked as offered, durably, before it is first handed out: from then on the hub may have it, so it never changes.
 """
