@@ -46,8 +46,13 @@ class Fleet(World):
 
     def make_hub(self) -> None:
         """As the world makes it, in this process and so in a tenth of the time; then the hub starts."""
-        ports = {"port": self.port, "broker_port": self.broker_port}
-        setup.create_hub(self.hub_folder, host="127.0.0.1", open_dashboard=False, **ports)
+        setup.create_hub(
+            self.hub_folder,
+            host="127.0.0.1",
+            port=self.port,
+            broker_port=self.broker_port,
+            open_dashboard=False,
+        )
         _config, paths = load_config(self.hub_config)
         hold_ceremony(paths, self.keys, approvers=APPROVERS, models=[MODEL], root_keys=3, threshold=2)
         self.token_file("anna").parent.mkdir()
