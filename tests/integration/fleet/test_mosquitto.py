@@ -244,40 +244,6 @@ def test_stolen_hub_keys_are_recovered_from_while_everything_runs(fleet: Mosquit
     fleet.require_alive()
 
 
-def test_a_revoked_device_is_not_heard_and_then_not_let_in(fleet: MosquittoFleet) -> None:
-    """The last test of this fleet: camera-2 is gone for good, and goes on serving what it has."""
-    crl = str(fleet.broker.pki / "revoked.pem")
-    hub = ("--hub", fleet.url, "--token-file", str(fleet.token_file("olga")))
-    words = ("revoke", "camera-2", "--reason", "stolen", "--crl", crl)
-    run("edgeward-hub", "devices", *words, *hub)
-    thief = fleet.agents[1]
-    thief.edgeward("hold", "--reason", "nobody hears this")
-    wait_for(
-        "the hub to refuse what it sends", lambda: fleet.bridge()["refused"].get("revoked-device"), seconds=30
-    )
-    assert fleet.online() == {"camera-1"}
-    thief.service.stop()
-    fleet.broker.reload()
-    files = IdentityFiles.within(thief.folder / "state" / "identity").tls()
-    wait_for("the broker to refuse it", lambda: not _lets_in(Peer(fleet.broker.port, files, "x")), seconds=20)
-    start(thief)
-    wait_for("it to serve all the same", lambda: answered(thief) is not None, seconds=30)
-    fleet.agents[0].edgeward("sync")
-    assert fleet.online() == {"camera-1"}
-
-
-def _lets_in(peer: Peer) -> bool:
-    try:
-        return peer.gets_in()
-    finally:
-        peer.close()
-
-
-def _newer(before: dict[str, dict[str, Any]], fleet: MosquittoFleet) -> dict[str, dict[str, Any]] | None:
-    after = fleet.devices()
-    return after if all(after[name]["time"] > report["time"] for name, report in before.items()) else None
-
-
 def test_an_approver_asks_for_samples_by_the_command_and_gets_them_once(
     fleet: MosquittoFleet, tmp_path: Path
 ) -> None:
@@ -340,3 +306,39 @@ def test_an_approver_asks_for_samples_by_the_command_and_gets_them_once(
     assert body.window.verdict.moved_most == ()
     assert all(each == 0 or each >= 5 for counts in body.window.signals.values() for each in counts.counts)
     assert sum(told) > 0
+    start(agent)
+    wait_for("it to be back", lambda: fleet.online() == {"camera-1", "camera-2"}, seconds=30)
+
+
+def test_a_revoked_device_is_not_heard_and_then_not_let_in(fleet: MosquittoFleet) -> None:
+    """The last test of this fleet: camera-2 is gone for good, and goes on serving what it has."""
+    crl = str(fleet.broker.pki / "revoked.pem")
+    hub = ("--hub", fleet.url, "--token-file", str(fleet.token_file("olga")))
+    words = ("revoke", "camera-2", "--reason", "stolen", "--crl", crl)
+    run("edgeward-hub", "devices", *words, *hub)
+    thief = fleet.agents[1]
+    thief.edgeward("hold", "--reason", "nobody hears this")
+    wait_for(
+        "the hub to refuse what it sends", lambda: fleet.bridge()["refused"].get("revoked-device"), seconds=30
+    )
+    assert fleet.online() == {"camera-1"}
+    thief.service.stop()
+    fleet.broker.reload()
+    files = IdentityFiles.within(thief.folder / "state" / "identity").tls()
+    wait_for("the broker to refuse it", lambda: not _lets_in(Peer(fleet.broker.port, files, "x")), seconds=20)
+    start(thief)
+    wait_for("it to serve all the same", lambda: answered(thief) is not None, seconds=30)
+    fleet.agents[0].edgeward("sync")
+    assert fleet.online() == {"camera-1"}
+
+
+def _lets_in(peer: Peer) -> bool:
+    try:
+        return peer.gets_in()
+    finally:
+        peer.close()
+
+
+def _newer(before: dict[str, dict[str, Any]], fleet: MosquittoFleet) -> dict[str, dict[str, Any]] | None:
+    after = fleet.devices()
+    return after if all(after[name]["time"] > report["time"] for name, report in before.items()) else None
