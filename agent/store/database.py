@@ -26,7 +26,7 @@ BUSY_SECONDS = 5.0
 
 CHECKPOINT_PAGES = 1_000
 """Pages in the log from which they are copied into the database; the log is cut back to so many after a burst. Four times as
-many save 1 % of what is written in a day, a quarter costs 4 % (``docs/telemetry.md``)."""
+many save nothing that shows in a day, a quarter of them costs 4 % (``docs/telemetry.md``)."""
 
 T = TypeVar("T")
 
