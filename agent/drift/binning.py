@@ -131,6 +131,7 @@ class _FewBins:
         self._edges = np.full((ranks, len(columns), 1), np.inf)
         for place, own in enumerate(edges):
             self._edges[: len(own), place, 0] = own
+        self._edges_float32 = _rounded_up(self._edges)
         self._reaches = np.zeros((ranks, len(columns), _PART), dtype=np.bool_)
         sizes = np.array([len(own) + 1 for own in edges], dtype=np.int64)
         firsts = starts[self._columns]
@@ -160,8 +161,12 @@ class _FewBins:
             chosen = np.where(finite, chosen, np.nan)  # which reaches no edge
         used = -(-rows // _LANES) * _LANES
         reaches = self._reaches[:, :, :used]
-        with np.errstate(invalid="ignore"):
-            np.greater_equal(chosen, self._edges, out=reaches[:, :, :rows])
+        with np.errstate(invalid="ignore", over="ignore"):
+            short = chosen.astype(np.float32)
+            if (short == chosen).all():  # as of float32 tensors and small integers: half as much to compare
+                np.greater_equal(short, self._edges_float32, out=reaches[:, :, :rows])
+            else:
+                np.greater_equal(chosen, self._edges, out=reaches[:, :, :rows])
         reaches[:, :, rows:] = False
         reached = np.zeros((len(self._edges) + 2, len(chosen)), dtype=np.int64)
         reached[0] = present
@@ -176,6 +181,14 @@ _PART = 256
 """Rows that are compared at once: a multiple of :data:`_LANES`, of which each byte counts 32."""
 
 _EVERY_SECOND = np.uint64(0x00FF00FF00FF00FF)
+
+
+def _rounded_up(edges: Floats) -> NDArray[np.float32]:
+    """The smallest float32 that is not below each edge: a float32 reaches the one where it reaches the other."""
+    with np.errstate(over="ignore"):
+        near = edges.astype(np.float32)
+        up = np.nextafter(near, np.float32(np.inf))
+    return np.where(near < edges, up, near)
 
 
 def _added_up(lanes: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -231,7 +244,8 @@ class _EvenBins:
 def _closed(edges: Sequence[float]) -> Floats:
     """Edges with the last one moved up by one step of float64, which closes the last bin under ``<``."""
     moved = np.array(edges, dtype=np.float64)
-    moved[-1] = np.nextafter(moved[-1], np.inf)
+    with np.errstate(over="ignore"):  # nothing finite is over the largest float
+        moved[-1] = np.nextafter(moved[-1], np.inf)
     return moved
 
 

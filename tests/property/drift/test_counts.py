@@ -229,6 +229,33 @@ def test_arithmetic_and_search_find_the_same_bins(
 
 @ANY_SPEED
 @given(
+    edges=st.lists(FINITE, min_size=2, max_size=8, unique=True).map(sorted),
+    values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=20),
+)
+def test_numbers_of_float32_are_counted_as_exactly(edges: list[float], values: list[float]) -> None:
+    with np.errstate(over="ignore"):
+        near = np.array(edges).astype(np.float32)
+        beside = [near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))]
+    tried = np.concatenate([*beside, np.array(values, dtype=np.float32)])
+    tried = tried[np.isfinite(tried)].astype(np.float64)
+    signal = SignalReference(
+        name="s",
+        source="input",
+        tensor="x",
+        summary="mean",
+        edges=tuple(edges),
+        counts=(0,) * (len(edges) + 1),
+        missing=0,
+    )
+    last = len(edges) - 1
+    slots = [last if value == edges[-1] else sum(edge <= value for edge in edges) for value in tried.tolist()]
+    expected = np.bincount(np.array(slots, dtype=int), minlength=len(edges) + 1)
+    binner = Binner([signal])
+    assert binner.split(binner.count(tried[:, None]))["s"].counts == tuple(expected.tolist())
+
+
+@ANY_SPEED
+@given(
     sizes=st.lists(st.integers(2, 2 * FEW_EDGES), min_size=1, max_size=6),
     even=st.lists(st.booleans(), min_size=6, max_size=6),
     seed=st.integers(0, 2**32 - 1),
