@@ -25,7 +25,12 @@ class OpenWindowStore:
             sqlite3.Error: the disk is full; nothing was replaced.
         """
         rows = [
-            (*_key(each.window), each.window.opened, each.window.rows, encode_msgpack(each, limit=MAX_FRAME_BYTES))
+            (
+                *_key(each.window),
+                each.window.opened,
+                each.window.rows,
+                encode_msgpack(each, limit=MAX_FRAME_BYTES),
+            )
             for each in so_far
         ]
         await self._database.write(lambda connection: _keep(connection, rows))
@@ -42,7 +47,8 @@ def _keep(connection: sqlite3.Connection, rows: list[tuple[str, int, str, str, f
 def forget_open(connection: sqlite3.Connection, window: DriftWindow) -> None:
     """Within the caller's transaction: ``window`` is closed."""
     connection.execute(
-        "DELETE FROM open_windows WHERE model = ? AND release = ? AND deployment = ? AND slice = ?", _key(window)
+        "DELETE FROM open_windows WHERE model = ? AND release = ? AND deployment = ? AND slice = ?",
+        _key(window),
     )
 
 

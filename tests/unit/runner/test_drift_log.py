@@ -21,7 +21,7 @@ def window_of(rows: int) -> WindowBuilder:
 
 def test_a_window_closes_when_it_is_full_or_old_or_at_the_end() -> None:
     closed = list[ClosedWindow]()
-    log = DriftLog(window_of(300), closed.append)
+    log = DriftLog(window_of(300), closed.append, lambda _: None)
     log.add({"x": ROWS[:299]}, {}, NO_FACTS, 0.0)
     log.tick(0.0)
     assert closed == []
@@ -34,3 +34,14 @@ def test_a_window_closes_when_it_is_full_or_old_or_at_the_end() -> None:
     log.close(61.0)
     log.close(61.0)
     assert [one.window.rows for one in closed] == [300, 5, 7]
+
+
+def test_how_far_an_open_window_is_is_told_every_few_seconds() -> None:
+    told = list[ClosedWindow]()
+    log = DriftLog(window_of(300), lambda _: None, told.append)
+    for second in range(100, 112):
+        log.add({"x": ROWS[:2]}, {}, NO_FACTS, float(second))
+    assert [one.window.rows for one in told] == [2, 12, 22]
+    log.tick(40.0)  # the clock is put back
+    assert [one.window.rows for one in told] == [2, 12, 22, 24]
+    assert all(one.window.incomplete for one in told)
