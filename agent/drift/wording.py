@@ -13,6 +13,9 @@ _SHARES = {
 }
 
 
+SMALLEST_P = 1e-9
+
+
 class Told(Struct, frozen=True, kw_only=True):
     """What the sentence needs beside the signals that moved."""
 
@@ -40,12 +43,17 @@ def reason(told: Told, reference: DriftReference, moved: Sequence[MovedSignal]) 
             f"(reference {told.usual:.1%}); {basis}."
         )
     stuck = ", and repeats itself as a stuck sensor does" if told.constant else ""
-    most = f"{first.signal} (PSI {first.value:.2f}, corrected p {first.p_value:.2g}) moved most"
+    most = f"{first.signal} (PSI {first.value:.2f}, corrected p {_p(first.p_value)}) moved most"
     if told.level == "ok":
         why = "which may be chance" if first.value >= policy.psi_warning else "within limits"
         return f"No drift: {most}, {why}{stuck}; {basis}."
     limit = policy.psi_drift if told.level == "drift" else policy.psi_warning
     return f"{told.level.capitalize()}: {most}, the limit is PSI {limit:g}{stuck}; {basis}."
+
+
+def _p(value: float) -> str:
+    """A smaller one says no more: nothing else that is assumed holds to so many places."""
+    return f"{value:.2g}" if value >= SMALLEST_P else f"under {SMALLEST_P:.0e}"
 
 
 def _insufficient(told: Told) -> str:
