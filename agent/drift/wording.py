@@ -53,7 +53,7 @@ def reason(told: Told, reference: DriftReference, moved: Sequence[MovedSignal]) 
 
 def _p(value: float) -> str:
     """A smaller one says no more: nothing else that is assumed holds to so many places."""
-    return f"{value:.2g}" if value >= SMALLEST_P else f"under {SMALLEST_P:.0e}"
+    return f"{value:.2g}" if value >= SMALLEST_P else "under 1e-9"
 
 
 def _insufficient(told: Told) -> str:
