@@ -31,6 +31,8 @@ def test_each_record_is_on_the_hub_exactly_once(storm: Storm, request: pytest.Fi
     for agent in storm.fleet.agents:
         ledger, held = storm.ledger(agent), storm.held(agent)
         assert len(held) == len(set(held))
+        assert ledger["recorded"] == ledger["acknowledged"] + storm.dropped(agent) + storm.merged(agent)
+        assert len(held) == ledger["acknowledged"], agent.name
         if storm.dropped(agent) + storm.merged(agent) == 0:
             assert held == list(range(1, ledger["recorded"] + 1)), agent.name
             assert ledger["acknowledged"] == ledger["recorded"], agent.name

@@ -32,6 +32,7 @@ TO_HUB = {
         "missing required field `records`",
     ),
     Channel.REQUEST: (msgspec.msgpack.encode({"type": "block", "v": 1, "id": -1}), "`$.id`"),
+    Channel.LABELS_ACK: (b'{"v": 1, "id": "d-1"}', "missing required field `outcomes`"),
 }
 TO_DEVICE = {
     Channel.DESIRED: (b'{"v": 1, "device": "camera-1"}', "missing required field `director`"),
@@ -41,6 +42,8 @@ TO_DEVICE = {
         "missing required field `offset`",
     ),
     Channel.COMMAND: (b'{"command": "self-destruct"}', "`$.command`"),
+    Channel.LABELS: (b'{"v": 1, "id": "d-1", "model": "digits"}', "missing required field `labels`"),
+    Channel.SAMPLES: (b'{"payloadType": "text"}', "missing required field `payload`"),
 }
 """Channel → a payload that is almost right, and the words it gets."""
 NOISE = b"\xff\xfe no encoding at all"

@@ -22,7 +22,7 @@ def test_a_new_hub_has_time(people: People, clock: Clock) -> None:
     assert found["digits"]["who"] == "2 of the approvers alice, bob, carol"
     assert found["root"]["who"] == "2 of the root holders root-1, root-2, root-3"
     assert found["root"]["expires"] - clock.now == pytest.approx(365 * DAY, abs=60)
-    page = people.call("viewer", "GET", f"/?token={people.tokens['viewer']}").text
+    page = people.call("viewer", "GET", f"/releases?token={people.tokens['viewer']}").text
     assert "edgeward-hub approve digits --renew" in page
 
 

@@ -101,7 +101,8 @@ def test_the_api_has_the_verdict_and_every_variant_that_was_tried(told: People) 
 
 
 def test_the_page_shows_them(told: People) -> None:
-    page = told.http.get("/", params={"token": told.tokens["viewer"]}).text
+    viewer = {"token": told.tokens["viewer"]}
+    page = told.http.get("/devices", params=viewer).text + told.http.get("/devices/cam-1", params=viewer).text
     for words in (
         ">degraded</span>",
         ">broken</span>",

@@ -110,7 +110,7 @@ def take_and_show(hub: Hub, fleet: People, state: msgspec.Struct) -> str:
         device.reported, device.reported_at = msgspec.json.encode(state), hub.now()
 
     hub.database.write(put)
-    return str(fleet.http.get("/", params={"token": fleet.tokens["viewer"]}).text)
+    return str(fleet.http.get("/devices/cam-1", params={"token": fleet.tokens["viewer"]}).text)
 
 
 @pytest.mark.parametrize(
