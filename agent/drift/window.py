@@ -99,7 +99,14 @@ class WindowBuilder:
         self._repeats = Repeats(len(reference.signals))
         self._ring = _Ring(self._extractor.tensors)
         self._rows = 0
+        self._looked = 0
+        """Rows at the last look at it while it was open."""
         self._opened = 0.0
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the open window has rows that no :meth:`so_far` told."""
+        return self._rows > self._looked
 
     @property
     def rows(self) -> int:
@@ -168,7 +175,7 @@ class WindowBuilder:
         closed = replace(found, window=replace(found.window, alarm=alarm), state=self._watch.state())
         self._counts[:] = 0
         self._repeats.counts[:] = 0
-        self._rows = 0
+        self._rows = self._looked = 0
         return closed
 
     def so_far(self, now: float) -> ClosedWindow | None:
@@ -176,6 +183,7 @@ class WindowBuilder:
         self.flush()
         if not self._rows:
             return None
+        self._looked = self._rows
         found = self._as_it_is(now)
         verdict = replace(found.window.verdict, reason=f"{INCOMPLETE} {found.window.verdict.reason}")
         return replace(found, window=replace(found.window, incomplete=True, verdict=verdict))

@@ -1,6 +1,6 @@
 """Drift windows beside the request path (an observer of :class:`agent.runner.bookkeeping.Bookkeeping`)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from agent.drift import ClosedWindow, WindowBuilder
 from agent.runner.backends import Array
@@ -9,7 +9,17 @@ from agent.runner.slice_names import SliceNames
 from agent.runner.slice_windows import SliceWindows
 
 OPEN_SECONDS = 5.0
-"""How often it is told how far the open windows are: so much of them is lost where the runner dies."""
+"""So often it is told how far the open window of all requests is: no more of it is lost where the runner dies.
+
+Of slices one is told a tick, in turn, so that telling stalls nobody who asks: with n of them that are asked,
+each within the longer of :data:`OPEN_SECONDS` and n + 1 seconds. A window in which nothing has come is not told again.
+"""
+
+MOST_CLOSED = 4
+"""Slices' windows that a tick closes; what else is old enough waits for the next one."""
+
+_AGAIN = OPEN_SECONDS - 1.0  # by the next tick it would be older than promised
+_TICK = 0.5  # what comes sooner after the last one (labels tick too) tells nothing
 
 
 class DriftLog:
@@ -26,20 +36,22 @@ class DriftLog:
         self._closed = closed
         self._still_open = still_open
         self._told = 0.0
+        self._ticked = 0.0
 
     def add(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], _facts: RequestFacts, now: float
     ) -> None:
         """Take one answered batch."""
         self._window.add(inputs, outputs, now)
-        self.tick(now)
-
-    def tick(self, now: float) -> None:
-        """Close the window if it is full or old enough."""
         if self._window.due(now):
             self._close_whole(now)
-        if abs(now - self._told) >= OPEN_SECONDS:  # also where the clock was put back
-            self._told = now
+
+    def tick(self, now: float) -> None:
+        """Close the window if it is old enough, or tell how far it is."""
+        if self._window.due(now):
+            self._close_whole(now)
+        if abs(now - self._ticked) >= _TICK:  # also where the clock was put back
+            self._ticked = now
             self._tell(now)
 
     def close(self, now: float) -> None:
@@ -47,7 +59,9 @@ class DriftLog:
         self._close_whole(now)
 
     def _tell(self, now: float) -> None:
-        self._tell_of(self._window, now)
+        if self._window.has_news and abs(now - self._told) >= _AGAIN:
+            self._told = now
+            self._tell_of(self._window, now)
 
     def _tell_of(self, window: WindowBuilder, now: float) -> None:
         so_far = window.so_far(now)
@@ -92,25 +106,30 @@ class SlicedDriftLog(DriftLog):
             self._slices.refused(rows)
             raise
         due = self._slices.taken(name, rows, now)
-        super().tick(now)
-        if due:
-            self._close_slices(now)
+        if self._window.due(now):
+            self._close_whole(now)
+        if due and name is not None:  # its own alone: what others' age asks for is done when nobody waits
+            self._close_slices((name,), now)
 
     def tick(self, now: float) -> None:
-        """Close what is full or old enough, each window by itself."""
+        """Close what is old enough, each window by itself, or tell how far it is."""
         super().tick(now)
-        if self._slices.due(now):
-            self._close_slices(now)
+        due = self._slices.due(now)[:MOST_CLOSED]
+        if due:
+            self._close_slices(due, now)
 
-    def _close_slices(self, now: float) -> None:
+    def _close_slices(self, names: Sequence[str], now: float) -> None:
         self._window.flush()
-        for closed in self._slices.close_due(now):
-            self._closed(closed)
+        for name in names:
+            for closed in self._slices.close_one(name, now):
+                self._closed(closed)
 
     def _tell(self, now: float) -> None:
         super()._tell(now)
-        for builder in self._slices.all():
-            self._tell_of(builder, now)
+        name = self._slices.turn(now, _AGAIN)
+        if name is not None:
+            self._window.flush()
+            self._tell_of(self._slices.counted(name), now)
 
     def close(self, now: float) -> None:
         """Close every window as it is."""

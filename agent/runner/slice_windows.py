@@ -21,10 +21,12 @@ HELD_ROWS = 256
 class _Slice:
     """One slice's window, and values of its rows that it has not counted yet."""
 
-    __slots__ = ("_held", "_rows", "builder")
+    __slots__ = ("_held", "_rows", "builder", "told")
 
     def __init__(self, builder: WindowBuilder) -> None:
         self.builder = builder
+        self.told = 0.0
+        """When it was last told how far it is, Unix seconds."""
         self._held: list[Floats] = []
         self._rows = 0
 
@@ -59,6 +61,8 @@ class SliceWindows:
         self._slices: dict[str, _Slice] = {}
         self._runs: deque[_Run] = deque()
         """Of the rows that the whole's window has not counted yet, the oldest first."""
+        self._turns: list[str] = []
+        """Slices, the one that was told longest ago first."""
 
     def announce(self, name: str | None, rows: int) -> None:
         """Before the whole's window is given them: the next ``rows`` belong to that slice."""
@@ -99,21 +103,32 @@ class SliceWindows:
         for of, rows in parts.items():
             of.hold(values[rows])
 
-    def due(self, now: float) -> bool:
-        """Whether a slice's window is full or old enough."""
-        return any(each.builder.due(now) for each in self._slices.values())
+    def due(self, now: float) -> list[str]:
+        """Slices whose windows are full or old enough, the one that was closed longest ago first."""
+        return [name for name, each in self._slices.items() if each.builder.due(now)]
 
-    def close_due(self, now: float) -> Iterator[ClosedWindow]:
-        """Those that are; the whole's window must have been flushed."""
-        for each in self._slices.values():
-            if each.builder.due(now):
-                yield from _closed(each, now)
+    def close_one(self, name: str, now: float) -> Iterator[ClosedWindow]:
+        """Its window, as it is; the whole's window must have been flushed."""
+        closing = self._slices.pop(name)
+        self._slices[name] = closing  # behind the others, that each is closed in turn
+        yield from _closed(closing, now)
 
-    def all(self) -> tuple[WindowBuilder, ...]:
-        """Every slice's, with all of its rows that the whole's window has counted."""
-        for each in self._slices.values():
-            each.count()
-        return tuple(each.builder for each in self._slices.values())
+    def turn(self, now: float, seconds: float) -> str | None:
+        """The slice whose turn it is to be told: it has news, and was last told so many seconds ago."""
+        for name in self._turns:
+            each = self._slices[name]
+            if each.builder.has_news and abs(now - each.told) >= seconds:  # also where the clock was put back
+                self._turns.remove(name)
+                self._turns.append(name)
+                each.told = now
+                return name
+        return None
+
+    def counted(self, name: str) -> WindowBuilder:
+        """A slice's, with all of its rows that the whole's window has counted."""
+        found = self._slices[name]
+        found.count()
+        return found.builder
 
     def close(self, now: float) -> Iterator[ClosedWindow]:
         """All of them, as they are; the whole's window must have been flushed."""
@@ -124,6 +139,7 @@ class SliceWindows:
         found = self._slices.get(name)
         if found is None:
             found = self._slices[name] = _Slice(self._make(name))
+            self._turns.append(name)
         return found
 
 

@@ -12,6 +12,9 @@ from agent.store.errors import StoreError
 
 log = logging.getLogger(__name__)
 
+_Key = tuple[str, int, str, str | None]
+"""Model, release, deployment, slice."""
+
 
 class OpenWindowsPort(Protocol):
     async def keep(self, so_far: Iterable[WindowClosed]) -> None: ...
@@ -28,7 +31,8 @@ class OpenWindows:
         self._store = store
         self._interval = interval
         self._count = count
-        self._changed: dict[tuple[str, int, str, str | None], WindowClosed] = {}
+        self._changed: dict[_Key, WindowClosed] = {}
+        self._writing: dict[_Key, WindowClosed] = {}
 
     def seen(self, so_far: WindowClosed) -> None:
         """How far an open window is."""
@@ -37,20 +41,23 @@ class OpenWindows:
     def closed(self, window: DriftWindow) -> None:
         """It is being recorded, and what was written of it is forgotten with that."""
         self._changed.pop(_key(window), None)
+        self._writing.pop(_key(window), None)
 
     async def run(self) -> None:
         """Write what has changed, until cancelled."""
         while True:
             await asyncio.sleep(self._interval)
-            changed, self._changed = self._changed, {}
-            if not changed:
+            self._writing, self._changed = self._changed, {}
+            if not self._writing:
                 continue
             try:
-                await self._store.keep(changed.values())
+                await self._store.keep(tuple(self._writing.values()))
             except (StoreError, sqlite3.Error, OSError):  # models serve on; the next write may be better
                 self._count("open-windows-not-written")
                 log.exception("open windows not written")
+                # A window in which nothing comes is not told again.
+                self._changed = {**self._writing, **self._changed}
 
 
-def _key(window: DriftWindow) -> tuple[str, int, str, str | None]:
+def _key(window: DriftWindow) -> _Key:
     return window.model, window.release, window.deployment, window.slice

@@ -1,5 +1,7 @@
 """A drift log with slices by the parameter ``camera``."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from agent.drift import ClosedWindow, Identity, SignalSpec, WindowBuilder, build_reference
@@ -22,7 +24,9 @@ def made(policy: DriftPolicy | None = None) -> DriftReference:
     )
 
 
-def sliced(policy: DriftPolicy) -> tuple[SlicedDriftLog, list[ClosedWindow]]:
+def sliced(
+    policy: DriftPolicy, told: Callable[[ClosedWindow], None] = lambda _: None, *, maximum: int = 8
+) -> tuple[SlicedDriftLog, list[ClosedWindow]]:
     """The log, and the windows that it closes."""
     reference = made(policy)
 
@@ -34,8 +38,8 @@ def sliced(policy: DriftPolicy) -> tuple[SlicedDriftLog, list[ClosedWindow]]:
     log = SlicedDriftLog(
         WindowBuilder(identity(None), reference, also=slices.take),
         closed.append,
-        lambda _: None,
-        names=SliceNames(SlicePolicy(parameter="camera")),
+        told,
+        names=SliceNames(SlicePolicy(parameter="camera", maximum=maximum)),
         slices=slices,
         measure=lambda inputs, _: len(inputs["x"]),
     )

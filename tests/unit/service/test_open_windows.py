@@ -1,7 +1,7 @@
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
@@ -18,9 +18,11 @@ class Disk:
     def __init__(self) -> None:
         self.writes: list[list[int]] = []
         self.full = False
+        self.refusing: Callable[[], None] = lambda: None
 
     async def keep(self, so_far: Iterable[WindowClosed]) -> None:
         if self.full:
+            self.refusing()
             raise sqlite3.OperationalError("database or disk is full")
         self.writes.append([each.window.rows for each in so_far])
 
@@ -48,8 +50,22 @@ async def test_a_disk_that_refuses_is_counted_and_asked_again() -> None:
     windows = OpenWindows(disk, 0.01, lambda what: counted.update([what]))
     disk.full = True
     windows.seen(SO_FAR)
+    windows.seen(closed(replace(SO_FAR.window, slice="site=north", rows=7)))
     await after(windows)
     disk.full = False
+    windows.closed(replace(SO_FAR.window, slice="site=north"))
+    await after(windows)  # nothing has come meanwhile, so nobody tells of it again
+    assert disk.writes == [[120]]
+    assert counted["open-windows-not-written"] >= 1
+
+
+async def test_a_window_that_is_closed_while_it_can_not_be_written_stays_closed() -> None:
+    disk = Disk()
+    windows = OpenWindows(disk, 0.01, lambda _: None)
+    disk.refusing = lambda: windows.closed(SO_FAR.window)
     windows.seen(SO_FAR)
+    disk.full = True
     await after(windows)
-    assert (dict(counted), disk.writes) == ({"open-windows-not-written": 1}, [[120]])
+    disk.full = False
+    await after(windows)
+    assert disk.writes == []
