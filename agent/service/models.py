@@ -2,24 +2,26 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from agent.config import AgentConfig, host_and_port
 from agent.core.events import Accepted, Event
 from agent.core.model_state import ModelState
-from agent.core.privacy import stricter, without_figures
+from agent.core.privacy import protect, stricter, without_figures
 from agent.core.reconcile import Plan
 from agent.core.slots import InstalledRelease
 from agent.core.update_machine import TRANSITIONS
 from agent.protocol import telemetry
-from agent.protocol.drift import DriftWindow, VerdictLevel
+from agent.protocol.drift import DriftWindow
 from agent.protocol.runner import SampleTaken, Statistics, WindowClosed
 from agent.protocol.state import Acceptance, Phase, Reason
 from agent.service.drift_memory import DriftMemory
+from agent.service.drift_news import DriftNews
 from agent.service.executor import ModelExecutor
 from agent.service.facts import conditions_of
 from agent.service.installer import Installer
@@ -54,9 +56,6 @@ SEVERITY: dict[RunnerEventKind, telemetry.Severity] = {
     "gap-ended": "info",
 }
 
-MOST_SLICES = 64
-"""Slices of a model, of whatever release, whose newest verdict is remembered."""
-
 ACCEPTABLE = frozenset(phase for phase, event in TRANSITIONS if event is Accepted)
 
 Supervise = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -70,8 +69,7 @@ class _Model(Struct, kw_only=True):
     task: asyncio.Task[None] | None = None
     window: DriftWindow | None = None
     """The newest of all requests."""
-    levels: dict[str | None, VerdictLevel] = {}
-    """Of the newest window of each slice; None: of all requests."""
+    news: DriftNews = field(default_factory=DriftNews)
     phase: Phase | None = None
 
 
@@ -277,7 +275,7 @@ class Models:
         for window in windows:
             if window.model in self._models:
                 self._models[window.model].window = window
-                self._models[window.model].levels = {None: window.verdict.level}
+                self._models[window.model].news.remember(window)
 
     def states(self) -> dict[str, ModelState]:
         return {name: model.worker.state for name, model in self._models.items()}
@@ -380,23 +378,11 @@ class Models:
             policy = stricter(self._config.privacy.policy, message.privacy)
             model.executor.window(without_figures(window, policy))  # its words may end in a report
             model.window = window
-        before = model.levels.get(window.slice)
-        model.levels = {**dict([*model.levels.items()][-MOST_SLICES:]), window.slice: window.verdict.level}
         self._changed()
-        if window.verdict.level != before and window.verdict.level in {"warning", "drift"}:
-            self._recorder.record_soon(
-                telemetry.Event(
-                    time=self._clock(),
-                    severity="warning",
-                    kind="drift",
-                    text=window.verdict.reason
-                    if window.slice is None
-                    else f"{window.slice}: {window.verdict.reason}",
-                    model=window.model,
-                    release=window.release,
-                    deployment=window.deployment,
-                )
-            )
+        for event in model.news.of(window, self._clock()):
+            told = protect(event, message.privacy, secrets.randbelow)  # the owner's policy is the outbox's
+            if told is not None:
+                self._recorder.record_soon(told)
 
     def _front_died(self, reason: Reason) -> None:
         self._recorder.record_soon(
