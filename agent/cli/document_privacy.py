@@ -39,7 +39,8 @@ the two holds, and of two mechanisms the owner's. It is applied when a record is
 So are the next smallest cells, until at least two are hidden and together have at least k rows (complementary suppression): else the
 total would tell a single hidden one. Their sum stands in `SignalCounts.withheld`, so rows add up and windows merge. Windows of slices
 are not sent at all: the whole without its other slices would tell what is hidden in one. Days of labels are told in multiples of k,
-so that two successive records do not tell one label. The estimated accuracy is rounded to 0.01.
+so that two successive records do not tell one label. The estimated accuracy is rounded, its interval outwards, to the first of 0.01,
+0.02, 0.05, 0.1, 0.2 and 0.5 that is k rows of the window or more (in 500 rows with k = 5: 0.01; in 30 rows: 0.2).
 
 It does not protect against who knows more: if all rows of a signal but one are known, its total tells the last one. Hidden cells are
 0 beside true zeros, yet who knows the rule can narrow them (two hidden cells of together k rows have at most k-1 possible
@@ -63,7 +64,9 @@ from exact counts; a person behind many rows (n rows: n·ε) or many windows (th
 `repeated`, estimates of accuracy and labels are not told at all. A hub that judges noised counts takes the noise for drift where windows are
 small: look at the level that the device itself has found, which is in each window.
 
-**Both**: a verdict has no figures (`moved_most` is empty, its sentence names signals and no numbers), nor has the event of a drift.
+**Both**: a verdict has no figures (`moved_most` is empty, its sentence names signals and no numbers), nor have the events of a drift, of
+labels that contradict an estimate, and of labels that may be the model's own output, nor the sentence why there is no estimate. That
+there was such an event is told, and so is whether there is an estimate (with `suppressed`).
 `ReportedState` tells exact numbers of requests, failures and bytes, whatever is set.
 """
 

@@ -16,6 +16,7 @@ Noised
     and of the right sum, looks at nothing but the noised cells, and so costs no privacy.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
@@ -42,6 +43,16 @@ _SAYS: dict[VerdictLevel, str] = {
     "drift": "Drift",
     "insufficient data": "Insufficient data",
 }
+_TOLD = {
+    "drift": "what drifts stays on the device",
+    "drift-changed": "what changed abruptly stays on the device",
+    "estimate-contradicted": "labels contradict the accuracy estimate, and switch it off; how many stays on the device",
+    "labels-suspicious": "labels agree with the model improbably often and may be its own output; how many stays on the device",
+}
+"""Kind of an event whose words count rows or labels → what is said in their place."""
+_ESTIMATE_STAYS = "it stays on the device, whose counts are {mechanism}"
+_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""To which an estimate may be rounded."""
 
 
 def stricter(device: CountPrivacy | None, release: CountPrivacy | None) -> CountPrivacy | None:
@@ -65,8 +76,8 @@ def protect(body: Body, policy: CountPrivacy | None, below: Below) -> Body | Non
             return None if protected is None else Window(window=protected)
         case Accuracy():
             return _protect_accuracy(body, policy)
-        case Event(kind="drift"):
-            return replace(body, text=f"what drifts stays on the device: its counts are {policy.mechanism}")
+        case Event(kind=kind) if kind in _TOLD:
+            return replace(body, text=f"{_TOLD[kind]}: its counts are {policy.mechanism}")
         case _:
             return body
 
@@ -77,12 +88,12 @@ def protect_window(window: DriftWindow, policy: CountPrivacy, below: Below) -> D
         if window.slice is not None:
             return None  # the whole without the other slices would tell what is hidden in it
         signals = {name: suppress(counts, policy.minimum) for name, counts in window.signals.items()}
-        estimate, off = _rounded(window.estimate, window.rows), window.estimate_off
+        estimate, off = _protect_estimate(window, policy.minimum)
         parameter = float(policy.minimum)
     else:
         scale = noise_scale(policy.epsilon, len(window.signals))
         signals = {name: noise(counts, scale, below) for name, counts in window.signals.items()}
-        estimate, off = None, window.estimate_off or "it stays on the device, whose counts are noised"
+        estimate, off = None, _ESTIMATE_STAYS.format(mechanism="noised")
         parameter = float(scale)
     return replace(
         window,
@@ -196,16 +207,27 @@ def _protect_verdict(verdict: Verdict, policy: CountPrivacy) -> Verdict:
     return replace(verdict, moved_most=(), reason=reason)
 
 
-def _rounded(estimate: AccuracyEstimate | None, rows: int) -> AccuracyEstimate | None:
+def _protect_estimate(window: DriftWindow, minimum: int) -> tuple[AccuracyEstimate | None, str | None]:
+    """An estimate so coarse that one step is ``minimum`` rows, or why there is none, without a figure."""
+    estimate, off = window.estimate, window.estimate_off
+    stays = _ESTIMATE_STAYS.format(mechanism="suppressed")
     if estimate is None:
-        return None
-    return replace(
+        return None, stays if off is not None and any(letter.isdigit() for letter in off) else off
+    step = next((step for step in _STEPS if step * window.rows >= minimum), None)
+    if step is None:
+        return None, stays
+    coarse = replace(
         estimate,
-        accuracy=round(estimate.accuracy, 2),
-        low=round(estimate.low, 2),
-        high=round(estimate.high, 2),
-        rows=rows,
+        accuracy=_steps(round(estimate.accuracy / step), step),
+        low=_steps(math.floor(estimate.low / step), step),
+        high=_steps(math.ceil(estimate.high / step), step),
+        rows=window.rows,
     )
+    return coarse, None
+
+
+def _steps(number: int, step: float) -> float:
+    return min(1.0, max(0.0, round(number * step, 2)))
 
 
 def _protect_accuracy(accuracy: Accuracy, policy: CountPrivacy) -> Accuracy | None:

@@ -224,6 +224,8 @@ class Predicted(Struct, frozen=True, kw_only=True, tag="predicted"):
     predictions: tuple[Prediction, ...]
     skipped: int = 0
     """Rows that were not told: more came than :attr:`Start.predictions_per_minute`."""
+    privacy: CountPrivacy | None = None
+    """What the release asks for of its labels' counts before they leave the device."""
 
 
 class LabelsGiven(Struct, frozen=True, kw_only=True, tag="labels-given"):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from agent.drift import ClosedWindow, DriftError, Identity, WindowBuilder, check_tensors, decode_reference
 from agent.drift.binning import Floats
 from agent.protocol.drift import CountPrivacy, DriftReference
@@ -134,11 +136,12 @@ def _predictions(
     tensor = classes_tensor(reference, start.outputs, start.labels)
     if tensor is None or not start.predictions_per_minute:
         return None
+    privacy = None if reference is None else reference.policy.privacy
     return PredictionLog(
         tensor,
         start.labels,
         per_minute=start.predictions_per_minute,
         expectation=Expectation(reference),
         slice_of=(lambda _: None) if names is None else names.name,
-        told=tell,
+        told=lambda said: tell(replace(said, privacy=privacy)),
     )

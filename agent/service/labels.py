@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from agent.config import LabelsConfig
 from agent.core.label_figures import Tally, interval, why_contradicted, why_suspicious
-from agent.protocol.drift import AccuracyEstimate, DriftWindow
+from agent.protocol.drift import AccuracyEstimate, CountPrivacy, DriftWindow
 from agent.protocol.labels import (
     SETTLED,
     AccuracyFigure,
@@ -75,6 +75,7 @@ class LabelDesk:
         self._count = count
         self._waiting: list[tuple[Release, Prediction]] = []
         self._classes: dict[Release, Sequence[str]] = {}
+        self._privacy: dict[Release, CountPrivacy] = {}
         self._skipped = 0
         self._asked: list[_Asked] = []
         self._answering: set[asyncio.Future[None]] = set()
@@ -94,6 +95,8 @@ class LabelDesk:
         """Keep what a runner said, soon."""
         release = (runner.spec.model, runner.spec.release)
         self._classes[release] = runner.spec.labels
+        if message.privacy is not None:
+            self._privacy[release] = message.privacy
         room = max(0, MOST_WAITING - len(self._waiting))
         taken = message.predictions[:room]
         self._waiting += [(release, each) for each in taken]
@@ -221,15 +224,17 @@ class LabelDesk:
         waiting, self._waiting = self._waiting, []
         skipped, self._skipped = self._skipped, 0
         classes, self._classes = self._classes, {}
+        privacy, self._privacy = self._privacy, {}
         if not waiting and not skipped:
             return
         try:
-            await self._store.append(waiting, classes, skipped=skipped, now=self._clock())
+            await self._store.append(waiting, classes, skipped=skipped, now=self._clock(), privacy=privacy)
         except BaseException:
             lost = max(0, len(waiting) + len(self._waiting) - MOST_WAITING)
             self._waiting = waiting[lost:] + self._waiting
             self._skipped += skipped + lost
             self._classes = classes | self._classes
+            self._privacy = privacy | self._privacy
             raise
 
     async def _join_all(self) -> None:

@@ -30,6 +30,7 @@ from agent.store.health import insert_health
 from agent.store.history import Keep, trim
 from agent.store.importance import URGENT, rank
 from agent.store.open_windows import take_open
+from agent.store.release_privacy import asked_for
 from agent.store.sample_ledger import has_left, note_acknowledged, note_left
 from agent.store.thinning import decode_body, encode_body, thin, thin_rank
 from agent.store.windows import insert_closed
@@ -223,7 +224,7 @@ def _insert(connection: sqlite3.Connection, recordable: Recordable, now: float, 
             return left
     kind = str(body.__struct_config__.tag)
     sequence = count(connection, "recorded")
-    leaving = outgoing(body, recordable.privacy if isinstance(recordable, WindowClosed) else None)
+    leaving = outgoing(body, asked_for(connection, recordable))
     if leaving is None:
         _insert_locally(connection, recordable, now)
         count(connection, "dropped:withheld")

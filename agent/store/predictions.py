@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from agent.protocol.drift import CountPrivacy
 from agent.protocol.ids import UnixTime
 from agent.protocol.labels import (
     Label,
@@ -24,6 +25,7 @@ from agent.protocol.telemetry import Accuracy
 from agent.store.counters import count
 from agent.store.database import Database
 from agent.store.labelling import DAY, join_labels
+from agent.store.release_privacy import note_privacy
 
 ROW_BYTES = 72
 """More than a row takes beside its texts."""
@@ -76,16 +78,17 @@ class PredictionStore:
         *,
         skipped: int,
         now: float,
+        privacy: Mapping[Release, CountPrivacy] | None = None,
     ) -> None:
         """Keep what was said, and let go of what is over the bounds, in one transaction.
 
-        ``classes``: the manifest's labels, of the releases in ``predictions``.
+        ``classes``: the manifest's labels, of the releases in ``predictions``; ``privacy``: what some ask for of their counts.
 
         Raises:
             StoreError, sqlite3.Error, OSError: nothing was kept.
         """
         await self._database.write(
-            lambda connection: self._append(connection, predictions, classes, skipped, now)
+            lambda connection: self._append(connection, predictions, classes, privacy or {}, skipped, now)
         )
 
     async def join(self, model: str, labels: Sequence[Label], now: float) -> tuple[LabelAnswer, ...]:
@@ -121,9 +124,12 @@ class PredictionStore:
         connection: sqlite3.Connection,
         predictions: Sequence[tuple[Release, Prediction]],
         classes: Mapping[Release, Sequence[str]],
+        privacy: Mapping[Release, CountPrivacy],
         skipped: int,
         now: float,
     ) -> None:
+        for (model, release), asked in privacy.items():
+            note_privacy(connection, model, release, asked)
         connection.executemany(
             "INSERT INTO prediction_classes (model, release, labels) VALUES (?1, ?2, ?3) "
             "ON CONFLICT (model, release) DO UPDATE SET labels = ?3 WHERE labels <> ?3",

@@ -305,6 +305,11 @@ _THIRD_TABLES: dict[str, tuple[dict[str, type], str | tuple[str, ...], set[str]]
         set(),
     ),
     "prediction_classes": ({"model": str, "release": int, "labels": str}, ("model", "release"), set()),
+    "release_privacy": (
+        {"model": str, "release": int, "mechanism": str, "minimum": int, "epsilon": float},
+        ("model", "release"),
+        set(),
+    ),
     "real_accuracy": (
         {
             "model": str,

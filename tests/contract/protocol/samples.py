@@ -965,6 +965,7 @@ SAMPLES: tuple[Sample, ...] = (
                     labels.Prediction("part-1#2", 1_700_000_000.5, "camera=left", "3", 0.75, 0.875),
                 ),
                 skipped=2,
+                privacy=CountPrivacy(mechanism="noised", minimum=7, epsilon=0.5),
             ),
             runner.LabelsGiven(call=4, labels=(LABEL,)),
             runner.ShadowReport(

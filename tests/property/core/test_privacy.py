@@ -195,12 +195,46 @@ def test_no_number_of_a_verdict_or_an_estimate_tells_a_count() -> None:
         assert "s0 moved most" in told.verdict.reason
         assert not any(letter.isdigit() for letter in told.verdict.reason.replace("s0", ""))
         assert name in told.verdict.reason
-    assert hidden.estimate == AccuracyEstimate(accuracy=0.91, low=0.89, high=0.93, level=0.95, rows=717)
+    assert hidden.estimate == AccuracyEstimate(accuracy=0.91, low=0.88, high=0.94, level=0.95, rows=717)
     assert noised.estimate is None
-    assert noised.estimate_off is not None
+    assert noised.estimate_off == "it stays on the device, whose counts are noised"
     assert hidden.withheld == Withheld(mechanism="suppressed", parameter=5.0)
     assert noised.withheld == Withheld(mechanism="noised", parameter=2.0)
     assert given_window.withheld is None
+
+
+def test_why_there_is_no_estimate_tells_no_count() -> None:
+    whole = replace(window([0, 27, 0, 3]), estimate=None)
+    counted = replace(whole, estimate_off="27 rows have a confidence, at least 30 are needed.")
+    plain = replace(whole, estimate_off="The reference was made without labels.")
+    for policy in (SUPPRESSED, NOISED):
+        told = protect_window(counted, policy, random.Random(1).randrange)
+        assert told is not None
+        assert told.estimate_off == f"it stays on the device, whose counts are {policy.mechanism}"
+    kept = protect_window(plain, SUPPRESSED, random.Random(1).randrange)
+    assert kept is not None
+    assert kept.estimate_off == plain.estimate_off
+
+
+@pytest.mark.parametrize(
+    ("rows", "step"), [(9, None), (10, 0.5), (30, 0.2), (50, 0.1), (100, 0.05), (250, 0.02), (500, 0.01)]
+)
+def test_one_step_of_an_estimate_is_as_many_rows_as_a_cell_must_have(rows: int, step: float | None) -> None:
+    """Else the share of 29 right rows of 30, and of 28, would differ in what is told."""
+    told = protect_window(window([0, rows, 0, 0]), SUPPRESSED, random.Random(1).randrange)
+    assert told is not None
+    if step is None:
+        assert (told.estimate, told.estimate_off) == (
+            None,
+            "it stays on the device, whose counts are suppressed",
+        )
+        return
+    assert told.estimate is not None
+    for value in (told.estimate.accuracy, told.estimate.low, told.estimate.high):
+        assert value / step == pytest.approx(round(value / step))
+    assert told.estimate.low <= 0.88765
+    assert 0.93456 <= told.estimate.high <= 1
+    assert step * rows >= SUPPRESSED.minimum
 
 
 def test_words_that_end_in_a_report_have_no_figure_either() -> None:
@@ -218,11 +252,16 @@ def test_a_slice_would_tell_what_is_hidden_in_the_whole_so_it_stays() -> None:
     assert protect(cut, None, random.Random(1).randrange) == cut
 
 
-def test_an_event_of_drift_says_no_figure_and_other_events_are_as_they_were() -> None:
-    event = Event(time=1.0, severity="warning", kind="drift", text="Drift: 3.217% of rows")
-    told = protect(event, SUPPRESSED, random.Random(1).randrange)
+@pytest.mark.parametrize("kind", ["drift", "estimate-contradicted", "labels-suspicious"])
+@pytest.mark.parametrize("policy", [SUPPRESSED, NOISED])
+def test_an_event_of_counts_says_no_figure_and_other_events_are_as_they_were(
+    kind: str, policy: CountPrivacy
+) -> None:
+    event = Event(time=1.0, severity="warning", kind=kind, text="12 of 40 labelled requests are right")
+    told = protect(event, policy, random.Random(1).randrange)
     assert isinstance(told, Event)
-    assert "3.217" not in told.text
+    assert not any(letter.isdigit() for letter in told.text)
+    assert policy.mechanism in told.text
     other = replace(event, kind="hold")
     assert protect(other, SUPPRESSED, random.Random(1).randrange) == other
 

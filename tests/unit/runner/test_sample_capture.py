@@ -4,15 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from agent.drift import SignalSpec, build_reference, encode_reference
-from agent.protocol.drift import DriftReference, SignalReference
+from agent.protocol.drift import CountPrivacy, DriftReference, SignalReference
 from agent.protocol.manifest import TensorSpec
-from agent.protocol.runner import SampleTaken, Start
+from agent.protocol.runner import Predicted, SampleTaken, Start
 from agent.protocol.samples import KeptSample, SamplePolicy
 from agent.runner.backends import Array
 from agent.runner.books import open_books
-from agent.runner.request_facts import NO_FACTS
+from agent.runner.request_facts import NO_FACTS, RequestFacts
 from agent.runner.sample_capture import ROWS_A_SECOND, SampleCapture, Served
 
 EVERY = SamplePolicy(
@@ -197,6 +198,23 @@ def test_off_means_that_nothing_is_copied_and_nothing_told(
         books.tick()
         assert len(looked) == seen
     assert not any(isinstance(message, SampleTaken) for message in told)
+
+
+def test_what_the_release_asks_for_of_its_counts_goes_with_its_predictions(
+    reference: DriftReference, tmp_path: Path
+) -> None:
+    """Its labels may be counted before its first window has closed."""
+    asked = CountPrivacy(mechanism="noised", epsilon=0.5)
+    path = tmp_path / "reference.json"
+    path.write_bytes(encode_reference(replace(reference, policy=replace(reference.policy, privacy=asked))))
+    told: list[object] = []
+    books = open_books(
+        replace(start(path, None), labels=("a", "b", "c"), predictions_per_minute=9), told.append
+    ).keeping
+    x, y = rows(1, low=5.0, high=6.0, sure=0.95)
+    books.add({"x": x}, {"y": y}, RequestFacts("r-1"))
+    books.tick()
+    assert [each.privacy for each in told if isinstance(each, Predicted)] == [asked]
 
 
 def test_a_declared_sentinel_is_no_value_outside_and_an_unknown_category_is(

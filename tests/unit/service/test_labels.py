@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.config import LabelsConfig
-from agent.protocol.drift import AccuracyEstimate, DriftWindow
+from agent.protocol.drift import AccuracyEstimate, CountPrivacy, DriftWindow
 from agent.protocol.labels import Label, LabelAnswer, LabelDelivery, LabelOrigin, Prediction
 from agent.protocol.runner import LabelsGiven, LabelsJoined, Predicted
 from agent.protocol.telemetry import Accuracy, Event
@@ -22,6 +22,7 @@ from agent.store.errors import StoreClosedError
 from agent.store.events import EventLog
 from agent.store.outbox import Outbox
 from agent.store.predictions import PredictionBounds, PredictionStore
+from agent.store.release_privacy import asked_for
 from agent.supervisor.runner_process import RunnerProcess
 from tests.unit.store.bodies import window as window_of_a_device
 
@@ -245,6 +246,17 @@ async def test_each_change_of_a_day_is_told_and_nothing_twice(office: Office) ->
     assert (newest.correct, newest.rows) == (7, 10)
     await asyncio.sleep(0.05)
     assert len(await office.accuracies(2)) == 2
+
+
+async def test_what_a_release_asks_for_of_its_counts_is_kept_for_its_days(
+    office: Office, database: Database
+) -> None:
+    said = (Prediction("r-0", NOW, None, "a", 0.75, None),)
+    asked = CountPrivacy(mechanism="suppressed", minimum=7)
+    office.desk.predicted(cast("RunnerProcess", office.runner), Predicted(predictions=said, privacy=asked))
+    await office.label(0, 1)
+    day = (await office.accuracies(1))[0]
+    assert await database.read(lambda connection: asked_for(connection, day)) == asked
 
 
 async def test_who_asks_after_the_end_is_told_so(database: Database) -> None:
