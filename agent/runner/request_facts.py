@@ -44,14 +44,18 @@ def value_text(raw: bytes) -> str | None:
     """A JSON value as text, the same for every way to write it; None for ``null``."""
     if len(raw) > _MAX_RAW:
         return OTHER_SLICE
-    match msgspec.json.decode(raw):
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return OTHER_SLICE  # 1e999, half a surrogate pair, no UTF-8: without slices nobody would look at it either
+    match value:
         case None:
             return None
-        case bool() as value:
+        case bool():
             return "true" if value else "false"
-        case int() | float() as value:
+        case int() | float():
             text = repr(value)
-        case str() as value:
+        case str():
             text = value
         case _:
             return OTHER_SLICE

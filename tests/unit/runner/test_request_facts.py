@@ -84,10 +84,21 @@ def test_the_known_parameters_are_still_checked() -> None:
         (f'"{"x" * MAX_SLICE_VALUE}"', "x" * MAX_SLICE_VALUE),
         (f'"{"x" * (MAX_SLICE_VALUE + 1)}"', OTHER_SLICE),
         (f'"{"x" * 1_000_000}"', OTHER_SLICE),
+        ("1e999", OTHER_SLICE),
+        ('"\\ud800"', OTHER_SLICE),
+        ("[" * 300 + "]" * 80, OTHER_SLICE),
     ],
 )
 def test_a_value_is_text_or_other(written: str, text: str | None) -> None:
     assert value_text(written.encode()) == text
+
+
+@pytest.mark.parametrize("written", [b"1e999", b'"\xff\xfe"', b"[" * 100 + b"1e999" + b"]" * 100])
+def test_a_value_that_is_none_refuses_no_request(written: bytes) -> None:
+    body, length = binary(parameters={"camera": "HERE"})
+    head = body[:length].replace(b'"HERE"', written)
+    plain, sliced = (decoder(parameter).decode(head + X, len(head)) for parameter in (None, "camera"))
+    assert (plain.facts, sliced.facts) == (NO_FACTS, RequestFacts("", OTHER_SLICE))
 
 
 @pytest.mark.parametrize("request_id", ["x" * (MAX_ID + 1), "a\x1b[2J", "a\nb", "a\u202eb"])
