@@ -140,7 +140,11 @@ def test_labels_from_everyone_come_back_as_real_accuracy(fleet: MosquittoFleet, 
     answers = agent.edgeward("label", "--file", str(file))["answers"]
     assert [each["outcome"] for each in answers] == ["corrected"] * 10 + ["repeated"] + ["joined"] * 9
     labels = [_label(each, said[each], "model") for each in requests[20:]]
-    answer = httpx.post(f"http://{agent.address}/v2/models/{MODEL}/labels", json={"labels": labels})
+    refused = httpx.post(f"http://{agent.address}/v2/models/{MODEL}/labels", json={"labels": labels})
+    assert refused.status_code == 403, "whoever reaches the port could say that they are a person"
+    socket = httpx.HTTPTransport(uds=str(agent.folder / "run" / "models" / f"{MODEL}.sock"))
+    with httpx.Client(transport=socket, base_url="http://localhost", timeout=30) as client:
+        answer = client.post(f"/v2/models/{MODEL}/labels", json={"labels": labels})
     assert {each["outcome"] for each in answer.json()["answers"]} == {"joined"}
 
     correct = sum(said[each] == truth[each] for each in requests[:20])
