@@ -22,10 +22,13 @@ _THERMAL: dict[Thermal | None, int] = {None: 0, "ok": 1, "hot": 2, "critical": 3
 
 
 def window_key(window: DriftWindow) -> Hashable:
-    """Windows of equal keys may be merged: the same thing was counted in the same way."""
+    """Windows of equal keys may be merged: the same thing was counted in the same way.
+
+    An incomplete one makes no step of the alarm, so it takes none from those that were closed.
+    """
     return (
         *(window.model, window.release, window.deployment, window.artifact, window.slice),
-        window.withheld,
+        *(window.withheld, window.incomplete),
         window.estimate is None,
         tuple((name, len(counts.counts)) for name, counts in sorted(window.signals.items())),
     )

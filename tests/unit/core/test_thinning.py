@@ -81,19 +81,18 @@ def test_the_alarm_is_the_newest_with_every_change_that_was_seen() -> None:
     assert merge_windows([first, replace(last, alarm=None)]).alarm is None
 
 
-def test_estimates_are_weighed_by_rows_and_one_incomplete_window_makes_the_sum_incomplete() -> None:
+def test_estimates_are_weighed_by_rows() -> None:
     def estimate(accuracy: float, low: float, high: float, rows: int) -> AccuracyEstimate:
         return AccuracyEstimate(accuracy=accuracy, low=low, high=high, level=0.95, rows=rows)
 
     first = replace(of(300), estimate=estimate(0.9, 0.8, 1.0, 300))
-    second = replace(of(100), estimate=estimate(0.5, 0.4, 0.6, 100), incomplete=True)
+    second = replace(of(100), estimate=estimate(0.5, 0.4, 0.6, 100))
     merged = merge_windows([first, second])
     assert merged.estimate is not None
     assert merged.estimate.accuracy == pytest.approx(0.8)
     assert merged.estimate.low == pytest.approx(0.7)
     assert merged.estimate.high == pytest.approx(0.9)
     assert merged.estimate.rows == 400
-    assert merged.incomplete
     none = [replace(of(9), estimate=None, estimate_off="not calibrated") for _ in range(2)]
     assert (merge_windows(none).estimate, merge_windows(none).estimate_off) == (None, "not calibrated")
 
@@ -107,6 +106,7 @@ def test_estimates_are_weighed_by_rows_and_one_incomplete_window_makes_the_sum_i
         {"artifact": "cd" * 32},
         {"slice": "shift=day"},
         {"estimate": None},
+        {"incomplete": True},
         {"withheld": Withheld(mechanism="suppressed", parameter=5.0)},
         {"signals": {"brightness": SignalCounts(counts=(1, 2))}},
         {"signals": {"contrast": SignalCounts(counts=(0, 500, 0))}},
@@ -114,7 +114,7 @@ def test_estimates_are_weighed_by_rows_and_one_incomplete_window_makes_the_sum_i
 )
 def test_windows_that_did_not_count_the_same_thing_are_not_merged(other: dict[str, object]) -> None:
     assert window_key(replace(window(), **other)) != window_key(window())
-    assert window_key(replace(window(), closed=9.0, rows=7, incomplete=True)) == window_key(window())
+    assert window_key(replace(window(), closed=9.0, rows=7)) == window_key(window())
 
 
 def test_health_is_the_mean_of_work_and_the_worst_of_all_else() -> None:
