@@ -159,6 +159,7 @@ class Device:
             clock=parts.clock,
         )
         parts.outbox.appended = self._sync.appended
+        parts.windows.unreadable = self._count
         self._sample_requests = SampleRequests(
             config.samples,
             self._samples,

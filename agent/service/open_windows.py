@@ -9,6 +9,7 @@ from typing import Protocol
 from agent.protocol.drift import DriftWindow
 from agent.protocol.runner import WindowClosed
 from agent.store.errors import StoreError
+from agent.store.open_windows import OpenKey, open_key
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ _Key = tuple[str, int, str, str | None]
 
 
 class OpenWindowsPort(Protocol):
-    async def keep(self, so_far: Iterable[WindowClosed]) -> None: ...
+    async def keep(self, so_far: Iterable[WindowClosed], gone: Iterable[OpenKey] = ()) -> None: ...
 
 
 class OpenWindows:
@@ -33,30 +34,46 @@ class OpenWindows:
         self._count = count
         self._changed: dict[_Key, WindowClosed] = {}
         self._writing: dict[_Key, WindowClosed] = {}
+        self._open: dict[_Key, OpenKey] = {}
+        self._gone: set[OpenKey] = set()
 
     def seen(self, so_far: WindowClosed) -> None:
         """How far an open window is."""
-        self._changed[_key(so_far.window)] = so_far
+        key = _key(so_far.window)
+        self._moved(key, so_far.window)
+        self._open[key] = open_key(so_far.window)
+        self._changed[key] = so_far
 
     def closed(self, window: DriftWindow) -> None:
         """It is being recorded, and what was written of it is forgotten with that."""
-        self._changed.pop(_key(window), None)
-        self._writing.pop(_key(window), None)
+        key = _key(window)
+        self._changed.pop(key, None)
+        self._writing.pop(key, None)
+        self._moved(key, window)
+        self._open.pop(key, None)
+
+    def _moved(self, key: _Key, window: DriftWindow) -> None:
+        """Where the clock was put back, a window opens again, earlier: what is kept of it has another key."""
+        before = self._open.get(key)
+        if before is not None and before != open_key(window):
+            self._gone.add(before)
 
     async def run(self) -> None:
         """Write what has changed, until cancelled."""
         while True:
             await asyncio.sleep(self._interval)
             self._writing, self._changed = self._changed, {}
-            if not self._writing:
+            gone, self._gone = self._gone, set()
+            if not self._writing and not gone:
                 continue
             try:
-                await self._store.keep(tuple(self._writing.values()))
+                await self._store.keep(tuple(self._writing.values()), gone)
             except (StoreError, sqlite3.Error, OSError):  # models serve on; the next write may be better
                 self._count("open-windows-not-written")
                 log.exception("open windows not written")
                 # A window in which nothing comes is not told again.
                 self._changed = {**self._writing, **self._changed}
+                self._gone |= gone
 
 
 def _key(window: DriftWindow) -> _Key:

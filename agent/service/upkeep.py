@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from agent.core.model_state import ModelState
 from agent.protocol import telemetry
 from agent.protocol.drift import DriftWindow
+from agent.protocol.errors import ProtocolError
 from agent.protocol.state import OutboxReport
 from agent.service.drift_memory import State
 from agent.service.memory import Memory
@@ -79,6 +80,7 @@ class Upkeep:
             left = await self._outbox.close_left_open()
         except (
             StoreError,
+            ProtocolError,
             sqlite3.Error,
             OSError,
         ) as error:  # they stay, and are recorded after the next start

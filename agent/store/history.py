@@ -18,6 +18,16 @@ _OLD = (
 _TABLES = {"windows": "closed", "health": "time", "events": "time"}
 """Table → when its rows were made, Unix seconds. In the order of ids they are as old as they can be told to be."""
 
+KEEP_RELEASES = 3
+"""Of each model, whose states are kept however old they look: a clock that is wrong must not make every detector begin anew."""
+KEEP_STATES = 1_024
+_OLD_STATES = (
+    "DELETE FROM drift_states WHERE updated < ? AND (model, release) NOT IN (SELECT model, release FROM "
+    "(SELECT model, release, row_number() OVER (PARTITION BY model ORDER BY max(updated) DESC) AS place FROM drift_states "
+    "GROUP BY model, release) WHERE place <= ?)"
+)
+_TOO_MANY_STATES = "DELETE FROM drift_states WHERE rowid IN (SELECT rowid FROM drift_states ORDER BY updated DESC LIMIT -1 OFFSET ?)"
+
 _SIZES = {
     "windows": (
         "SELECT coalesce(sum(length(body) + length(reason)), 0) + 350 * count(*) + 130 * (SELECT count(*) FROM verdicts), count(*) "
@@ -44,7 +54,8 @@ def trim(connection: sqlite3.Connection, keep: Keep, now: float) -> int:
         _let_go(connection, table, _OLD.format(table=table, time=time), values)
         for table, time in _TABLES.items()
     )
-    connection.execute("DELETE FROM drift_states WHERE updated < ?", (now - keep.days * DAY,))
+    connection.execute(_OLD_STATES, (now - keep.days * DAY, KEEP_RELEASES))
+    connection.execute(_TOO_MANY_STATES, (KEEP_STATES,))
     sizes = _sizes(connection)
     total = sum(size for _, size, _ in sizes)
     excess = total - keep.bytes

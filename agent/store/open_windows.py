@@ -10,6 +10,13 @@ from agent.protocol.limits import MAX_FRAME_BYTES
 from agent.protocol.runner import WindowClosed
 from agent.store.database import Database
 
+OpenKey = tuple[str, int, str, str, float]
+"""Model, release, deployment, slice ("" is the whole), when it was opened: the next one may be open before one is recorded."""
+
+_FORGET = (
+    "DELETE FROM open_windows WHERE model = ? AND release = ? AND deployment = ? AND slice = ? AND opened = ?"
+)
+
 
 class OpenWindowStore:
     """Keeps what was last seen of each open window. One that closes is forgotten by :func:`forget_open`, in its transaction."""
@@ -17,26 +24,26 @@ class OpenWindowStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def keep(self, so_far: Iterable[WindowClosed]) -> None:
-        """Replace what is kept of these.
+    async def keep(self, so_far: Iterable[WindowClosed], gone: Iterable[OpenKey] = ()) -> None:
+        """Replace what is kept of these, and forget what is ``gone``.
 
         Raises:
             DamagedError: the database is broken.
             sqlite3.Error: the disk is full; nothing was replaced.
         """
         rows = [
-            (
-                *_key(each.window),
-                each.window.opened,
-                each.window.rows,
-                encode_msgpack(each, limit=MAX_FRAME_BYTES),
-            )
+            (*open_key(each.window), each.window.rows, encode_msgpack(each, limit=MAX_FRAME_BYTES))
             for each in so_far
         ]
-        await self._database.write(lambda connection: _keep(connection, rows))
+        await self._database.write(lambda connection: _keep(connection, rows, tuple(gone)))
 
 
-def _keep(connection: sqlite3.Connection, rows: list[tuple[str, int, str, str, float, int, bytes]]) -> None:
+def _keep(
+    connection: sqlite3.Connection,
+    rows: list[tuple[str, int, str, str, float, int, bytes]],
+    gone: tuple[OpenKey, ...],
+) -> None:
+    connection.executemany(_FORGET, gone)
     connection.executemany(
         "INSERT OR REPLACE INTO open_windows (model, release, deployment, slice, opened, rows, body) "
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -46,10 +53,7 @@ def _keep(connection: sqlite3.Connection, rows: list[tuple[str, int, str, str, f
 
 def forget_open(connection: sqlite3.Connection, window: DriftWindow) -> None:
     """Within the caller's transaction: ``window`` is closed."""
-    connection.execute(
-        "DELETE FROM open_windows WHERE model = ? AND release = ? AND deployment = ? AND slice = ?",
-        _key(window),
-    )
+    connection.execute(_FORGET, open_key(window))
 
 
 def take_open(connection: sqlite3.Connection) -> list[WindowClosed]:
@@ -63,5 +67,5 @@ def take_open(connection: sqlite3.Connection) -> list[WindowClosed]:
     return taken
 
 
-def _key(window: DriftWindow) -> tuple[str, int, str, str]:
-    return window.model, window.release, window.deployment, window.slice or ""
+def open_key(window: DriftWindow) -> OpenKey:
+    return window.model, window.release, window.deployment, window.slice or "", window.opened

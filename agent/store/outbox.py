@@ -29,7 +29,7 @@ from agent.store.events import insert_event
 from agent.store.health import insert_health
 from agent.store.history import Keep, trim
 from agent.store.importance import URGENT, rank
-from agent.store.open_windows import take_open
+from agent.store.open_windows import forget_open, take_open
 from agent.store.release_privacy import asked_for
 from agent.store.sample_ledger import has_left, note_acknowledged, note_left
 from agent.store.thinning import decode_body, encode_body, thin, thin_rank
@@ -97,7 +97,7 @@ class Outbox:
         """Record ``bodies`` here and for the hub, in one transaction; returns their sequences.
 
         Events, windows and health also go to the local history. A body that is too large to send is kept in
-        ``quarantine`` and counted; one for which there is no room is counted by its kind.
+        ``quarantine`` and counted (of these, only windows go to the history); one for which there is no room is counted by its kind.
 
         Raises:
             DamagedError: the database is broken.
@@ -235,6 +235,10 @@ def _insert(connection: sqlite3.Connection, recordable: Recordable, now: float, 
         reason, words = unfit
         count(connection, f"dropped:{reason}")
         keep_for_a_person(connection, sequence, kind, words, now, data)
+        if isinstance(body, Window):  # it is closed, and may be read here
+            if reason == "oversized":
+                _insert_locally(connection, recordable, now)
+            forget_open(connection, body.window)
         return sequence
     _insert_locally(connection, recordable, now)
     if isinstance(body, Sample):

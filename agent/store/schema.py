@@ -301,7 +301,7 @@ _THIRD_TABLES: dict[str, tuple[dict[str, type], str | tuple[str, ...], set[str]]
             "rows": int,
             "body": bytes,
         },
-        ("model", "release", "deployment", "slice"),
+        ("model", "release", "deployment", "slice", "opened"),
         set(),
     ),
     "prediction_classes": ({"model": str, "release": int, "labels": str}, ("model", "release"), set()),

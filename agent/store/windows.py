@@ -1,14 +1,19 @@
 """Closed drift windows, their verdicts, and where a runner's detectors stand: whole for programs, one row a signal for SQL."""
 
+import logging
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from agent.protocol.codec import decode_json, encode_json
 from agent.protocol.control import DriftMark
 from agent.protocol.drift import DriftWindow, SignalVerdict, Verdict
+from agent.protocol.errors import ProtocolError
+from agent.protocol.limits import MAX_FRAME_BYTES
 from agent.protocol.runner import WindowClosed
 from agent.store.database import Database
 from agent.store.open_windows import forget_open
+
+log = logging.getLogger(__name__)
 
 WHOLE = ""
 """The slice of ``drift_states`` that is none."""
@@ -39,7 +44,7 @@ def _insert_window(connection: sqlite3.Connection, window: DriftWindow) -> int:
         "rows": window.rows,
         "level": verdict.level,
         "reason": verdict.reason,
-        "body": encode_json(window),
+        "body": encode_json(window, limit=MAX_FRAME_BYTES),
         "slice": window.slice,
         "incomplete": int(window.incomplete),
         "moved_most": _moved_most(verdict),
@@ -82,37 +87,31 @@ class WindowLog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._unreadable: set[int] = set()
+        self.unreadable: Callable[[str], None] = lambda _: None
+        """Told ``window-unreadable`` once for each window that this version of the agent can't read."""
 
     async def latest(self, model: str | None = None) -> list[DriftWindow]:
         """The newest whole window (of no slice) of each model, or of one; by model."""
-        return await self._database.read(
-            lambda connection: _windows(
-                connection,
-                "SELECT body FROM windows WHERE id IN (SELECT max(id) FROM windows WHERE slice IS NULL GROUP BY model) "
-                "AND (?1 IS NULL OR model = ?1) ORDER BY model",
-                (model,),
-            )
+        return await self._windows(
+            "SELECT id, body FROM windows WHERE id IN (SELECT max(id) FROM windows WHERE slice IS NULL GROUP BY model) "
+            "AND (?1 IS NULL OR model = ?1) ORDER BY model",
+            (model,),
         )
 
     async def slices(self, model: str) -> list[DriftWindow]:
         """The newest window of each slice of a model, the whole first."""
-        return await self._database.read(
-            lambda connection: _windows(
-                connection,
-                "SELECT body FROM windows WHERE id IN (SELECT max(id) FROM windows WHERE model = ? GROUP BY slice) "
-                "ORDER BY slice",
-                (model,),
-            )
+        return await self._windows(
+            "SELECT id, body FROM windows WHERE id IN (SELECT max(id) FROM windows WHERE model = ? GROUP BY slice) "
+            "ORDER BY slice",
+            (model,),
         )
 
     async def history(self, model: str | None, limit: int) -> list[DriftWindow]:
         """Up to ``limit`` windows of one model, or of all; slices too; newest first."""
-        return await self._database.read(
-            lambda connection: _windows(
-                connection,
-                "SELECT body FROM windows WHERE ?1 IS NULL OR model = ?1 ORDER BY id DESC LIMIT ?2",
-                (model, limit),
-            )
+        return await self._windows(
+            "SELECT id, body FROM windows WHERE ?1 IS NULL OR model = ?1 ORDER BY id DESC LIMIT ?2",
+            (model, limit),
         )
 
     async def statistics(self, model: str) -> dict[str, SignalVerdict]:
@@ -123,6 +122,16 @@ class WindowLog:
         """Up to ``limit`` of the newest whole windows of a model as marks, oldest first."""
         return await self._database.read(lambda connection: _timeline(connection, model, limit))
 
+    async def _windows(self, query: str, parameters: tuple[str | int | None, ...]) -> list[DriftWindow]:
+        windows, unreadable = await self._database.read(
+            lambda connection: _decode(connection.execute(query, parameters))
+        )
+        for row in sorted(unreadable - self._unreadable):
+            self._unreadable.add(row)
+            self.unreadable("window-unreadable")
+            log.warning("a stored window can't be read, and is left out", extra={"window": row})
+        return windows
+
     async def every_drift_state(self) -> list[tuple[str, int, str, bytes]]:
         """Model, release, slice ("" is the whole) and state, the oldest first."""
         return await self._database.read(
@@ -132,10 +141,16 @@ class WindowLog:
         )
 
 
-def _windows(
-    connection: sqlite3.Connection, query: str, parameters: Iterable[str | int | None]
-) -> list[DriftWindow]:
-    return [decode_json(body, DriftWindow) for (body,) in connection.execute(query, tuple(parameters))]
+def _decode(rows: Iterable[tuple[int, bytes]]) -> tuple[list[DriftWindow], set[int]]:
+    """Windows, and ids of those that can't be read: of another version of the agent, or damaged."""
+    windows: list[DriftWindow] = []
+    unreadable: set[int] = set()
+    for row, body in rows:
+        try:
+            windows.append(decode_json(body, DriftWindow, limit=MAX_FRAME_BYTES))
+        except ProtocolError:
+            unreadable.add(row)
+    return windows, unreadable
 
 
 def _statistics(connection: sqlite3.Connection, model: str) -> dict[str, SignalVerdict]:

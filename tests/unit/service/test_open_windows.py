@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from agent.protocol.runner import WindowClosed
 from agent.service.open_windows import OpenWindows
+from agent.store.open_windows import OpenKey, open_key
 from tests.unit.store.bodies import closed, window
 
 SO_FAR = closed(replace(window(), incomplete=True, rows=120))
@@ -17,13 +18,15 @@ class Disk:
 
     def __init__(self) -> None:
         self.writes: list[list[int]] = []
+        self.gone: list[OpenKey] = []
         self.full = False
         self.refusing: Callable[[], None] = lambda: None
 
-    async def keep(self, so_far: Iterable[WindowClosed]) -> None:
+    async def keep(self, so_far: Iterable[WindowClosed], gone: Iterable[OpenKey] = ()) -> None:
         if self.full:
             self.refusing()
             raise sqlite3.OperationalError("database or disk is full")
+        self.gone += gone
         self.writes.append([each.window.rows for each in so_far])
 
 
@@ -69,3 +72,19 @@ async def test_a_window_that_is_closed_while_it_can_not_be_written_stays_closed(
     disk.full = False
     await after(windows)
     assert disk.writes == []
+
+
+async def test_what_was_written_of_a_window_before_the_clock_was_put_back_goes() -> None:
+    disk = Disk()
+    windows = OpenWindows(disk, 0.01, lambda _: None)
+    windows.seen(SO_FAR)
+    await after(windows)
+    earlier = replace(SO_FAR.window, opened=0.5, rows=130)
+    windows.seen(closed(earlier))
+    await after(windows)
+    assert disk.gone == [open_key(SO_FAR.window)]
+    windows.closed(replace(earlier, opened=0.25))
+    windows.seen(closed(replace(earlier, opened=0.75, rows=1)))
+    await after(windows)
+    assert disk.gone == [open_key(SO_FAR.window), open_key(earlier)]
+    assert disk.writes == [[120], [130], [1]]

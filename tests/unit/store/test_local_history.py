@@ -1,12 +1,14 @@
 """What the device keeps for its technician, and its bounds."""
 
+import sqlite3
+
 import msgspec
 import pytest
 
 from agent.protocol.telemetry import TelemetryAck, Window
 from agent.store.database import Database
 from agent.store.events import EventLog
-from agent.store.history import AT_ONCE, DAY, Keep
+from agent.store.history import AT_ONCE, DAY, KEEP_RELEASES, KEEP_STATES, Keep
 from agent.store.outbox import Outbox
 from agent.store.windows import WindowLog
 from tests.unit.store.bodies import HEALTH, closed, event, window
@@ -141,7 +143,7 @@ async def test_what_is_older_than_the_days_goes_and_what_waits_for_the_hub_stays
     assert await rows(database, "SELECT DISTINCT window FROM verdicts") == [(2,)]
     assert await rows(database, "SELECT * FROM health") == []
     assert await rows(database, "SELECT text FROM events") == [("new",)]
-    assert await rows(database, "SELECT * FROM drift_states") == []
+    assert await rows(database, "SELECT model, state FROM drift_states") == [("digits", b"state")]
     report = await box.report()
     assert (report.recorded, report.pending) == (5, 5)
 
@@ -204,3 +206,46 @@ async def size(database: Database) -> int:
     ((pages,),) = await rows(database, "PRAGMA page_count")
     assert isinstance(pages, int)
     return pages * 4096
+
+
+async def test_a_clock_that_is_wrong_by_years_makes_no_detector_begin_anew(database: Database) -> None:
+    clock = Clock()
+    box = outbox(database, clock)
+    for release in range(1, KEEP_RELEASES + 2):
+        clock.now += 1.0
+        of_release = msgspec.structs.replace(window(), release=release)
+        await box.append(
+            closed(of_release, b"whole"), closed(msgspec.structs.replace(of_release, slice="a=b"), b"s")
+        )
+    await box.append(closed(window("faces"), b"other"))
+    clock.now += 1_000 * DAY
+    await box.append(event("of the future"))
+    states = await rows(database, "SELECT model, release, count(*) FROM drift_states GROUP BY model, release")
+    assert states == [*(("digits", release, 2) for release in range(2, KEEP_RELEASES + 2)), ("faces", 2, 1)]
+
+
+async def test_states_are_bounded_whatever_models_there_were(database: Database) -> None:
+    box = outbox(database)
+    await box.append(*(closed(window(f"m-{number}"), b"x") for number in range(KEEP_STATES + 9)))
+    assert await rows(database, "SELECT count(*) FROM drift_states") == [(KEEP_STATES,)]
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"model":1}', b"\xff\xfe", b'{"model":"digits","release":1', b"[" * 100_000]
+)
+async def test_a_stored_window_that_can_not_be_read_is_left_out_and_told_once(
+    database: Database, body: bytes
+) -> None:
+    await outbox(database).append(closed(window("faces")), closed(window("digits")))
+
+    def spoil(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE windows SET body = ? WHERE model = 'digits'", (body,))
+
+    await database.write(spoil)
+    windows, told = WindowLog(database), list[str]()
+    windows.unreadable = told.append
+    for _ in range(2):
+        assert await windows.latest() == [window("faces")]
+        assert await windows.history(None, 9) == [window("faces")]
+        assert await windows.slices("digits") == []
+    assert told == ["window-unreadable"]
