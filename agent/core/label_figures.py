@@ -56,6 +56,7 @@ def interval(correct: int, rows: int) -> tuple[float, float]:
     """Wilson's score interval (1927) of a share at :data:`LEVEL`; (0, 1) without rows."""
     if not rows:
         return 0.0, 1.0
+    correct = min(correct, rows)
     share, square = correct / rows, _SCORE**2
     middle = (share + square / (2 * rows)) / (1 + square / rows)
     half = _SCORE * math.sqrt(share * (1 - share) / rows + square / (4 * rows * rows)) / (1 + square / rows)
@@ -70,7 +71,7 @@ def chance_of_at_least(correct: int, rows: int, share: float) -> float:
     """
     if correct <= rows * share:
         return 1.0
-    if share <= 0.0:
+    if share <= 0.0 or correct > rows:
         return 0.0
     term = math.exp(
         math.lgamma(rows + 1)

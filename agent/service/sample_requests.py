@@ -94,6 +94,7 @@ class SampleRequests:
         self._wake = wake
         self._arrived: asyncio.Queue[Envelope] = asyncio.Queue(QUEUE_REQUESTS)
         self._unproven: set[str] = set()
+        self._unreadable: set[str] = set()
         self._owing = asyncio.Event()
         self._owing.set()
 
@@ -209,14 +210,18 @@ class SampleRequests:
             stored = StoredRequest(
                 verified=verified, accepted=False, answer=self._answer(request.id, verified.digest, reason)
             )
-        if key in remembered or (reason is not None and reason.code == "too-many-requests"):
+        if (
+            key in remembered
+            or key in self._unreadable
+            or (reason is not None and reason.code == "too-many-requests")
+        ):
             await self._tell(stored)  # what was decided under this id stands
             return
         await self._state.put(key, msgspec.json.encode(stored))
         self._owing.set()
 
     def _objection(self, key: str, remembered: dict[str, StoredRequest]) -> Reason | None:
-        if key in remembered:
+        if key in remembered or key in self._unreadable:
             text = f"a request {key.removeprefix(PREFIX)} was decided already, and this is another one under its id"
             return Reason(code="replayed", text=text)
         if len(remembered) >= KEPT_REQUESTS:
@@ -342,11 +347,15 @@ class SampleRequests:
             log.exception("a decision on samples is not in the table", extra={"request": decided.request})
 
     async def _remembered(self) -> dict[str, StoredRequest]:
-        """Decided requests by key, without those that have long expired."""
+        """Decided requests by key, without those that have long expired and those that this version can't read."""
         found: dict[str, StoredRequest] = {}
         old: dict[str, bytes | None] = {}
         for key, data in (await self._state.get_all(PREFIX)).items():
-            stored = msgspec.json.decode(data, type=StoredRequest)
+            try:
+                stored = msgspec.json.decode(data, type=StoredRequest)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self._note_unreadable(key)
+                continue
             over = self._trusted() > stored.verified.request.expires + KEPT_AFTER_EXPIRY_SECONDS
             if over and stored.stage == "done":
                 old[key] = None
@@ -355,6 +364,13 @@ class SampleRequests:
         if old:
             await self._state.put_many(old)
         return found
+
+    def _note_unreadable(self, key: str) -> None:
+        """It is not fulfilled any more, nor is another request decided under its id."""
+        if key not in self._unreadable:
+            self._unreadable.add(key)
+            self._count("sample-request-unreadable")
+            log.warning("a decided request for samples can't be read", extra={"request": key})
 
     def _answer(self, request: str, digest: str, reason: Reason) -> SampleAnswer:
         return SampleAnswer(

@@ -1,15 +1,21 @@
 """Labels meet predictions, in the caller's transaction: each has one answer, and moves exactly the figures of its own day."""
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 from msgspec import Struct
 
 from agent.protocol.labels import RANK, Label, LabelAnswer, LabelOrigin, LabelOutcome
 from agent.store.counters import count
 
+log = logging.getLogger(__name__)
+
 DAY = 86_400
+STRANGER = -1
+"""Rank of an origin that only a later version of the agent knows."""
 KEEP_DAILY = 4_096
 """Rows of ``real_accuracy``; the oldest days go first."""
 
@@ -28,6 +34,20 @@ class _Kept(Struct, kw_only=True):
     given_at: float | None
     answers: int
     """Different ones, under this id."""
+
+
+_ADD = (
+    "INSERT INTO real_accuracy (model, release, slice, day, origin, rows, correct, expected_rows, expected_correct, changed) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1) ON CONFLICT (model, release, slice, day, origin) DO UPDATE SET "
+    "rows = rows + ?6, correct = correct + ?7, expected_rows = expected_rows + ?8, expected_correct = expected_correct + ?9, "
+    "changed = 1"
+)
+_TAKE_BACK = (
+    "UPDATE real_accuracy SET rows = max(0, rows + ?6), correct = max(0, min(rows + ?6, correct + ?7)), "
+    "expected_rows = max(0, min(rows + ?6, expected_rows + ?8)), expected_correct = max(0.0, expected_correct + ?9), changed = 1 "
+    "WHERE model = ?1 AND release = ?2 AND slice = ?3 AND day = ?4 AND origin = ?5"
+)
+"""From a day that was let go, and began anew, less may be taken than is there."""
 
 
 def join_labels(
@@ -74,7 +94,13 @@ def _lookup(connection: sqlite3.Connection, model: str, requests: Iterable[str])
 
 def _classes(connection: sqlite3.Connection, model: str) -> dict[int, list[str]]:
     rows = connection.execute("SELECT release, labels FROM prediction_classes WHERE model = ?", (model,))
-    return {release: json.loads(labels) for release, labels in rows}
+    found: dict[int, list[str]] = {}
+    for release, labels in rows:
+        try:
+            found[release] = msgspec.json.decode(labels, type=list[str])
+        except (msgspec.DecodeError, UnicodeDecodeError):  # the next prediction writes them anew
+            log.warning("names of classes can't be read", extra={"model": model, "release": release})
+    return found
 
 
 def _one(
@@ -133,11 +159,12 @@ def _standing(label: Label, kept: _Kept, at: float) -> tuple[LabelOutcome, str] 
     """Why the label that is there stays, if it does."""
     if kept.given is None or kept.origin is None or kept.given_at is None:
         return None
-    if RANK[label.origin] < RANK[kept.origin]:
+    standing = RANK.get(kept.origin, STRANGER)
+    if RANK[label.origin] < standing:
         return "outranked", f"it was labelled {kept.given} by a {kept.origin}"
     if (label.label, label.origin) == (kept.given, kept.origin):
         return "repeated", f"it is labelled {kept.given} already"
-    if RANK[label.origin] == RANK[kept.origin] and at < kept.given_at:
+    if RANK[label.origin] == standing and at < kept.given_at:
         return "outdated", f"it was labelled {kept.given} later than this"
     return None
 
@@ -149,10 +176,7 @@ def _add(
     day = int(kept.time // DAY * DAY)
     for part in {"", kept.slice or ""}:
         connection.execute(
-            "INSERT INTO real_accuracy (model, release, slice, day, origin, rows, correct, expected_rows, expected_correct, "
-            "changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1) ON CONFLICT (model, release, slice, day, origin) DO "
-            "UPDATE SET rows = rows + ?6, correct = correct + ?7, expected_rows = expected_rows + ?8, "
-            "expected_correct = expected_correct + ?9, changed = 1",
+            _ADD if sign > 0 else _TAKE_BACK,
             (
                 model,
                 kept.release,

@@ -5,6 +5,7 @@ appended, and all labels of a message are looked up by one pass over the table, 
 """
 
 import json
+import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
 
@@ -26,6 +27,8 @@ from agent.store.counters import count
 from agent.store.database import Database
 from agent.store.labelling import DAY, join_labels
 from agent.store.release_privacy import note_privacy
+
+log = logging.getLogger(__name__)
 
 ROW_BYTES = 72
 """More than a row takes beside its texts."""
@@ -178,8 +181,13 @@ class PredictionStore:
 
 
 def _receipts(connection: sqlite3.Connection) -> list[LabelReceipt]:
+    """None where they can't be read, of another version of the agent or damaged: one of these may be joined twice."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'label-receipts'").fetchone()
-    return [] if row is None else msgspec.json.decode(row[0], type=list[LabelReceipt])
+    try:
+        return [] if row is None else msgspec.json.decode(row[0], type=list[LabelReceipt])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        log.warning("receipts of labels can't be read, and begin anew", extra={"why": str(error)})
+        return []
 
 
 def _keep_receipt(connection: sqlite3.Connection, receipt: LabelReceipt) -> None:

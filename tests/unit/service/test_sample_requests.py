@@ -338,3 +338,18 @@ async def test_an_export_goes_through_all_of_them_and_is_written_down(device: De
     assert seen == [kept(number) for number in range(3)]
     events = [each for each in await EventLog(device.database).newest(9) if each.kind == "samples-exported"]
     assert [each.text for each in events] == ["3 samples were exported on the device by maria (uid 1000)"]
+
+
+async def test_a_decided_request_that_can_not_be_read_stops_nobody_and_is_not_decided_anew(
+    device: Device,
+) -> None:
+    await device.state.put("sample-request/request-1", b'{"stage":"a new word"}')
+    await device.start()
+    await device.keep(kept(1))
+    device.requests.take(envelope())
+    device.requests.take(envelope(id="request-2"))
+    found = of_kind(await device.drain(least=6), SampleAnswer)
+    assert {each.request: each.code for each in found} == {"request-1": "replayed", "request-2": "accepted"}
+    assert device.errors["sample-request-unreadable"] == 1
+    assert await device.state.get("sample-request/request-1") == b'{"stage":"a new word"}'
+    assert not any(task.done() for task in device.tasks)

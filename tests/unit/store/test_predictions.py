@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.protocol.labels import Label, LabelOrigin, LabelOutcome, Prediction
+from agent.protocol.labels import Label, LabelOrigin, LabelOutcome, LabelReceipt, Prediction
 from agent.store.database import Database
 from agent.store.labelling import DAY
 from agent.store.predictions import FigureKey, PredictionBounds, PredictionStore
@@ -212,3 +212,38 @@ async def test_a_technician_can_read_them_beside_the_agent(store: PredictionStor
         ("r-2", "4", "3", "person", 0),
         ("r-1", "3", "3", "person", 1),
     ]
+
+
+async def test_a_day_that_was_let_go_gives_back_no_more_than_it_has(
+    store: PredictionStore, database: Database
+) -> None:
+    """Labels of a day whose sums are no longer there are corrected: there are never more right ones than rows."""
+    await store.join("digits", [label("r-1", "7"), label("r-4", "7")], NOW)
+
+    def prune(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM real_accuracy")
+
+    await database.write(prune)
+    for text in ("3", "8", "3"):
+        await store.join("digits", [label("r-1", text), label("r-3", text)], NOW)
+        for figure in (await store.figures()).values():
+            assert 0 <= figure.correct <= figure.rows
+            assert 0 <= figure.expected_rows <= figure.rows
+    assert all(0 <= each.correct <= each.rows for each in await store.changed(9))
+
+
+async def test_what_another_agent_wrote_stops_nobody(store: PredictionStore, database: Database) -> None:
+    await store.keep_receipt(LabelReceipt(id="d-1", outcomes={"joined": 1}))
+    await store.join("digits", [label("r-1")], NOW)
+
+    def spoil(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE meta SET value = '[{\"id\":7}]' WHERE key = 'label-receipts'")
+        connection.execute("UPDATE prediction_classes SET labels = '{'")
+        connection.execute("UPDATE predictions SET origin = 'oracle' WHERE request = 'r-1'")
+
+    await database.write(spoil)
+    assert await store.receipt("d-1") is None
+    await store.keep_receipt(LabelReceipt(id="d-2", outcomes={}))
+    assert await store.receipt("d-2") is not None
+    (answer,) = await store.join("digits", [label("r-1", "4")], NOW)
+    assert answer.outcome == "corrected"

@@ -4,7 +4,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.protocol.samples import KeptSample, SampleTensor
@@ -164,6 +164,7 @@ def test_a_disk_that_refuses_changes_nothing(tmp_path: Path, monkeypatch: pytest
     assert ids(kept) == {given.id}
 
 
+@settings(deadline=None)  # files are synced
 @given(
     st.lists(
         st.tuples(st.floats(0.1, 5.0), st.sampled_from(["a", "b", "c", "d", "e"]), st.integers(1, 400)),
