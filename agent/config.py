@@ -217,7 +217,7 @@ class TelemetryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Reported state is published at least this often."""
     checkpoint_seconds: Positive = 300.0
     """How often it is written to the disk how far the open drift windows are; what they count in between is lost in a power
-    cut. A runner that dies by itself loses 5 s of them at most, of slices 18 s."""
+    cut. A runner that dies by itself loses 5 s of them at most, of slices 22 s."""
     health_seconds: Positive = 300.0
     """Interval of health records."""
 

@@ -92,21 +92,21 @@ class WindowBuilder:
         """
         self._also = also
         self._identity = identity
-        self._policy = reference.policy
+        self._full, self._old = reference.policy.window_rows, reference.policy.window_seconds
         self._extractor, self._binner, self._judge, self._estimator = _prepared(reference)
         self._watch = Watch(reference, state)
         self._counts = np.zeros(self._binner.size, dtype=np.int64)
         self._repeats = Repeats(len(reference.signals))
         self._ring = _Ring(self._extractor.tensors)
+        self._put = self._ring.put
         self._rows = 0
         self._looked = 0
         """Rows at the last look at it while it was open."""
         self._opened = 0.0
 
-    @property
-    def has_news(self) -> bool:
-        """Whether the open window has rows that no :meth:`so_far` told."""
-        return self._rows > self._looked
+    def has_news(self, now: float, seconds: float) -> bool:
+        """Whether the open window has rows that no :meth:`so_far` told, and was opened so long before ``now``."""
+        return self._rows > self._looked and abs(now - self._opened) >= seconds  # a clock may be put back
 
     @property
     def rows(self) -> int:
@@ -118,22 +118,26 @@ class WindowBuilder:
         """Why the state that was given was of no use; None where it was."""
         return self._watch.problem
 
-    def add(self, inputs: Tensors, outputs: Tensors, now: float) -> None:
+    def add(self, inputs: Tensors, outputs: Tensors, now: float) -> bool:
         """Take a batch: tensors by name, each of shape (rows, …), already answered; ``now`` in Unix seconds.
 
-        Tensors without a signal are not looked at. NaN and infinities are data (they are counted apart).
+        Gives what :meth:`due` would. Tensors without a signal are not looked at. NaN and infinities are data (they are counted apart).
 
         Raises:
             SignalError: a tensor is absent, not numeric, or of another number of rows. Nothing was taken.
                 :func:`agent.drift.check_tensors` finds this at load, before there is a request.
         """
-        rows = self._ring.put(inputs, outputs)
+        rows = self._put(inputs, outputs)
         if rows is None:
             rows = self._add_slowly(inputs, outputs)
-        if self._rows and now >= self._opened:  # as :meth:`expect`, without its call for each request
-            self._rows += rows
-        else:
+        before, opened = self._rows, self._opened
+        if not before or now < opened:
             self.expect(rows, now)
+            return self.due(now)
+        self._rows = before = (
+            before + rows
+        )  # as :meth:`expect` and :meth:`due`, without calls for each request
+        return before >= self._full or now - opened >= self._old
 
     def expect(self, rows: int, now: float) -> None:
         """``rows`` more are in the window, whose values are counted later."""
@@ -157,9 +161,7 @@ class WindowBuilder:
 
     def due(self, now: float) -> bool:
         """Whether the window should be closed: enough rows, or old enough and not empty. ``now``: Unix seconds."""
-        if self._rows >= self._policy.window_rows:
-            return True
-        return self._rows > 0 and now - self._opened >= self._policy.window_seconds
+        return self._rows >= self._full or (now - self._opened >= self._old and self._rows > 0)
 
     def close(self, now: float) -> ClosedWindow | None:
         """Judge the window as it is and open the next one; None where it has no row. ``now``: Unix seconds.
@@ -221,7 +223,7 @@ class WindowBuilder:
         for start in range(0, rows, self._ring.capacity):
             self.flush()
             part = slice(start, start + self._ring.capacity)
-            self._ring.put(_cut(inputs, part), _cut(outputs, part))
+            self._put(_cut(inputs, part), _cut(outputs, part))
         return rows
 
 

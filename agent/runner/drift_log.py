@@ -11,8 +11,8 @@ from agent.runner.slice_windows import SliceWindows
 OPEN_SECONDS = 5.0
 """So often it is told how far the open window of all requests is: no more of it is lost where the runner dies.
 
-Of slices one is told a tick, in turn, so that telling stalls nobody who asks: with n of them that are asked,
-each within the longer of :data:`OPEN_SECONDS` and n + 1 seconds. A window in which nothing has come is not told again.
+Of n slices one is told a tick, in turn, so that telling stalls nobody who asks: each at least every
+:data:`OPEN_SECONDS` + n seconds. Not told is a window that is younger, or in which nothing has come since it was told.
 """
 
 MOST_CLOSED = 4
@@ -33,6 +33,7 @@ class DriftLog:
     ) -> None:
         """``still_open``: is told now and then what a window would be if it were to end now."""
         self._window = window
+        self._take = window.add
         self._closed = closed
         self._still_open = still_open
         self._told = 0.0
@@ -42,8 +43,7 @@ class DriftLog:
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], _facts: RequestFacts, now: float
     ) -> None:
         """Take one answered batch."""
-        self._window.add(inputs, outputs, now)
-        if self._window.due(now):
+        if self._take(inputs, outputs, now):
             self._close_whole(now)
 
     def tick(self, now: float) -> None:
@@ -59,7 +59,7 @@ class DriftLog:
         self._close_whole(now)
 
     def _tell(self, now: float) -> None:
-        if self._window.has_news and abs(now - self._told) >= _AGAIN:
+        if abs(now - self._told) >= _AGAIN and self._window.has_news(now, _AGAIN):
             self._told = now
             self._tell_of(self._window, now)
 
@@ -101,12 +101,12 @@ class SlicedDriftLog(DriftLog):
         name = self._names.name(facts)
         self._slices.announce(name, rows)
         try:
-            self._window.add(inputs, outputs, now)
+            full = self._window.add(inputs, outputs, now)
         except Exception:
             self._slices.refused(rows)
             raise
         due = self._slices.taken(name, rows, now)
-        if self._window.due(now):
+        if full:
             self._close_whole(now)
         if due and name is not None:  # its own alone: what others' age asks for is done when nobody waits
             self._close_slices((name,), now)

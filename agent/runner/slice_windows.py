@@ -114,10 +114,12 @@ class SliceWindows:
         yield from _closed(closing, now)
 
     def turn(self, now: float, seconds: float) -> str | None:
-        """The slice whose turn it is to be told: it has news, and was last told so many seconds ago."""
+        """The slice whose turn it is to be told: it has news, and was opened and last told so many seconds ago."""
         for name in self._turns:
             each = self._slices[name]
-            if each.builder.has_news and abs(now - each.told) >= seconds:  # also where the clock was put back
+            if abs(now - each.told) >= seconds and each.builder.has_news(
+                now, seconds
+            ):  # also where the clock was put back
                 self._turns.remove(name)
                 self._turns.append(name)
                 each.told = now

@@ -44,16 +44,17 @@ def test_a_window_closes_when_it_is_full_or_old_or_at_the_end() -> None:
 def test_how_far_an_open_window_is_is_told_every_few_seconds_by_a_tick() -> None:
     told = list[ClosedWindow]()
     log = DriftLog(window_of(300), lambda _: None, told.append)
-    last = 99.0
+    last, oldest = 99.0, 99.5
     for tick in range(100, 115):
         log.add({"x": ROWS[:2]}, {}, NO_FACTS, tick - 0.5)
         assert not [one for one in told if one.window.closed > last], "no request waits for it"
+        assert tick - oldest <= OPEN_SECONDS, "nor is a row ever untold for longer than promised"
         log.tick(float(tick))
-        last = told[-1].window.closed
-        assert tick + 1 - last <= OPEN_SECONDS, "nor is it ever older than promised"
-    assert [one.window.rows for one in told] == [2, 10, 18, 26]
+        if told:
+            last, oldest = told[-1].window.closed, told[-1].window.closed + 0.5
+    assert [one.window.rows for one in told] == [10, 18, 26]
     log.tick(40.0)  # the clock is put back
-    assert [one.window.rows for one in told] == [2, 10, 18, 26, 30]
+    assert [one.window.rows for one in told] == [10, 18, 26, 30]
     assert all(one.window.incomplete for one in told)
 
 
@@ -66,7 +67,7 @@ def test_a_window_in_which_nothing_came_is_not_told_again() -> None:
     assert [one.window.rows for one in told] == [2]
     log.tick(160.0)
     log.add({"x": ROWS[:2]}, {}, NO_FACTS, 161.0)  # the next window, of as many rows
-    log.tick(161.0)
+    log.tick(165.0)
     assert [one.window.rows for one in told] == [2, 2]
 
 
@@ -86,10 +87,10 @@ def test_slices_are_told_in_turn_one_a_tick() -> None:
         log.tick(second + 0.01)
         log.tick(second + 0.02)  # labels were passed on
         now = [one.window.slice for one in told[before:]]
-        assert len(now) - now.count(None) == 1
+        assert len(now) - now.count(None) == (second >= 104)
         assert now.count(None) <= 1
         seen |= {name: float(second) for name in now if name is not None}
-        assert second - min(seen.values()) <= SLICES + 1
+        assert second - min(seen.values()) <= OPEN_SECONDS + SLICES
         asked(log, second + 0.5)
     assert {one.window.slice for one in told} == {None, *seen}
     for one in told:
