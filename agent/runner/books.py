@@ -73,10 +73,10 @@ def _reference(start: Start) -> DriftReference | None:
 
 def _drift(start: Start, reference: DriftReference, names: SliceNames | None, tell: Tell) -> Observer:
     def closed(closed: ClosedWindow) -> None:
-        tell(_message(closed, reference.policy.privacy))
+        tell(message(closed, reference.policy.privacy))
 
     def still_open(so_far: ClosedWindow) -> None:
-        tell(WindowOpen(so_far=_message(so_far, reference.policy.privacy)))
+        tell(WindowOpen(so_far=message(so_far, reference.policy.privacy)))
 
     if names is None:
         return DriftLog(_builder(start, reference), closed, still_open)
@@ -105,7 +105,8 @@ def _builder(
     return builder
 
 
-def _message(closed: ClosedWindow, privacy: CountPrivacy | None) -> WindowClosed:
+def message(closed: ClosedWindow, privacy: CountPrivacy | None) -> WindowClosed:
+    """What the supervisor is told of a window; ``privacy``: what the release asks for."""
     return WindowClosed(
         window=closed.window, signals=closed.signals, drift_state=closed.state, privacy=privacy
     )

@@ -46,7 +46,10 @@ class Pair(Struct, frozen=True, kw_only=True):
 class DriftBench(Struct, frozen=True, kw_only=True):
     versions: str
     by_row_us: dict[str, Spread]
-    """By spacing of bins."""
+    """By spacing of bins; :data:`hw_bench.drift.own.ROWS_A_SECOND` of them a second."""
+    seldom_us: dict[str, Spread]
+    """:data:`hw_bench.drift.own.SELDOM` a second."""
+    telling_ms: dict[str, Spread]
     in_batches_us: dict[str, Spread]
     verdict_ms: dict[str, Spread]
     pairs: tuple[Pair, ...]
@@ -71,6 +74,8 @@ def measure(effort: Effort, folder: Path, tell: Callable[[str], None]) -> DriftB
             tell(f"round {number + 1} of {effort.rounds}")
             for spacing, one in signed.items():
                 _add(ours, f"by-row {spacing}", own.by_row(one, rows))
+                _add(ours, f"seldom {spacing}", own.by_row(one, rows, own.SELDOM))
+                _add(ours, f"telling {spacing}", own.telling_ms(one, rows))
                 _add(ours, f"in-batches {spacing}", own.in_batches(one, rows))
                 _add(ours, f"verdict {spacing}", own.verdict_ms(one, rows))
             for name, (_, _, slow) in _LIMITS.items():
@@ -79,6 +84,8 @@ def measure(effort: Effort, folder: Path, tell: Callable[[str], None]) -> DriftB
     return DriftBench(
         versions=versions,
         by_row_us={name: spread(ours[f"by-row {name}"]) for name in signed},
+        seldom_us={name: spread(ours[f"seldom {name}"]) for name in signed},
+        telling_ms={name: spread(ours[f"telling {name}"]) for name in signed},
         in_batches_us={name: spread(ours[f"in-batches {name}"]) for name in signed},
         verdict_ms={name: spread(ours[f"verdict {name}"]) for name in signed},
         pairs=tuple(

@@ -7,42 +7,80 @@ from collections.abc import Callable
 import numpy as np
 from msgspec import Struct
 
-from agent.drift import WindowBuilder
 from agent.drift.signals import Extractor, TensorKey
 from agent.drift.views import Array, Floats
 from agent.protocol.batch_codec import encode_batch
 from agent.protocol.codec import encode_msgpack
 from agent.protocol.drift import DriftReference, SignalReference, Summary
+from agent.protocol.runner import FromRunner, WindowOpen
 from agent.protocol.telemetry import Record, TelemetryBatch, Window
+from agent.runner.books import message
+from agent.runner.drift_log import DriftLog
+from agent.runner.request_facts import NO_FACTS
 from hw_bench.drift.stream import BATCH, Stream, builder, reference
 
 NOTHING: dict[str, Array] = {}
+ROWS_A_SECOND = 1_000.0
+"""In simulated time; what is done by the clock costs a row less where more come."""
+SELDOM = 100.0
+"""… and where fewer do."""
 
 
-def by_row(signed: DriftReference, rows: Stream) -> float:
+def by_row(signed: DriftReference, rows: Stream, a_second: float = ROWS_A_SECOND) -> float:
     """Microseconds a row that comes alone, as the runner's do, all in.
 
-    Copied, binned, compared with the row before; and each full window judged, watched and made a record.
+    Copied, binned, compared with the row before; each full window judged, watched and made a record; and all that a runner's
+    own log does: every second, of which each has ``a_second`` rows, it ticks, and tells how far the open window is when it is time for that.
+    Both kinds of messages are encoded, as they go to the supervisor.
     """
     feeds = [{"x": rows[place : place + 1]} for place in range(len(rows))]
-    return _taken(builder(signed), feeds, len(rows))
+    return _taken(signed, feeds, len(rows), a_second)
 
 
 def in_batches(signed: DriftReference, rows: Stream) -> float:
     """Microseconds a row, :data:`BATCH` at a time."""
     feeds = [{"x": rows[place : place + BATCH]} for place in range(0, len(rows), BATCH)]
-    return _taken(builder(signed), feeds, len(rows))
+    return _taken(signed, feeds, len(rows), ROWS_A_SECOND)
 
 
-def _taken(window: WindowBuilder, feeds: list[dict[str, Stream]], rows: int) -> float:
-    window.add(feeds[0], NOTHING, 0.0)  # lays out the ring
-    window.close(0.0)
+def _taken(signed: DriftReference, feeds: list[dict[str, Stream]], rows: int, a_second: float) -> float:
+    log = DriftLog(
+        builder(signed),
+        lambda closed: _send(message(closed, signed.policy.privacy)),
+        lambda so_far: _send(WindowOpen(so_far=message(so_far, signed.policy.privacy))),
+    )
+    log.add(feeds[0], NOTHING, NO_FACTS, 0.0)  # lays out the ring
+    log.close(0.0)
+    now, step, tick = 1.0, rows / len(feeds) / a_second, 2.0
     before = time.process_time()
     for feed in feeds:
-        window.add(feed, NOTHING, 1.0)
-        if window.due(1.0):
-            window.close(1.0)
+        log.add(feed, NOTHING, NO_FACTS, now)
+        now += step
+        if now >= tick:
+            log.tick(now)
+            tick = now + 1.0
     return (time.process_time() - before) / rows * 1e6
+
+
+def _send(to_supervisor: FromRunner) -> None:
+    encode_msgpack(to_supervisor)
+
+
+def telling_ms(signed: DriftReference, rows: Stream) -> float:
+    """Milliseconds of a tick that tells how far an open window is; the median of them."""
+    log = DriftLog(
+        builder(signed),
+        lambda _: None,
+        lambda so_far: _send(WindowOpen(so_far=message(so_far, signed.policy.privacy))),
+    )
+    times = []
+    for place in range(0, len(rows), 100):
+        now = 1.0 + place
+        log.add({"x": rows[place : place + 100]}, NOTHING, NO_FACTS, now)
+        before = time.process_time()
+        log.tick(now)
+        times.append((time.process_time() - before) * 1e3)
+    return medians.median(times)
 
 
 def verdict_ms(signed: DriftReference, rows: Stream) -> float:

@@ -1,6 +1,9 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
+from agent.protocol.runner import FromRunner, WindowClosed, WindowOpen
 from hw_bench.drift import own
 from hw_bench.drift.bench import DriftBench, Pair
 from hw_bench.drift.stream import BATCH, SIGNALS, builder, reference, stream
@@ -24,6 +27,8 @@ def report(by_row: float, theirs: float, wire: int) -> str:
     bench = DriftBench(
         versions="river 0.26.1",
         by_row_us=both,
+        seldom_us=both,
+        telling_ms=both,
         in_batches_us=both,
         verdict_ms=both,
         pairs=(pair,),
@@ -72,4 +77,16 @@ def test_costs_are_numbers() -> None:
     assert own.in_batches(signed, rows) > 0
     assert own.by_row(signed, rows) > 0
     assert own.verdict_ms(signed, rows) > 0
+    assert own.telling_ms(signed, rows) > 0
+
+
+def test_what_a_row_costs_holds_all_that_the_runner_says_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = list[FromRunner]()
+    monkeypatch.setattr(own, "_send", said.append)
+    own.by_row(reference("uniform"), stream(1_100), 100.0)
+    kinds = Counter(type(each) for each in said)
+    assert kinds == {WindowClosed: 3, WindowOpen: 2}  # the first window lays out the ring
+
+
+def test_summaries_are_measured() -> None:
     assert {one.signals for one in own.summaries(2)} == {4, 5}
