@@ -192,15 +192,13 @@ def _edges(
     return tuple(np.linspace(low, high, spec.bins + 1).tolist())
 
 
-ENVELOPE_BYTES = 2048
-"""Room for what a telemetry record holds beside the signals: identity, times, the sentence."""
+ENVELOPE_BYTES = 3072
+"""Room for what a telemetry record holds beside the signals: identity, slice, times, sentences, what moved most."""
 
 
 def _require_reportable(reference: DriftReference) -> None:
     """A window over the record limit would be quarantined on every device, so its reference is not made."""
-    size = ENVELOPE_BYTES + sum(
-        _report_bytes(signal, reference.policy.window_rows) for signal in reference.signals
-    )
+    size = largest_record_bytes(reference)
     if size > MAX_RECORD_BYTES:
         raise BadReferenceError(
             f"reference: windows of {len(reference.signals)} signals would take up to {size} bytes, a telemetry record "
@@ -208,7 +206,21 @@ def _require_reportable(reference: DriftReference) -> None:
         )
 
 
+def largest_record_bytes(reference: DriftReference) -> int:
+    """Bytes that a window takes at most, whole or of a slice, as JSON on the device and as msgpack on the wire."""
+    rows = reference.policy.window_rows
+    return ENVELOPE_BYTES + sum(_report_bytes(signal, rows) for signal in reference.signals)
+
+
 def _report_bytes(signal: SignalReference, rows: int) -> int:
-    """Bytes of one signal in an encoded window, at most: every count as long as it can be."""
-    counts = SignalCounts(counts=(rows,) * len(signal.counts), missing=rows, not_finite=rows, repeated=rows)
-    return len(msgspec.json.encode({signal.name: counts}))
+    """Of one signal: as if each count were all rows, which leaves room for a last batch that goes beyond them.
+
+    Its name stands there twice: an abrupt change of it is told by the alarm.
+    """
+    counts = SignalCounts(
+        counts=(rows,) * len(signal.counts), missing=rows, not_finite=rows, repeated=rows, withheld=rows
+    )
+    return max(
+        len(encoder.encode(({signal.name: counts}, signal.name)))
+        for encoder in (msgspec.json.Encoder(), msgspec.msgpack.Encoder())
+    )

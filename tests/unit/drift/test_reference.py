@@ -10,8 +10,22 @@ from agent.drift import (
     encode_reference,
     signal_values,
 )
-from agent.protocol.drift import DriftPolicy, DriftReference
+from agent.drift.reference import largest_record_bytes
+from agent.protocol.drift import (
+    MAX_SLICE_VALUE,
+    AccuracyEstimate,
+    Alarm,
+    DriftPolicy,
+    DriftReference,
+    DriftWindow,
+    MovedSignal,
+    SignalCounts,
+    SlicePolicy,
+    Verdict,
+    Withheld,
+)
 from agent.protocol.errors import MalformedMessageError
+from agent.protocol.telemetry import Record, Window
 
 MEAN = SignalSpec(name="mean", source="input", tensor="x", summary="mean")
 
@@ -105,6 +119,68 @@ def test_more_signals_than_a_telemetry_record_holds_are_refused() -> None:
     assert len(build(values, *specs[:64]).signals) == 64
     with pytest.raises(BadReferenceError, match="windows of 400 signals would take up to"):
         build(values, *specs)
+
+
+@pytest.mark.parametrize("rows", [500, 100_000])
+def test_no_window_takes_more_than_is_said_of_its_reference(rows: int) -> None:
+    """All words as long as they can be, in each of both encodings."""
+    specs = [
+        SignalSpec(name=f"{index:x<64}", source="input", tensor="x", summary="value", index=index)
+        for index in range(9)
+    ]
+    policy = DriftPolicy(window_rows=rows, slices=SlicePolicy(parameter="p" * 64))
+    reference = build(np.random.default_rng(0).normal(0, 1, (500, 9)), *specs, policy=policy)
+    names = [signal.name for signal in reference.signals]
+    moved = [
+        MovedSignal(
+            signal=name,
+            level="insufficient data",
+            rows=rows,
+            statistic="not-finite",
+            value=-1.234e-300,
+            p_value=1.234e-300,
+        )
+        for name in names[:3]
+    ]
+    counts = SignalCounts(counts=(rows,) * 12, missing=rows, not_finite=rows, repeated=rows, withheld=rows)
+    window = DriftWindow(
+        model="m" * 64,
+        release=2**53,
+        deployment="d" * 64,
+        artifact="0" * 64,
+        opened=1_795_000_000.123456,
+        closed=1_795_000_000.123456,
+        rows=rows,
+        signals=dict.fromkeys(names, counts),
+        verdict=Verdict(
+            level="insufficient data",
+            rows=rows,
+            correction="benjamini-hochberg",
+            alpha=0.012345678901234567,
+            judged=9,
+            moved_most=tuple(moved),
+            reason="w" * 480,
+        ),
+        slice="p" * 64 + "=" + "\U0001d538" * MAX_SLICE_VALUE,
+        incomplete=True,
+        merged=10_000,
+        alarm=Alarm(
+            level="insufficient data", since=1_795_000_000.123456, windows=10_000, changed=tuple(names)
+        ),
+        estimate=AccuracyEstimate(
+            accuracy=0.12345678901234567,
+            low=0.12345678901234567,
+            high=0.12345678901234567,
+            level=0.95,
+            rows=rows,
+        ),
+        estimate_off="o" * 320,
+        withheld=Withheld(mechanism="suppressed", parameter=1000.0),
+    )
+    record = Record(sequence=2**63 - 1, body=Window(window=window))
+    largest = max(len(msgspec.json.encode(record)), len(msgspec.msgpack.encode(record)))
+    bound = largest_record_bytes(reference)
+    assert 0.8 * bound < largest < bound - 40  # what the outbox adds
 
 
 def test_a_signal_without_any_value_is_refused() -> None:
