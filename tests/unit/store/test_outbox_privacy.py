@@ -79,10 +79,11 @@ async def test_what_a_release_asks_for_holds_for_its_events_and_its_days_too(dat
     outbox = outbox_of(database, None)  # after a restart
     other = replace(DRIFT, release=2)
     await outbox.append(DRIFT, DAY, other)
-    told = {(body.release, type(body)): body for body in await sent(outbox) if not isinstance(body, Window)}
-    assert "0.31" not in told[1, Event].text
-    assert (told[1, Accuracy].rows, told[1, Accuracy].correct) == (10, 10)
-    assert told[2, Event] == other
+    told = await sent(outbox)
+    of_release, of_other = (body for body in told if isinstance(body, Event))
+    assert (of_release.release, "0.31" in of_release.text) == (1, False)
+    assert of_other == other
+    assert [(body.rows, body.correct) for body in told if isinstance(body, Accuracy)] == [(10, 10)]
     assert DRIFT in await EventLog(database).newest(9)
 
 
