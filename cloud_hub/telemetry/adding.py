@@ -4,7 +4,8 @@ import msgspec
 from msgspec import Struct
 
 from agent.drift.merge import merge_counts
-from agent.protocol.drift import DriftReference, DriftWindow, SignalCounts
+from agent.protocol.drift import AccuracyEstimate, DriftReference, DriftWindow, SignalCounts
+from agent.protocol.words import one_line
 from cloud_hub.telemetry.fleet_verdict import DeviceCounts, layout_problem
 
 DAY = 86_400
@@ -13,7 +14,7 @@ AHEAD_SECONDS = 3_600.0
 LATE_DAYS = 400
 """… and a window may come so late."""
 MOST_ROWS = 2**40
-"""In one window; a device that claims more is not believed at all."""
+"""In one window, or in one day of a device; one that claims more is not believed at all."""
 MOST_WINDOWS = 10_000
 """That a device may have merged into one."""
 
@@ -73,12 +74,13 @@ def add(day: Day, window: DriftWindow, received: float, reference: DriftReferenc
     counted = COUNTED[window.verdict.level]
     late = when(window.closed, received) < received - DAY
     rows = min(window.rows, MOST_ROWS)
+    # Every number is bounded: what is stored must be readable again, or one device would stop the roll-ups of all.
     return msgspec.structs.replace(
         day,
         windows=day.windows + (merged if usable else 0),
         rows=day.rows + (rows if usable else 0),
         incomplete_windows=day.incomplete_windows + window.incomplete,
-        incomplete_rows=day.incomplete_rows + (rows if window.incomplete else 0),
+        incomplete_rows=min(day.incomplete_rows + (rows if window.incomplete else 0), MOST_ROWS),
         unusable=day.unusable + (problem is not None),
         alarms=day.alarms + (window.alarm is not None and window.alarm.level == "drift"),
         late=day.late + late,
@@ -97,17 +99,36 @@ def add(day: Day, window: DriftWindow, received: float, reference: DriftReferenc
 def _problem(day: Day, window: DriftWindow, reference: DriftReference | None) -> str | None:
     if not window.signals and window.incomplete:
         return None
+    problem = counts_problem(window, reference)
+    if problem is not None:
+        return problem
+    if day.rows + window.rows > MOST_ROWS:
+        return f"its windows of the day claim over {MOST_ROWS} rows, more are not believed"
+    if not window.signals or (day.signals and _layout(day.signals) != _layout(window.signals)):
+        return "its windows of the day differ in signals or bins"
+    return None
+
+
+def counts_problem(window: DriftWindow, reference: DriftReference | None) -> str | None:
+    """Why a window's counts can't be used, fit to be stored and shown, whatever names the device gave its signals."""
     if window.rows > MOST_ROWS:
         return f"a window claims {window.rows} rows, at most {MOST_ROWS} are believed"
     if reference is not None:
         problem = layout_problem(reference, DeviceCounts(device="", rows=window.rows, signals=window.signals))
-        if problem is not None:
-            return problem
-    if not window.signals or (day.signals and _layout(day.signals) != _layout(window.signals)):
-        return "its windows of the day differ in signals or bins"
+        return None if problem is None else one_line(problem)
     if any(_total(counts) != window.rows for counts in window.signals.values()):
         return f"a window's counts do not add up to its {window.rows} rows"
+    if any(counts.repeated > window.rows for counts in window.signals.values()):
+        return f"more rows of a window repeat the one before than its {window.rows}"
     return None
+
+
+def sound_estimate(window: DriftWindow) -> AccuracyEstimate | None:
+    """A window's estimate, made from no more rows than it has; None where it is no share."""
+    found = window.estimate
+    if found is None or not all(0.0 <= each <= 1.0 for each in (found.accuracy, found.low, found.high)):
+        return None
+    return msgspec.structs.replace(found, rows=min(found.rows, window.rows))
 
 
 def _total(counts: SignalCounts) -> int:
@@ -126,7 +147,7 @@ def _estimate(
     day: Day, window: DriftWindow, *, usable: bool
 ) -> tuple[int, float | None, float | None, float | None]:
     """Means weighted by rows; the interval's ends too, which is wider than what the sum could claim, and so honest."""
-    new = window.estimate
+    new = sound_estimate(window)
     if new is None or not usable or new.rows < 1:
         return day.estimate_rows, day.accuracy, day.low, day.high
     rows = day.estimate_rows + new.rows

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
@@ -41,15 +42,36 @@ class MadeDay(Struct, frozen=True, kw_only=True):
 
 
 def stale(session: Session, now: float, *, at_least: float, limit: int) -> list[FleetDayKey]:
-    """Days to be made anew, those that waited longest first; none that was made less than ``at_least`` seconds ago."""
+    """Days to be made anew, those that waited longest first; none that was made less than ``at_least`` seconds ago.
+
+    The whole and the slices have half of the turns each, where both wait: slices are many.
+    """
     row = FleetDay
     query = select(row.model, row.release, row.slice, row.day, row.changes).where(
         DIRTY, row.computed <= now - at_least
     )
-    return [
-        FleetDayKey(model=model, release=release, slice=slice_, day=day, changes=changes)
-        for model, release, slice_, day, changes in session.execute(query.order_by(row.computed).limit(limit))
-    ]
+    whole, slices = (
+        [
+            FleetDayKey(model=model, release=release, slice=slice_, day=day, changes=changes)
+            for model, release, slice_, day, changes in session.execute(
+                query.where(of).order_by(row.computed).limit(limit)
+            )
+        ]
+        for of in (row.slice == "", row.slice != "")
+    )
+    turns = max(limit - len(slices), -(-limit // 2))
+    return [*whole[:turns], *slices[: limit - len(whole[:turns])]]
+
+
+def postpone(session: Session, key: FleetDayKey, now: float) -> None:
+    """Put a day that could not be made behind all others; it stays to be made."""
+    here = (
+        FleetDay.model == key.model,
+        FleetDay.release == key.release,
+        FleetDay.slice == key.slice,
+        FleetDay.day == key.day,
+    )
+    session.execute(update(FleetDay).where(*here).values(computed=now))
 
 
 def make(session: Session, key: FleetDayKey, reference_of: ReferenceOf) -> MadeDay:
@@ -60,18 +82,16 @@ def make(session: Session, key: FleetDayKey, reference_of: ReferenceOf) -> MadeD
             row.model == key.model, row.release == key.release, row.slice == key.slice, row.day == key.day
         )
     ).all()
-    reference = reference_of(key.model, key.release)
+    reference = reference_of(key.model, key.release) or "the hub has no such release"
     parts = [
-        DeviceCounts(
-            device=row.device, rows=row.rows, signals=decode_counts(row.body).signals, estimate=_estimate(row)
-        )
+        DeviceCounts(device=row.device, rows=row.rows, signals=_signals(row), estimate=_estimate(row))
         for row in rows
         if row.rows
     ]
     levels = {row.device: (row.level, row.psi) for row in rows}
     changed: list[tuple[str, str, float, int, int]] = []
     merge: FleetMerge | None = None
-    if not isinstance(reference, str):
+    if isinstance(reference, DriftReference):
         signals = {part.device: part.signals for part in parts}
         for each in rows:
             if not each.judged:
@@ -122,6 +142,14 @@ def _judged(
     return judgement.verdict.level, round(
         max((found.psi for found in judgement.signals.values()), default=0.0), 4
     )
+
+
+def _signals(row: DeviceDay) -> dict[str, SignalCounts]:
+    """Nothing where they can't be read: this device is left out then, and the fleet has its day."""
+    try:
+        return decode_counts(row.body).signals
+    except msgspec.DecodeError:
+        return {}
 
 
 def _estimate(row: DeviceDay) -> AccuracyEstimate | None:

@@ -9,6 +9,8 @@ from agent.drift.errors import DriftError
 from agent.drift.merge import merge_counts
 from agent.drift.verdict import check_counts
 from agent.protocol.drift import AccuracyEstimate, DriftReference, SignalCounts
+from agent.protocol.ids import LARGEST_NUMBER
+from agent.protocol.words import one_line
 from cloud_hub.telemetry.judging import judged
 from cloud_hub.telemetry.robust import (
     BREAKDOWN,
@@ -51,7 +53,8 @@ class FleetMerge(Struct, frozen=True, kw_only=True):
 
 def merge_fleet(reference: DriftReference, parts: Sequence[DeviceCounts]) -> FleetMerge:
     """Merge devices' counts, raw and robust, and judge both. A device whose counts have not the release's layout is left out."""
-    unusable = {part.device: problem for part in parts if (problem := layout_problem(reference, part))}
+    most = LARGEST_NUMBER // max(len(parts), 1)  # so that the sum of all can be counted
+    unusable = {part.device: problem for part in parts if (problem := _problem(reference, part, most))}
     usable = [part for part in parts if part.device not in unusable]
     if not usable:
         return FleetMerge(verdict=None, robust={}, raw={}, estimate=None, unusable=unusable)
@@ -77,6 +80,12 @@ def merge_fleet(reference: DriftReference, parts: Sequence[DeviceCounts]) -> Fle
     )
 
 
+def _problem(reference: DriftReference, part: DeviceCounts, most: int) -> str | None:
+    if part.rows > most:
+        return f"it claims {part.rows} rows, at most {most} of one device can be added up over this fleet"
+    return layout_problem(reference, part)
+
+
 def layout_problem(reference: DriftReference, part: DeviceCounts) -> str | None:
     """Why these counts can't be merged with others of the release."""
     if part.rows < 1:
@@ -85,6 +94,9 @@ def layout_problem(reference: DriftReference, part: DeviceCounts) -> str | None:
         check_counts(reference, part.signals, part.rows)
     except DriftError as error:
         return str(error)
+    stuck = next((name for name, counts in part.signals.items() if counts.repeated > part.rows), None)
+    if stuck is not None:
+        return f"window: more rows of signal {stuck} repeat the one before than its {part.rows}"
     return None
 
 
@@ -213,5 +225,10 @@ def _left_out(part: DeviceCounts, names: Sequence[str], stands: Standing, i: int
 
 def _useless(device: str, why: str) -> LeftOut:
     return LeftOut(
-        device=device, signal=None, distance=1.0, usual=0.0, rows=0, why=f"its counts can't be used: {why}"
+        device=device,
+        signal=None,
+        distance=1.0,
+        usual=0.0,
+        rows=0,
+        why=f"its counts can't be used: {one_line(why)}",
     )

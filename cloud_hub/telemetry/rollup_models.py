@@ -118,7 +118,7 @@ class FleetDay(Base):
     changes: Mapped[int]
     """Times that windows were added; what was made from an older state does not clear ``dirty``."""
     computed: Mapped[float]
-    """When it was made, in the hub's time; 0: not yet."""
+    """When it was made, in the hub's time; before that, so that its turn comes by when its first window came."""
     level: Mapped[str]
     raw_level: Mapped[str]
     devices: Mapped[int]

@@ -5,17 +5,28 @@ however ingest processes commit beside it; and what is taken in stays right afte
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import bindparam, select, text, tuple_
+from sqlalchemy import bindparam, select, tuple_
 from sqlalchemy.orm import Session
 
 from agent.drift.errors import DriftError
 from agent.protocol.drift import DriftReference, DriftWindow
+from agent.protocol.words import one_line
 from cloud_hub.telemetry import adding
-from cloud_hub.telemetry.bodies import decode_window
+from cloud_hub.telemetry.arriving import (
+    FEW,
+    NOT_MERGED,
+    Arrived,
+    Key,
+    SetAside,
+    aside,
+    newest_of,
+    slices_kept,
+    waiting,
+)
 from cloud_hub.telemetry.judging import judged
 from cloud_hub.telemetry.models import DriftWindowRow
 from cloud_hub.telemetry.rollup_bodies import CountsBody, NewestBody, decode_counts, encode
@@ -23,41 +34,18 @@ from cloud_hub.telemetry.rollup_models import DeviceDay, FleetDay, NewestWindow
 
 BATCH = 250
 """Windows that one transaction takes in, in some 0.1 s: others wait for its end."""
-NOT_MERGED = text("NOT merged_in")
-"""As the partial index says it; SQLite compares the words."""
-FEW = 500
-"""Keys that one query asks for."""
-
-ReferenceOf = Callable[[str, int], DriftReference | str]
-"""The reference of a model's release, or why there is none."""
-Key = tuple[str, str, int, str]
-"""Device, model, release, slice."""
-
+FLEET_SECONDS = 60.0
+"""A fleet's day is not made anew more often than that."""
+ReferenceOf = Callable[[str, int], DriftReference | str | None]
+"""The reference of a model's release, or why there is none; None: nobody has ever made such a release."""
 DAY_FIELDS = tuple(name for name in adding.Day.__struct_fields__ if name != "signals")
-
-
-class Arrived(Struct, frozen=True, kw_only=True):
-    """A stored window that is not taken in yet."""
-
-    device: str
-    epoch: str
-    sequence: int
-    received: float
-    window: DriftWindow
-
-    @property
-    def key(self) -> Key:
-        return (self.device, self.window.model, self.window.release, self.window.slice or "")
-
-    @property
-    def day(self) -> int:
-        return adding.day_of(self.window.closed, self.received)
 
 
 class Batch(Struct, frozen=True, kw_only=True):
     """Windows that are to be taken in, with what takes long found out before anybody has to wait for it."""
 
     arrived: list[Arrived]
+    set_aside: list[SetAside] = []
     references: dict[tuple[str, int], DriftReference | str]
     bodies: dict[Key, tuple[NewestBody, str]]
     """Of the newest complete window of each key: its body and the hub's level."""
@@ -69,11 +57,39 @@ class TakenElsewhereError(Exception):
 
 def look(session: Session, reference_of: ReferenceOf, limit: int = BATCH) -> Batch:
     """The stored windows that came first of those that are not taken in, in a reader's session."""
-    arrived = _arrived(session, limit)
-    releases = {(each.window.model, each.window.release) for each in arrived}
-    references = {release: reference_of(*release) for release in sorted(releases)}
-    bodies = {key: _body(run[-1].window, references[key[1], key[2]]) for key, run in _runs(arrived).items()}
-    return Batch(arrived=arrived, references=references, bodies=bodies)
+    arrived, set_aside = waiting(session, limit)
+    return prepare(session, reference_of, arrived, set_aside)
+
+
+def prepare(
+    session: Session, reference_of: ReferenceOf, arrived: list[Arrived], set_aside: list[SetAside]
+) -> Batch:
+    """A batch of these windows, judged; those of which the hub keeps nothing are set aside."""
+    releases = {each.key[1:3] for each in arrived} | {(each.model, each.release) for each in set_aside}
+    found = {release: reference_of(*release) for release in sorted(releases)}
+    references = {release: reference for release, reference in found.items() if reference is not None}
+    known = [each for each in arrived if each.key[1:3] in references]
+    strange = [
+        aside(each, "the hub has no such release", counted=False)
+        for each in arrived
+        if each.key[1:3] not in references
+    ]
+    unreadable = [
+        msgspec.structs.replace(each, counted=(each.model, each.release) in references) for each in set_aside
+    ]
+    kept, surplus = slices_kept(session, known)
+    bodies = {key: _body(run[-1].window, references[key[1], key[2]]) for key, run in _runs(kept).items()}
+    return Batch(
+        arrived=kept,
+        set_aside=[*unreadable, *strange, *(aside(each, why) for each, why in surplus)],
+        references=references,
+        bodies=bodies,
+    )
+
+
+def only_aside(members: list[SetAside]) -> Batch:
+    """A batch of nothing but windows that can't be taken in."""
+    return Batch(arrived=[], set_aside=members, references={}, bodies={})
 
 
 def take_in(session: Session, batch: Batch) -> None:
@@ -93,25 +109,16 @@ def take_in(session: Session, batch: Batch) -> None:
         )
         .values(merged_in=True)
     )
-    keys = [
-        {"a_device": each.device, "a_epoch": each.epoch, "a_sequence": each.sequence}
-        for each in batch.arrived
-    ]
+    taken: list[Arrived | SetAside] = [*batch.arrived, *batch.set_aside]
+    keys = [{"a_device": each.device, "a_epoch": each.epoch, "a_sequence": each.sequence} for each in taken]
+    if not keys:
+        return
     marked = session.connection().execute(mark, keys, execution_options={"preserve_rowcount": True})
     if marked.rowcount != len(keys):
         raise TakenElsewhereError(f"{len(keys) - marked.rowcount} of {len(keys)} windows")
     _add_to_days(session, batch)
+    _count_set_aside(session, [each for each in batch.set_aside if each.counted])
     _keep_newest(session, batch)
-
-
-def _arrived(session: Session, limit: int) -> list[Arrived]:
-    row = DriftWindowRow
-    query = select(row.device, row.epoch, row.sequence, row.received, row.window)
-    found = session.execute(query.where(NOT_MERGED).order_by(row.received).limit(limit))
-    return [
-        Arrived(device=device, epoch=epoch, sequence=sequence, received=received, window=decode_window(body))
-        for device, epoch, sequence, received, body in found
-    ]
 
 
 def _add_to_days(session: Session, batch: Batch) -> None:
@@ -126,16 +133,43 @@ def _add_to_days(session: Session, batch: Batch) -> None:
         for each in members:
             day = adding.add(day, each.window, each.received, reference)
         if row is None:
-            row = DeviceDay(
-                device=key[0], model=key[1], release=key[2], slice=key[3], day=key[4], level="", psi=0.0
-            )
+            row = new_day(key)
         for name in DAY_FIELDS:
             setattr(row, name, getattr(day, name))
         row.judged = False
         row.body = encode(CountsBody(signals=day.signals))
         session.add(row)
     session.flush()
-    _mark_fleet_days(session, {key[1:] for key in groups})
+    came: dict[tuple[str, int, str, int], float] = {}
+    for key, members in groups.items():
+        first = min(each.received for each in members)
+        came[key[1:]] = min(came.get(key[1:], first), first)
+    _mark_fleet_days(session, came)
+
+
+def new_day(key: tuple[str, str, int, str, int]) -> DeviceDay:
+    """One without any window."""
+    row = DeviceDay(device=key[0], model=key[1], release=key[2], slice=key[3], day=key[4], level="", psi=0.0)
+    for name in DAY_FIELDS:
+        setattr(row, name, getattr(adding.Day(), name))
+    row.judged = False
+    row.body = encode(CountsBody(signals={}))
+    return row
+
+
+def _count_set_aside(session: Session, members: Sequence[SetAside]) -> None:
+    """In the day in which they came. What is stored of that day already is not even looked at: it may be the trouble."""
+    rows = _days(session, {each.day_key for each in members})
+    came: dict[tuple[str, int, str, int], float] = {}
+    for each in members:
+        row = rows.get(each.day_key)
+        if row is None:
+            row = rows[each.day_key] = new_day(each.day_key)
+            session.add(row)
+        row.unusable, row.problem = row.unusable + 1, each.why
+        came.setdefault(each.day_key[1:], each.received)
+    session.flush()
+    _mark_fleet_days(session, came)
 
 
 def _days(
@@ -156,18 +190,22 @@ def _day(row: DeviceDay) -> adding.Day:
     return adding.Day(**fields, signals=decode_counts(row.body).signals)
 
 
-def _mark_fleet_days(session: Session, keys: Iterable[tuple[str, int, str, int]]) -> None:
-    for model, release, slice_, day in sorted(keys):
+def _mark_fleet_days(session: Session, came: Mapping[tuple[str, int, str, int], float]) -> None:
+    for (model, release, slice_, day), received in sorted(came.items()):
         row = session.get(FleetDay, (model, release, slice_, day))
         if row is None:
-            session.add(new_fleet_day(model, release, slice_, day))
+            session.add(new_fleet_day(model, release, slice_, day, received))
         else:
             row.dirty, row.changes = True, row.changes + 1
     session.flush()
 
 
-def new_fleet_day(model: str, release: int, slice_: str, day: int) -> FleetDay:
-    """One of which nothing is known but that windows have come."""
+def new_fleet_day(model: str, release: int, slice_: str, day: int, received: float) -> FleetDay:
+    """One of which nothing is known but that a window has come.
+
+    It stands in line behind those that have waited longer:
+    a device that makes many days takes nobody's turn.
+    """
     nothing = dict.fromkeys(
         ("devices", "rows", "windows", "incomplete_windows", "incomplete_rows", "unusable", "left_out"), 0
     )
@@ -178,7 +216,7 @@ def new_fleet_day(model: str, release: int, slice_: str, day: int) -> FleetDay:
         day=day,
         dirty=True,
         changes=1,
-        computed=0.0,
+        computed=received - FLEET_SECONDS,
         level="",
         raw_level="",
         psi=0.0,
@@ -205,7 +243,7 @@ def _runs(arrived: Sequence[Arrived]) -> dict[Key, list[Arrived]]:
 def _keep_newest(session: Session, batch: Batch) -> None:
     """The newest complete window of each key: the highest sequence of the epoch that came last, whatever the clocks say."""
     runs = _runs(batch.arrived)
-    rows = _newest(session, runs)
+    rows = newest_of(session, runs)
     for key, run in runs.items():
         row = rows.get(key)
         if row is None:
@@ -218,16 +256,6 @@ def _keep_newest(session: Session, batch: Batch) -> None:
         _replace(row, run, batch.bodies[key])
         session.add(row)
     session.flush()
-
-
-def _newest(session: Session, keys: Iterable[Key]) -> dict[Key, NewestWindow]:
-    row = NewestWindow
-    columns = tuple_(row.device, row.model, row.release, row.slice)
-    wanted, found = list(keys), dict[Key, NewestWindow]()
-    for start in range(0, len(wanted), FEW):
-        for each in session.scalars(select(row).where(columns.in_(wanted[start : start + FEW]))):
-            found[each.device, each.model, each.release, each.slice] = each
-    return found
 
 
 def _newer(each: Arrived, row: NewestWindow) -> bool:
@@ -269,17 +297,20 @@ def _start_of(run: Sequence[Arrived], claimed: str) -> float:
 
 def _body(window: DriftWindow, reference: DriftReference | str) -> tuple[NewestBody, str]:
     body = NewestBody(
-        signals=window.signals, alarm=window.alarm, estimate=window.estimate, estimate_off=window.estimate_off
+        signals=window.signals,
+        alarm=window.alarm,
+        estimate=adding.sound_estimate(window),
+        estimate_off=window.estimate_off,
     )
     if isinstance(reference, str):
         return msgspec.structs.replace(body, problem=reference), ""
-    if window.rows > adding.MOST_ROWS:
-        problem = f"it claims {window.rows} rows, at most {adding.MOST_ROWS} are believed"
+    problem = adding.counts_problem(window, reference)
+    if problem is not None:
         return msgspec.structs.replace(body, signals={}, problem=problem), ""
     try:
         verdict = judged(reference, window.signals, window.rows).verdict
     except DriftError as error:
-        return msgspec.structs.replace(body, signals={}, problem=str(error)), ""
+        return msgspec.structs.replace(body, signals={}, problem=one_line(str(error))), ""
     if window.withheld is not None:  # the device has judged the counts as they were
         verdict = window.verdict
     return msgspec.structs.replace(body, verdict=verdict), verdict.level

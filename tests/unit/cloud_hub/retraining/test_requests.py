@@ -14,6 +14,7 @@ from agent.protocol.drift import DriftReference
 from cloud_hub.cli import main
 from cloud_hub.devices.models import CommittedRelease
 from cloud_hub.hub import Hub
+from cloud_hub.registry.models import Release
 from cloud_hub.retraining.evidence import Evidence
 from tests.support.drift_windows import store, window
 from tests.unit.cloud_hub.conftest import Clock
@@ -169,6 +170,8 @@ def test_it_ends_when_the_fleet_has_left_the_release(
     clock.now += 25 * HOUR
     hub.keep_telemetry()
     assert people.ok("viewer", "GET", "/v1/retraining")[0]["state"] == "open"  # silence is no end
+    second = Release(model="digits", release=2, state="published", author="ci", created=clock.now)
+    hub.database.write(lambda session: session.add(second))
     story.release = 2
     story.hours(2, drifting=0)
     (ended,) = people.ok("viewer", "GET", "/v1/retraining")
