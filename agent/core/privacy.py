@@ -44,7 +44,7 @@ _SAYS: dict[VerdictLevel, str] = {
     "insufficient data": "Insufficient data",
 }
 _TOLD = {
-    "drift": "what drifts stays on the device",
+    "drift": "the alarm of drift has changed, its windows say how; what drifts stays on the device",
     "drift-changed": "what changed abruptly stays on the device",
     "estimate-contradicted": "labels contradict the accuracy estimate, and switch it off; how many stays on the device",
     "labels-suspicious": "labels agree with the model improbably often and may be its own output; how many stays on the device",

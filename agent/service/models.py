@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -12,7 +11,7 @@ from msgspec.structs import replace
 from agent.config import AgentConfig, host_and_port
 from agent.core.events import Accepted, Event
 from agent.core.model_state import ModelState
-from agent.core.privacy import protect, stricter, without_figures
+from agent.core.privacy import stricter, without_figures
 from agent.core.reconcile import Plan
 from agent.core.slots import InstalledRelease
 from agent.core.update_machine import TRANSITIONS
@@ -380,9 +379,7 @@ class Models:
             model.window = window
         self._changed()
         for event in model.news.of(window, self._clock()):
-            told = protect(event, message.privacy, secrets.randbelow)  # the owner's policy is the outbox's
-            if told is not None:
-                self._recorder.record_soon(told)
+            self._recorder.record_soon(event)
 
     def _front_died(self, reason: Reason) -> None:
         self._recorder.record_soon(

@@ -132,6 +132,6 @@ async def test_a_models_windows_make_its_events(monkeypatch: pytest.MonkeyPatch)
     events = [body.text for body in recorded if isinstance(body, Event) and body.kind == "drift"]
     assert events == [
         "drift since 1970-01-01 00:04 UTC; brightness moved",
-        "what drifts stays on the device: its counts are suppressed",
+        "camera=left: drift since 1970-01-01 00:02 UTC; brightness moved",  # the outbox sees to privacy
     ]
     assert sum(isinstance(body, WindowClosed) for body in recorded) == 6
