@@ -194,7 +194,7 @@ Event
   time | when it happened | use
   severity | how bad it is | -
   kind | what it is | -
-  text | in words; where a person at the device did it, with their user name and the reason they gave | words
+  text | in words; where a person at the device did it, with their user name and the reason they gave; of drift and labels with figures, without them with privacy | words
   model | of which model | -
   release | of which release | -
   deployment | by which order | -
@@ -225,7 +225,7 @@ DriftWindow
   merged | windows that were added up on the device | -
   alarm | what is to be believed after several windows | aggregate
   estimate | accuracy, estimated without labels | aggregate
-  estimate_off | why there is none | -
+  estimate_off | why there is none; without figures with privacy | aggregate
   withheld | what was done to the counts for privacy | -
 SignalCounts
   counts | how many inputs had values in each bin | aggregate

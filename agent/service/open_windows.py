@@ -34,14 +34,17 @@ class OpenWindows:
         self._count = count
         self._changed: dict[_Key, WindowClosed] = {}
         self._writing: dict[_Key, WindowClosed] = {}
-        self._open: dict[_Key, OpenKey] = {}
+        self._open: dict[_Key, tuple[OpenKey, int]] = {}
+        """What was last told of them, and how many rows they had."""
         self._gone: set[OpenKey] = set()
 
     def seen(self, so_far: WindowClosed) -> None:
         """How far an open window is."""
-        key = _key(so_far.window)
+        key, told = _key(so_far.window), (open_key(so_far.window), so_far.window.rows)
+        if self._open.get(key) == told:
+            return
         self._moved(key, so_far.window)
-        self._open[key] = open_key(so_far.window)
+        self._open[key] = told
         self._changed[key] = so_far
 
     def closed(self, window: DriftWindow) -> None:
@@ -55,8 +58,8 @@ class OpenWindows:
     def _moved(self, key: _Key, window: DriftWindow) -> None:
         """Where the clock was put back, a window opens again, earlier: what is kept of it has another key."""
         before = self._open.get(key)
-        if before is not None and before != open_key(window):
-            self._gone.add(before)
+        if before is not None and before[0] != open_key(window):
+            self._gone.add(before[0])
 
     async def run(self) -> None:
         """Write what has changed, until cancelled."""

@@ -88,3 +88,15 @@ async def test_what_was_written_of_a_window_before_the_clock_was_put_back_goes()
     await after(windows)
     assert disk.gone == [open_key(SO_FAR.window), open_key(earlier)]
     assert disk.writes == [[120], [130], [1]]
+
+
+async def test_what_has_no_more_rows_is_not_written_again() -> None:
+    disk = Disk()
+    windows = OpenWindows(disk, 0.01, lambda _: None)
+    for _ in range(2):
+        windows.seen(SO_FAR)
+        await after(windows)
+    windows.closed(SO_FAR.window)
+    windows.seen(SO_FAR)  # a new one that looks as the one before did
+    await after(windows)
+    assert disk.writes == [[120], [120]]
