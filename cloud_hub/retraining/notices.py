@@ -1,6 +1,6 @@
 """Keep notices: one of each kind and subject, updated while it lasts, ended by itself when it is over."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 from msgspec import Struct
@@ -137,13 +137,20 @@ def told_before(session: Session, kind: str) -> dict[str, tuple[str, float]]:
     return {subject: (text, updated) for subject, text, updated in session.execute(query)}
 
 
-def reconcile(session: Session, found: Mapping[tuple[str, str], Found], now: float, tell: Tell) -> None:
-    """Make the notices that stand those that should: open, update, end."""
+def reconcile(
+    session: Session,
+    found: Mapping[tuple[str, str], Found],
+    now: float,
+    tell: Tell,
+    *,
+    unknown: Collection[str] = (),
+) -> None:
+    """Make the notices that stand those that should: open, update, end; of kinds that are ``unknown`` now none ends."""
     standing = {
         (row.kind, row.subject): row for row in session.scalars(select(Notice).where(Notice.ended.is_(None)))
     }
     for key, row in standing.items():
-        if key not in found:
+        if key not in found and row.kind not in unknown:
             row.ended = now
             tell("notice-ended", view(row))
     for key, new in found.items():

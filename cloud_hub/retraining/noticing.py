@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from agent.protocol.state import OutboxReport
+from cloud_hub.labels.accuracy import UnusableLabels
 
 HOUR = 3_600.0
 FEWEST_LABELS = 100
@@ -191,6 +192,36 @@ def contradicted(labels: Iterable[LabelFacts], now: float) -> list[Found]:
         )
         for each in labels
         if each.rows >= FEWEST_LABELS and (each.high < each.estimated_low or each.low > each.estimated_high)
+    ]
+
+
+def unusable(labels: Iterable[UnusableLabels], now: float) -> list[Found]:
+    """Devices whose label counts can't be true."""
+    return [
+        Found(
+            kind="unusable-labels",
+            subject=f"{each.device} {each.model}",
+            severity="error",
+            text=f"{each.device}: {each.records} of its label records of {each.model} can't be used: {each.why}.",
+            to_do="Look at the device: it is broken, or somebody else speaks with its key. These records count nowhere.",
+            since=now,
+        )
+        for each in labels
+    ]
+
+
+def failed(kinds: Mapping[str, str], now: float) -> list[Found]:
+    """Kinds of notices that could not be looked for. ``kinds``: kind → the error."""
+    return [
+        Found(
+            kind="notices-failed",
+            subject=kind,
+            severity="error",
+            text=f"The hub could not look for what {kind} stands for: {error}.",
+            to_do="See the hub's log, and tell its makers; what stood before stays as it was.",
+            since=now,
+        )
+        for kind, error in sorted(kinds.items())
     ]
 
 

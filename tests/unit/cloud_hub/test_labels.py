@@ -185,6 +185,8 @@ def accuracy(**changes: Any) -> Accuracy:
         "expected_rows": 10,
         "expected_correct": 9.5,
     }
+    if "expected_rows" not in changes and "rows" in changes:
+        fields |= {"expected_rows": changes["rows"], "expected_correct": 0.95 * changes["rows"]}
     return Accuracy(**(fields | changes))
 
 
@@ -206,14 +208,17 @@ def test_real_accuracy_adds_devices_and_days_and_takes_the_newest_of_each(
     people: People, device: str, store: Callable[..., None]
 ) -> None:
     people.enrol("camera-2")
-    store(accuracy(), accuracy(opened=DAY, closed=2 * DAY, rows=5, correct=5, expected_rows=0))
-    store(accuracy(rows=12, correct=10, expected_rows=12))
+    store(
+        accuracy(),
+        accuracy(opened=DAY, closed=2 * DAY, rows=5, correct=5, expected_rows=0, expected_correct=0.0),
+    )
+    store(accuracy(rows=12, correct=10))
     store(accuracy(rows=4, correct=1, suspicious=True), device="camera-2")
     store(accuracy(origin="model", rows=7, correct=7), accuracy(slice="camera=left", rows=2, correct=1))
     figures = people.ok("viewer", "GET", "/v1/accuracy/digits")
     assert [(each["origin"], each["slice"], each["correct"], each["rows"]) for each in figures] == [
         ("model", None, 7, 7),
-        ("person", None, 16, 21),
+        ("person", None, 10, 14),
         ("person", "camera=left", 1, 2),
     ]
     person = figures[1]
@@ -231,3 +236,40 @@ def test_real_accuracy_adds_devices_and_days_and_takes_the_newest_of_each(
         (0.0, 10),
     ]
     assert people.ok("viewer", "GET", "/v1/accuracy/other") == []
+
+
+LIES: list[dict[str, Any]] = [
+    {"rows": 1, "correct": 100, "expected_rows": 0, "expected_correct": 0.0},
+    {"rows": 2**50, "correct": 0, "expected_rows": 0, "expected_correct": 0.0},
+    {"expected_rows": 11},
+    {"expected_correct": -1.0},
+    {"expected_correct": float("nan")},
+    {"expected_correct": 1e300},
+]
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_record_that_cannot_be_true_counts_nowhere_is_noticed_and_stops_nothing(
+    people: People, hub: Hub, clock: Clock, device: str, store: Callable[..., None], lie: dict[str, Any]
+) -> None:
+    people.enrol("camera-2")
+    store(accuracy(opened=clock.now, closed=clock.now + DAY))
+    store(accuracy(opened=clock.now, closed=clock.now + DAY, **lie), device="camera-2")
+    (figure,) = people.ok("viewer", "GET", "/v1/accuracy/digits")
+    assert (figure["correct"], figure["rows"], figure["devices"]) == (9, 10, 1)
+    clock.now += 100
+    hub.keep_telemetry()
+    kinds = {each["kind"]: each["subject"] for each in people.ok("viewer", "GET", "/v1/notices")}
+    assert kinds == {"unusable-labels": "camera-2 digits"}
+
+
+def test_no_device_has_more_say_than_the_median_one(
+    people: People, device: str, store: Callable[..., None]
+) -> None:
+    for n in range(2, 11):
+        people.enrol(f"camera-{n}")
+        store(accuracy(rows=100, correct=95, expected_rows=0, expected_correct=0.0), device=f"camera-{n}")
+    store(accuracy(rows=9_000_000, correct=0, expected_rows=0, expected_correct=0.0))
+    (figure,) = people.ok("viewer", "GET", "/v1/accuracy/digits")
+    assert figure["accuracy"] == pytest.approx(0.855)
+    assert (figure["rows"], figure["correct"], figure["told"]) == (1000, 855, 9_000_900)

@@ -205,3 +205,28 @@ def test_a_device_that_is_online_and_says_nothing_is_told_apart() -> None:
     (found,) = noticing.silent([facts], 90_000.0, 24)
     assert "has never sent telemetry, though it is online" in found.text
     assert found.since == 86_400
+
+
+def test_a_look_that_fails_stops_no_other_is_noticed_and_ends_nothing_that_stood(
+    people: People, hub: Hub, clock: Clock, signed: DriftReference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people.publish(release_files())
+    people.enrol("cam-1")
+    people.enrol("cam-2")
+    for hour in range(1, 5):
+        clock.now += 23 * HOUR
+        send(hub, "cam-1", hour, window(signed, clock.now, rows=20))
+    assert ("insufficient-data", "cam-1 digits") in notices(people, hub, clock, 10)
+
+    def broken(*_: object) -> list[noticing.Found]:
+        raise ValueError("math domain error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(noticing, "unjudged", broken)
+        assert set(notices(people, hub, clock, 25)) == {
+            ("insufficient-data", "cam-1 digits"),
+            ("notices-failed", "insufficient-data"),
+            ("silent-device", "cam-1"),
+            ("silent-device", "cam-2"),
+        }
+    assert ("notices-failed", "insufficient-data") not in notices(people, hub, clock)
