@@ -18,6 +18,7 @@ from cloud_hub.webhooks.settings import WebhookSettings
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 20
+"""Events of one address."""
 FORGET_SECONDS = 3_600.0
 """Between two looks for what has been done for long."""
 
@@ -38,21 +39,21 @@ class WebhookKeeper:
         self._sender = Sender(settings, secret, now=now) if secret is not None else None
 
     def step(self) -> bool:
-        """Attempt what is due; whether there is more."""
+        """Attempt what is due, a turn for each address; whether there may be more."""
         if self._sender is None:
             return False
         waiting = self._database.read(lambda session: service.due(session, self._now(), AT_A_TIME))
-        for due in waiting:
-            attempt = self._sender.attempt(due)
+        for attempt in self._sender.attempt(waiting) if waiting else ():
             if attempt.error is not None:
                 log.warning(
-                    "webhook failed", extra={"url": due.url, "event_id": due.id, "why": attempt.error}
+                    "webhook failed",
+                    extra={"url": attempt.due.url, "event_id": attempt.due.id, "why": attempt.error},
                 )
             self._database.write(lambda session: self._settle(session, attempt))  # noqa: B023 - it is awaited
         if abs(self._now() - self._forgot) >= FORGET_SECONDS:
             self._forgot = self._now()
             self._database.write(lambda session: service.forget(session, self._now()))
-        return len(waiting) == AT_A_TIME
+        return bool(waiting)
 
     def _settle(self, session: Session, attempt: Attempt) -> None:
         now, due = self._now(), attempt.due

@@ -1,7 +1,8 @@
 """Send what waits: one attempt each, outside of any transaction."""
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
@@ -23,10 +24,6 @@ class Answer(Struct, frozen=True):
 
     acknowledge: bool = False
     note: str = ""
-
-
-class SlowAnswerError(Exception):
-    """An answer dripped in for longer than an attempt may take."""
 
 
 def read_secret(path: Path) -> bytes:
@@ -53,18 +50,43 @@ class Sender:
         self._settings = settings
         self._secret = secret
         self._now = now
-        self._client = httpx.Client(
-            timeout=settings.timeout_seconds,
+        self._loop = asyncio.new_event_loop()
+
+    def close(self) -> None:
+        self._loop.close()
+
+    def attempt(self, dues: Sequence[Due]) -> list[Attempt]:
+        """POST them: those of one address one after the other, addresses side by side, so that none waits for another.
+
+        An address's turn ends with an attempt that failed, or after ``timeout_seconds``; the rest waits for its next turn.
+        """
+        return self._loop.run_until_complete(self._turns(dues))
+
+    async def _turns(self, dues: Sequence[Due]) -> list[Attempt]:
+        queues: dict[str, list[Due]] = {}
+        for due in dues:
+            queues.setdefault(due.url, []).append(due)
+        # A client for each round: no connection that was given up halfway is used again.
+        async with httpx.AsyncClient(
+            timeout=self._settings.timeout_seconds,
             follow_redirects=False,
             trust_env=False,
             headers={"User-Agent": "edgeward-hub"},
-        )
+        ) as client:
+            turns = await asyncio.gather(*(self._turn(client, queue) for queue in queues.values()))
+        return [attempt for turn in turns for attempt in turn]
 
-    def close(self) -> None:
-        self._client.close()
+    async def _turn(self, client: httpx.AsyncClient, queue: Sequence[Due]) -> list[Attempt]:
+        until = time.monotonic() + self._settings.timeout_seconds
+        made: list[Attempt] = []
+        for due in queue:
+            made.append(await self._attempt(client, due))
+            if made[-1].error is not None or time.monotonic() > until:
+                break
+        return made
 
-    def attempt(self, due: Due) -> Attempt:
-        """One POST; taken is what is answered with a 2xx, whatever else is in the answer."""
+    async def _attempt(self, client: httpx.AsyncClient, due: Due) -> Attempt:
+        """Taken is what is answered with a 2xx in time, whatever else is in the answer."""
         timestamp = int(self._now())
         headers = {
             "Content-Type": "application/json",
@@ -72,10 +94,17 @@ class Sender:
             TIME: str(timestamp),
             SIGNATURE: sign(self._secret, due.id, timestamp, due.body),
         }
+        seconds = self._settings.timeout_seconds
         try:
-            with self._client.stream("POST", due.url, content=due.body, headers=headers) as response:
-                answer = b"".join(_bounded(response, self._settings.timeout_seconds))
-        except (httpx.HTTPError, httpx.InvalidURL, SlowAnswerError) as error:
+            # httpx's own limits are for each read: somebody who drips headers never meets them.
+            async with (
+                asyncio.timeout(seconds),
+                client.stream("POST", due.url, content=due.body, headers=headers) as response,
+            ):
+                answer = await _bounded(response)
+        except TimeoutError:
+            return Attempt(due=due, status=None, error=f"no whole answer within {seconds:g} s")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             return Attempt(due=due, status=None, error=str(error) or type(error).__name__)
         status = response.status_code
         if not response.is_success:
@@ -85,16 +114,14 @@ class Sender:
         return Attempt(due=due, status=status, error=None, acknowledged=acknowledged)
 
 
-def _bounded(response: httpx.Response, seconds: float) -> Iterator[bytes]:
-    """Neither longer than an answer may be nor slower than one attempt may take."""
-    size, deadline = 0, time.monotonic() + seconds
-    for chunk in response.iter_raw():
-        size += len(chunk)
-        if size > LARGEST_ANSWER:
-            return
-        if time.monotonic() > deadline:
-            raise SlowAnswerError(f"its answer took longer than {seconds:g} s")
-        yield chunk
+async def _bounded(response: httpx.Response) -> bytes:
+    """No more of an answer than one may be."""
+    read = bytearray()
+    async for chunk in response.aiter_raw():
+        if len(read) + len(chunk) > LARGEST_ANSWER:
+            break
+        read += chunk
+    return bytes(read)
 
 
 def _acknowledged(answer: bytes) -> str | None:

@@ -106,13 +106,17 @@ def _bound(session: Session, most: int, now: float) -> None:
     session.flush()
 
 
-def due(session: Session, now: float, limit: int) -> list[Due]:
-    """What is to be tried now, the oldest first."""
+def due(session: Session, now: float, each: int) -> list[Due]:
+    """What is to be tried now: at most ``each`` of every address, so that none waits for another's; the oldest first."""
     row = WebhookDelivery
-    query = select(row).where(row.done.is_(None), row.due <= now).order_by(row.due).limit(limit)
-    return [
-        Due(id=each.id, url=each.url, body=each.body, request=each.request) for each in session.scalars(query)
-    ]
+    waits = (row.done.is_(None), row.due <= now)
+    found: list[Due] = []
+    for url in session.scalars(select(row.url).where(*waits).distinct().order_by(row.url)).all():
+        query = select(row).where(row.url == url, *waits).order_by(row.due, row.created).limit(each)
+        found += [
+            Due(id=one.id, url=one.url, body=one.body, request=one.request) for one in session.scalars(query)
+        ]
+    return found
 
 
 def settle(session: Session, attempt: Attempt, settings: WebhookSettings, now: float) -> None:

@@ -2,7 +2,9 @@
 
 import hmac
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -275,3 +277,43 @@ def test_the_signature_is_what_the_page_says() -> None:
     assert sign(b"k" * 32, "evt_1", 1700000000, b"{}") == (
         "v1=" + hmac.new(b"k" * 32, b"evt_1.1700000000.{}", "sha256").hexdigest()
     )
+
+
+def _drip(listener: socket.socket, stop: threading.Event) -> None:
+    """A header every 0.2 s, so that no single read is slow, and a 200 in the end."""
+    connection, _ = listener.accept()
+    with connection:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        for number in range(40):
+            if stop.wait(0.2):
+                return
+            try:
+                connection.sendall(b"X-%d: y\r\n" % number)
+            except OSError:
+                return
+        connection.sendall(b"Content-Length: 0\r\n\r\n")
+
+
+def test_an_attempt_is_over_in_time_and_a_slow_address_holds_up_no_other(
+    database: Database, settings: WebhookSettings, receiver: Receiver, clock: Clock
+) -> None:
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_drip, args=(listener, stop))
+        thread.start()
+        slow = f"http://127.0.0.1:{listener.getsockname()[1]}/hook"
+        both = msgspec.structs.replace(settings, urls=(slow, receiver.url), timeout_seconds=1.0)
+        for number in range(10):
+            tell(database, msgspec.structs.replace(both, queue=100), clock.now, number)
+        keeper = WebhookKeeper(database, both, now=clock)
+        started = time.monotonic()
+        keeper.step()
+        took = time.monotonic() - started
+        keeper.close()
+        stop.set()
+        thread.join()
+    assert took < 4
+    assert [json.loads(body)["data"] for _, body in receiver.got] == list(range(10))
+    (tried,) = [each for each in database.read(service.deliveries) if each.url == slow and each.attempts]
+    assert (tried.outcome, tried.status) == ("pending", None)
+    assert "within 1 s" in (tried.error or "")
