@@ -26,7 +26,9 @@ LARGEST_NUMBER = 2**53
 Version = Annotated[int, Meta(ge=1, le=LARGEST_NUMBER)]
 Count = Annotated[int, Meta(ge=0, le=LARGEST_NUMBER)]
 Seconds = Annotated[float, Meta(ge=0)]
-UnixTime = Annotated[float, Meta(ge=0, description="seconds since 1970-01-01T00:00:00Z")]
+LATEST_TIME = 253_402_300_799
+"""9999-12-31T23:59:59Z: the last second that calendars of all programs know."""
+UnixTime = Annotated[float, Meta(ge=0, le=LATEST_TIME, description="seconds since 1970-01-01T00:00:00Z")]
 
 _NAME = re.compile(NAME_PATTERN)
 

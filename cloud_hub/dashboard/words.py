@@ -3,6 +3,7 @@
 import datetime as dt
 
 from agent.protocol.drift import VerdictLevel
+from agent.protocol.ids import LATEST_TIME
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
@@ -51,15 +52,20 @@ def lasting(seconds: float) -> str:
 
 
 def day(time: float) -> str:
-    return dt.datetime.fromtimestamp(time, dt.UTC).strftime("%Y-%m-%d")
+    return _moment(time).strftime("%Y-%m-%d")
 
 
 def minute(time: float) -> str:
-    return dt.datetime.fromtimestamp(time, dt.UTC).strftime("%Y-%m-%d %H:%M")
+    return _moment(time).strftime("%Y-%m-%d %H:%M")
 
 
 def stamp(time: float) -> str:
-    return dt.datetime.fromtimestamp(time, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return _moment(time).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _moment(time: float) -> dt.datetime:
+    """A device's clock may say anything: no page fails for it."""
+    return dt.datetime.fromtimestamp(min(max(time, 0.0), LATEST_TIME), dt.UTC)
 
 
 def whole(count: int) -> str:

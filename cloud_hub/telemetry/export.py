@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from agent.protocol.drift import SignalCounts
+from agent.protocol.ids import LATEST_TIME
 from cloud_hub.errors import InputError
 from cloud_hub.telemetry.adding import DAY
 from cloud_hub.telemetry.bodies import decode_window
@@ -212,7 +213,8 @@ def _days(session: Session, wish: Wish) -> Iterator[list[dict[str, Any]]]:
 
 
 def _micro(seconds: float) -> int:
-    return round(seconds * MICROSECONDS)
+    """Within what a timestamp can say, whatever a device's clock said."""
+    return round(min(max(seconds, 0.0), LATEST_TIME) * MICROSECONDS)
 
 
 def _by_signal(signals: dict[str, SignalCounts], **common: object) -> list[dict[str, Any]]:

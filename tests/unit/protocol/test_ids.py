@@ -63,3 +63,13 @@ def test_a_token_has_its_form() -> None:
 
 def test_a_release_file_has_its_target_path() -> None:
     assert release_path("digits", 3, "manifest.json") == "models/digits/3/manifest.json"
+
+
+@pytest.mark.parametrize("time", [1e300, float("inf"), float("nan"), -1.0, 253_402_300_800.0])
+def test_a_time_that_no_calendar_has_is_refused(time: float) -> None:
+    with pytest.raises(msgspec.ValidationError, match="float"):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(time), type=UnixTime)
+
+
+def test_the_last_second_of_the_calendar_is_a_time() -> None:
+    assert msgspec.convert(253_402_300_799.0, UnixTime) == 253_402_300_799.0

@@ -136,3 +136,11 @@ def test_without_pyarrow_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert run(filled, "--from", "2024-10-02", str(tmp_path / "x.parquet")) == 1
     assert "edgeward[hub,parquet]" in capsys.readouterr().err
+
+
+def test_a_time_that_no_calendar_has_stops_no_export() -> None:
+    assert [exporting._micro(time) for time in (1e300, float("inf"), -5.0)] == [
+        253_402_300_799_000_000,
+        253_402_300_799_000_000,
+        0,
+    ]
