@@ -132,8 +132,9 @@ def _kind(body: Body) -> str:
 
 
 def _unstorable(body: Body) -> bool:
-    """PostgreSQL holds no U+0000 in a text; the rest of a window's columns are names and numbers."""
-    return isinstance(body, Window) and body.window.slice is not None and "\0" in body.window.slice
+    """PostgreSQL holds no U+0000 in a text; what else becomes a column is a name or a number."""
+    slice_ = body.window.slice if isinstance(body, Window) else getattr(body, "slice", None)
+    return slice_ is not None and "\0" in slice_
 
 
 def _record_row(key: Key, body: Body, now: float) -> rows.RecordRow:

@@ -9,6 +9,7 @@ import logging
 import msgspec
 from msgspec import Struct
 from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from agent.protocol.ids import Count, UnixTime
@@ -65,7 +66,7 @@ def take_in(session: Session, now: float, told: dict[str, float]) -> None:
     refused: dict[str, int] = {}
     for row in rows:
         data, row.body = row.body or b"", None
-        if not _take(session, row.device, data, now):
+        if not _taken(session, row.device, data, now):
             refused[row.device] = refused.get(row.device, 0) + 1
     for device, count in refused.items():
         log.warning("samples that nobody asked for were let go", extra={"device": device, "count": count})
@@ -73,6 +74,18 @@ def take_in(session: Session, now: float, told: dict[str, float]) -> None:
             told[device] = now
             record(session, now=now, actor="hub", action="sample-unasked", subject=device, records=count)
     session.flush()
+
+
+def _taken(session: Session, device: str, data: bytes, now: float) -> bool:
+    """By itself, so that one that can't be stored is let go and holds up no other."""
+    try:
+        with session.begin_nested():
+            return _take(session, device, data, now)
+    except (OperationalError, InterfaceError):  # of the database, not of this record
+        raise
+    except (SQLAlchemyError, ValueError, OverflowError):
+        log.exception("what a device sent can't be stored", extra={"device": device})
+        return False
 
 
 def _take(session: Session, device: str, data: bytes, now: float) -> bool:

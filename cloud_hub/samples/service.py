@@ -12,6 +12,7 @@ from agent.protocol.envelope import SAMPLE_REQUEST_TYPE, pae
 from agent.protocol.ids import Count, UnixTime
 from agent.protocol.samples import MAX_SAMPLE_ENVELOPE_BYTES, read_sample_request
 from agent.protocol.telemetry import SampleAnswer
+from agent.protocol.words import one_line
 from cloud_hub.access.service import Caller
 from cloud_hub.audit.service import record
 from cloud_hub.devices.models import Device
@@ -182,7 +183,8 @@ def take_answer(session: Session, device: str, answer: SampleAnswer, now: float)
     if row is None or offer is None or row.digest != answer.digest:
         return False
     offer.answered, offer.accepted = now, answer.accepted
-    offer.code, offer.text, offer.chosen = answer.code, answer.text, answer.chosen
+    text = one_line(answer.text)
+    offer.code, offer.text, offer.chosen = answer.code, text, answer.chosen
     record(
         session,
         now=now,
@@ -191,7 +193,7 @@ def take_answer(session: Session, device: str, answer: SampleAnswer, now: float)
         subject=answer.request,
         accepted=answer.accepted,
         code=answer.code,
-        text=answer.text,
+        text=text,
         chosen=answer.chosen,
         too_large=", ".join(answer.too_large),
     )

@@ -6,6 +6,7 @@ from typing import Any, cast
 import httpx
 import msgspec
 import pytest
+from sqlalchemy.orm import Session
 
 from agent.protocol.codec import encode_json
 from agent.protocol.envelope import SAMPLE_REQUEST_TYPE, pae
@@ -17,6 +18,8 @@ from cloud_hub.audit.service import newest
 from cloud_hub.bridge.bridge import Bridge
 from cloud_hub.hub import Hub
 from cloud_hub.mqtt import Connected, Message, MqttLink
+from cloud_hub.samples import keeping
+from cloud_hub.samples.models import SampleOffer
 from cloud_hub.samples.service import OfferedRequest, get_request, open_offers
 from cloud_hub.signing.keys import open_key
 from cloud_hub.telemetry.bodies import encode_body
@@ -302,3 +305,35 @@ def test_a_device_is_offered_what_it_has_not_answered_whenever_it_or_the_hub_con
     people.ok("operator", "POST", "/v1/devices/cam-2/revoke", json={"reason": "stolen"})
     bridge.handle(Connected())
     assert line.offered() == []
+
+
+def test_words_that_a_database_can_not_hold_are_escaped_and_one_record_alone_is_let_go(
+    hub: Hub, asked: Callable[..., httpx.Response], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked()
+    arrive(hub, "cam-1", msgspec.structs.replace(answer(hub), text="no\x00\n" + "x" * 9_000))
+    offer = hub.database.read(lambda session: session.get(SampleOffer, ("request-1", "cam-1")))
+    assert offer is not None
+    assert offer.text is not None
+    assert (offer.text[:9], len(offer.text)) == ("no\\x00\\nx", 1_000)
+
+    take_answer = keeping.take_answer
+
+    def stumbles(session: Session, device: str, found: SampleAnswer, now: float) -> bool:
+        take_answer(session, device, found, now)
+        if device == "cam-1":
+            raise OverflowError("a number of it")
+        return True
+
+    monkeypatch.setattr(keeping, "take_answer", stumbles)
+    clock.now += 1
+    bodies = {device: msgspec.structs.replace(answer(hub), text="again") for device in ("cam-1", "cam-2")}
+    for device, body in bodies.items():
+        arrive(hub, device, body, first=2)
+    texts = hub.database.read(
+        lambda session: [
+            found.text if (found := session.get(SampleOffer, ("request-1", device))) else None
+            for device in bodies
+        ]
+    )
+    assert texts == [offer.text, "again"]
