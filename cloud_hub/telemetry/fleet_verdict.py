@@ -11,6 +11,7 @@ from agent.drift.verdict import check_counts
 from agent.protocol.drift import AccuracyEstimate, DriftReference, SignalCounts
 from agent.protocol.ids import LARGEST_NUMBER
 from agent.protocol.words import one_line
+from cloud_hub.telemetry.fleet_estimate import fleet_estimate
 from cloud_hub.telemetry.judging import judged
 from cloud_hub.telemetry.robust import (
     BREAKDOWN,
@@ -53,6 +54,7 @@ class FleetMerge(Struct, frozen=True, kw_only=True):
 
 def merge_fleet(reference: DriftReference, parts: Sequence[DeviceCounts]) -> FleetMerge:
     """Merge devices' counts, raw and robust, and judge both. A device whose counts have not the release's layout is left out."""
+    given = {part.device: part.signals for part in parts}
     most = LARGEST_NUMBER // max(len(parts), 1)  # so that the sum of all can be counted
     unusable = {part.device: problem for part in parts if (problem := _problem(reference, part, most))}
     usable = [part for part in parts if part.device not in unusable]
@@ -75,7 +77,14 @@ def merge_fleet(reference: DriftReference, parts: Sequence[DeviceCounts]) -> Fle
         verdict=_told(verdict, out, cap=cap, over=int((rows[kept] > cap).sum()), apart=len(left)),
         robust=robust,
         raw=raw,
-        estimate=fleet_estimate([part for part, keep in zip(usable, kept, strict=True) if keep]),
+        estimate=fleet_estimate(
+            reference,
+            [
+                (given[part.device], part.estimate)
+                for part, keep in zip(usable, kept, strict=True)
+                if keep and part.estimate is not None
+            ],
+        ),
         unusable=unusable,
     )
 
@@ -98,28 +107,6 @@ def layout_problem(reference: DriftReference, part: DeviceCounts) -> str | None:
     if stuck is not None:
         return f"window: more rows of signal {stuck} repeat the one before than its {part.rows}"
     return None
-
-
-def fleet_estimate(parts: Sequence[DeviceCounts]) -> FleetEstimate | None:
-    """Mean of the devices' estimates and of their intervals' ends, each weighted by its rows up to the median's.
-
-    All of them were made with the release's one calibration: what is not known about it does not average out over devices.
-    """
-    known = [(part.estimate, part.estimate.rows) for part in parts if part.estimate is not None]
-    known = [(estimate, rows) for estimate, rows in known if rows > 0]
-    if not known:
-        return None
-    rows = np.array([float(count) for _, count in known])
-    weights = np.minimum(rows, cap_rows(rows))
-    weights /= weights.sum()
-    accuracy = float(weights @ np.array([estimate.accuracy for estimate, _ in known]))
-    return FleetEstimate(
-        accuracy=accuracy,
-        low=float(weights @ np.array([estimate.low for estimate, _ in known])),
-        high=float(weights @ np.array([estimate.high for estimate, _ in known])),
-        level=min(estimate.level for estimate, _ in known),
-        devices=len(known),
-    )
 
 
 def _array(parts: Sequence[DeviceCounts], names: Sequence[str]) -> Floats:
