@@ -47,6 +47,9 @@ It does not protect against who knows more: if all rows of a signal but one are 
 splits). Rows of a window, and requests served, are exact. It is no differential privacy, and gives no bound for many releases of
 overlapping data; it is what statistics offices call threshold suppression (Hundepool et al., "Statistical Disclosure Control", 2012).
 
+The hub lays the hidden rows where the release's reference has them, among the cells told as 0, before it judges (`docs/fleet-drift.md`): a
+healthy fleet is not called drift for what it hides. A window keeps the level that the device found, unless the cells that are told say worse.
+
 **`noised`** (`epsilon`, ε). Each cell of each signal gets noise of the two-sided geometric (discrete Laplace) distribution,
 
     P(z) = (1 - a) / (1 + a) * a^|z|,    a = exp(-1 / scale),    scale = 2 * signals / ε
@@ -61,8 +64,8 @@ and ε = 1 the standard deviation of a cell is 14 rows; with 64 signals 181: cho
 
 What it does not protect: the number of rows; the verdict's level, the alarm and the names of the signals that moved most, which come
 from exact counts; a person behind many rows (n rows: n·ε) or many windows (their ε add up); a row that lies in a slice is told twice (2·ε).
-`repeated`, estimates of accuracy and labels are not told at all. A hub that judges noised counts takes the noise for drift where windows are
-small: look at the level that the device itself has found, which is in each window.
+`repeated`, estimates of accuracy and labels are not told at all. A window keeps the level that the device itself has found; sums over days and the
+fleet the hub judges with their noise, and where windows are small it takes that for drift: look at the devices' levels.
 
 **Both**: a verdict has no figures (`moved_most` is empty, its sentence names signals and no numbers), nor have the events of a drift, of
 labels that contradict an estimate, and of labels that may be the model's own output, nor the sentence why there is no estimate. That

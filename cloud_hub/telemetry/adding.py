@@ -7,6 +7,7 @@ from agent.drift.merge import merge_counts
 from agent.protocol.drift import AccuracyEstimate, DriftReference, DriftWindow, SignalCounts
 from agent.protocol.words import one_line
 from cloud_hub.telemetry.fleet_verdict import DeviceCounts, layout_problem
+from cloud_hub.telemetry.withheld import filled
 
 DAY = 86_400
 AHEAD_SECONDS = 3_600.0
@@ -91,7 +92,7 @@ def add(day: Day, window: DriftWindow, received: float, reference: DriftReferenc
         low=low,
         high=high,
         problem=problem or day.problem,
-        signals=_added(day.signals, window.signals) if usable else day.signals,
+        signals=_added(day.signals, _told(window, reference)) if usable else day.signals,
         **{counted: getattr(day, counted) + 1},
     )
 
@@ -129,6 +130,11 @@ def sound_estimate(window: DriftWindow) -> AccuracyEstimate | None:
     if found is None or not all(0.0 <= each <= 1.0 for each in (found.accuracy, found.low, found.high)):
         return None
     return msgspec.structs.replace(found, rows=min(found.rows, window.rows))
+
+
+def _told(window: DriftWindow, reference: DriftReference | None) -> dict[str, SignalCounts]:
+    """Each window by itself: in the sum nobody can say any more which cells were hidden."""
+    return window.signals if reference is None else filled(reference, window.signals)
 
 
 def _total(counts: SignalCounts) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -24,6 +25,7 @@ from cloud_hub.telemetry.robust import (
     standing,
 )
 from cloud_hub.telemetry.views import FleetEstimate, FleetVerdict, LeftOut
+from cloud_hub.telemetry.withheld import filled
 
 NAMED = 5
 """Devices that a sentence names."""
@@ -57,7 +59,11 @@ def merge_fleet(reference: DriftReference, parts: Sequence[DeviceCounts]) -> Fle
     given = {part.device: part.signals for part in parts}
     most = LARGEST_NUMBER // max(len(parts), 1)  # so that the sum of all can be counted
     unusable = {part.device: problem for part in parts if (problem := _problem(reference, part, most))}
-    usable = [part for part in parts if part.device not in unusable]
+    usable = [
+        msgspec.structs.replace(part, signals=filled(reference, part.signals))
+        for part in parts
+        if part.device not in unusable
+    ]
     if not usable:
         return FleetMerge(verdict=None, robust={}, raw={}, estimate=None, unusable=unusable)
     names = [signal.name for signal in reference.signals]

@@ -13,7 +13,8 @@ from sqlalchemy import bindparam, select, tuple_
 from sqlalchemy.orm import Session
 
 from agent.drift.errors import DriftError
-from agent.protocol.drift import DriftReference, DriftWindow
+from agent.drift.levels import SEVERITY
+from agent.protocol.drift import DriftReference, DriftWindow, Verdict
 from agent.protocol.words import one_line
 from cloud_hub.telemetry import adding
 from cloud_hub.telemetry.arriving import (
@@ -31,6 +32,7 @@ from cloud_hub.telemetry.judging import judged
 from cloud_hub.telemetry.models import DriftWindowRow
 from cloud_hub.telemetry.rollup_bodies import CountsBody, NewestBody, decode_counts, encode
 from cloud_hub.telemetry.rollup_models import DeviceDay, FleetDay, NewestWindow
+from cloud_hub.telemetry.withheld import filled
 
 BATCH = 250
 """Windows that one transaction takes in, in some 0.1 s: others wait for its end."""
@@ -308,12 +310,18 @@ def _body(window: DriftWindow, reference: DriftReference | str) -> tuple[NewestB
     if problem is not None:
         return msgspec.structs.replace(body, signals={}, problem=problem), ""
     try:
-        verdict = judged(reference, window.signals, window.rows).verdict
+        verdict = judged(reference, filled(reference, window.signals), window.rows).verdict
     except DriftError as error:
         return msgspec.structs.replace(body, signals={}, problem=one_line(str(error))), ""
-    if window.withheld is not None:  # the device has judged the counts as they were
-        verdict = window.verdict
+    if window.withheld is not None and not _contradicted(window, verdict):
+        verdict = window.verdict  # the device has judged the counts as they were
     return msgspec.structs.replace(body, verdict=verdict), verdict.level
+
+
+def _contradicted(window: DriftWindow, verdict: Verdict) -> bool:
+    """Whether what is told is worse than what the device says of the whole. Of noised counts nobody can say it."""
+    suppressed = window.withheld is not None and window.withheld.mechanism == "suppressed"
+    return suppressed and SEVERITY[verdict.level] > SEVERITY[window.verdict.level]
 
 
 def _known(reference: DriftReference | str) -> DriftReference | None:

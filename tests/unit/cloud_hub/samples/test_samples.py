@@ -20,7 +20,7 @@ from cloud_hub.hub import Hub
 from cloud_hub.mqtt import Connected, Message, MqttLink
 from cloud_hub.samples import keeping
 from cloud_hub.samples.models import SampleOffer
-from cloud_hub.samples.service import OfferedRequest, get_request, open_offers
+from cloud_hub.samples.service import OfferedRequest, get_request, open_offers, take_answer
 from cloud_hub.signing.keys import open_key
 from cloud_hub.telemetry.bodies import encode_body
 from cloud_hub.telemetry.models import TelemetryRecord
@@ -316,8 +316,6 @@ def test_words_that_a_database_can_not_hold_are_escaped_and_one_record_alone_is_
     assert offer is not None
     assert offer.text is not None
     assert (offer.text[:9], len(offer.text)) == ("no\\x00\\nx", 1_000)
-
-    take_answer = keeping.take_answer
 
     def stumbles(session: Session, device: str, found: SampleAnswer, now: float) -> bool:
         take_answer(session, device, found, now)

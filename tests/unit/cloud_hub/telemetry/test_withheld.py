@@ -4,12 +4,18 @@ import random
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from agent.core.privacy import noise, noise_scale, suppress
 from agent.drift import SignalSpec, build_reference, check_counts
 from agent.drift.merge import merge_counts
-from agent.protocol.drift import DriftPolicy, DriftReference, SignalCounts
+from agent.drift.verdict import judge
+from agent.protocol.drift import DriftPolicy, DriftReference, DriftWindow, SignalCounts, Withheld
+from cloud_hub.telemetry.adding import Day, add
 from cloud_hub.telemetry.fleet_verdict import DeviceCounts, merge_fleet
+from cloud_hub.telemetry.judging import judged
+from cloud_hub.telemetry.rollups import _body
+from cloud_hub.telemetry.withheld import filled
 
 ROWS = 1000
 RANDOM = np.random.default_rng(3)
@@ -80,3 +86,72 @@ def test_noised_counts_of_a_fleet(reference: DriftReference) -> None:
     assert merged.unusable == {}
     assert merged.verdict is not None
     assert merged.verdict.level == "drift"
+
+
+@pytest.fixture(scope="module")
+def uniform() -> DriftReference:
+    spec = SignalSpec(name="x", source="input", tensor="x", summary="value", index=0, bins=20)
+    return build_reference(
+        [spec],
+        inputs={"x": np.random.default_rng(1).uniform(size=(20_000, 1))},
+        outputs={},
+        dataset_sha256="0" * 64,
+    )
+
+
+def told(uniform: DriftReference, minimum: int, seed: int, moved: int = 0) -> DriftWindow:
+    """500 rows in 20 bins, of which the first ``moved`` are empty; judged by the device before small counts are hidden."""
+    shares = np.r_[np.zeros(moved), np.ones(20 - moved)] / (20 - moved)
+    cells = np.random.default_rng(seed).multinomial(500, shares).tolist()
+    exact = {"x": SignalCounts(counts=(0, *cells, 0))}
+    return DriftWindow(
+        model="digits",
+        release=1,
+        deployment="d1",
+        artifact="a" * 64,
+        opened=0.0,
+        closed=60.0,
+        rows=500,
+        signals={"x": suppress(exact["x"], minimum)},
+        verdict=judge(uniform, exact, 500).verdict,
+        withheld=Withheld(mechanism="suppressed", parameter=float(minimum)),
+    )
+
+
+@pytest.mark.parametrize("minimum", [5, 10, 20])
+@pytest.mark.parametrize(("moved", "level"), [(0, "ok"), (10, "drift")])
+def test_what_is_hidden_speaks_neither_for_drift_nor_against_it(
+    uniform: DriftReference, minimum: int, moved: int, level: str
+) -> None:
+    windows = [told(uniform, minimum, seed, moved) for seed in range(50)]
+    assert {each.verdict.level for each in windows} == {level}
+    parts = [
+        DeviceCounts(device=f"cam-{number:02}", rows=500, signals=each.signals)
+        for number, each in enumerate(windows)
+    ]
+    verdict = merge_fleet(uniform, parts).verdict
+    assert verdict is not None
+    assert (verdict.level, verdict.raw.level, verdict.left_out) == (level, level, ())
+    day = Day()
+    for each in windows:
+        day = add(day, each, 60.0, uniform)
+    assert judged(uniform, day.signals, day.rows).verdict.level == level
+    assert {_body(each, uniform)[1] for each in windows} == {level}
+
+
+def test_filled_counts_add_up_to_the_same_rows(uniform: DriftReference) -> None:
+    for seed in range(20):
+        counts = told(uniform, 20, seed).signals
+        assert counts["x"].withheld
+        full = filled(uniform, counts)
+        assert full["x"].withheld == 0
+        check_counts(uniform, full, 500)
+        assert all(new >= old for new, old in zip(full["x"].counts, counts["x"].counts, strict=True))
+
+
+def test_a_device_is_not_believed_against_what_its_own_counts_tell(uniform: DriftReference) -> None:
+    drifting, well = told(uniform, 10, 1, moved=10), told(uniform, 10, 2)
+    liar = replace(drifting, verdict=well.verdict)
+    assert _body(liar, uniform)[1] == "drift"
+    noised = replace(liar, withheld=Withheld(mechanism="noised", parameter=2.0))
+    assert _body(noised, uniform)[1] == "ok"
