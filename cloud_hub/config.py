@@ -22,6 +22,8 @@ from cloud_hub.webhooks.settings import WebhookSettings, settings_problem
 Port = Annotated[int, Meta(ge=1, le=65535)]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=1e9)]
 Days = Annotated[int, Meta(ge=1, le=3650)]
+FEWEST_RAW_DAYS = 8
+"""A day more than after which a device gives a record that waited a new number (agent/store/outbox.py)."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -102,7 +104,7 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     drift_hours: PositiveSeconds = 24.0
     """Only windows that were received within this time count for the fleet's drift."""
     raw_days: Days = 400
-    """Windows and other records are kept so long, then forgotten; the daily roll-ups stay."""
+    """Windows and other records are kept so long, 8 days or more, then forgotten; the daily roll-ups stay."""
     rollup_days: Days = 1825
     """Daily roll-ups are kept so long."""
 
@@ -294,6 +296,11 @@ def _check(config: HubConfig, source: str) -> None:
     problem = settings_problem(config.webhooks)
     if problem is not None:
         raise ConfigError(f"{source}: {problem}")
+    if config.telemetry.raw_days < FEWEST_RAW_DAYS:
+        raise ConfigError(
+            f"{source}: telemetry.raw_days = {config.telemetry.raw_days}: at least {FEWEST_RAW_DAYS}; devices give a record that "
+            "waited for a week a new number, and a hub that forgets sooner takes late ones for duplicates"
+        )
     if config.telemetry.rollup_days < config.telemetry.raw_days:
         raise ConfigError(
             f"{source}: telemetry.rollup_days = {config.telemetry.rollup_days}: less than telemetry.raw_days, "

@@ -52,7 +52,7 @@ class DeliveryView(Struct, frozen=True, kw_only=True):
 
 
 def queue(session: Session, device: str, wish: LabelWish, *, by: str, now: float) -> DeliveryView:
-    """Keep labels for a device; the same labels again are the delivery that is there.
+    """Keep labels for a device; the same labels again are the delivery that is there, unless it came to nothing.
 
     Raises:
         NotFoundError: there is no such device.
@@ -63,8 +63,11 @@ def queue(session: Session, device: str, wish: LabelWish, *, by: str, now: float
         raise ConflictError(f"the identity of device {device} was revoked: it can't be sent labels")
     identity = hashlib.sha256(encode_json((device, wish))).hexdigest()[:32]
     row = session.get(LabelDeliveryRow, identity)
-    if row is not None:
+    if row is not None and row.problem is None:
         return view(row)
+    if row is not None:  # it came to nothing, and somebody wants it again
+        session.delete(row)
+        session.flush()
     waiting = session.scalar(
         select(func.coalesce(func.sum(LabelDeliveryRow.count), 0)).where(
             LabelDeliveryRow.device == device, LabelDeliveryRow.settled.is_(None)

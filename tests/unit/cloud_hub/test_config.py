@@ -66,3 +66,9 @@ def test_a_hub_is_made_once(home: Path) -> None:
     load_config(home / "hub.toml")
     with pytest.raises(ConflictError):
         setup.create_hub(home, host="127.0.0.1", port=1, broker_port=2, open_dashboard=False)
+
+
+def test_records_are_kept_for_longer_than_a_device_keeps_their_numbers() -> None:
+    with pytest.raises(ConfigError, match=r"telemetry\.raw_days = 7: at least 8; devices"):
+        parse_config("[telemetry]\nraw_days = 7\n")
+    assert parse_config("[telemetry]\nraw_days = 8\n").telemetry.raw_days == 8

@@ -111,6 +111,23 @@ def test_the_same_labels_posted_twice_are_one_delivery_also_after_it_was_joined(
     assert actions.count("send-labels") == 2
 
 
+def test_labels_that_came_to_nothing_are_sent_anew_when_they_are_posted_again(
+    people: People, hub: Hub, clock: Clock, link: Link
+) -> None:
+    first = people.ok("operator", "POST", PATH, json=wish("r-1"))
+    assert [each.id for each in link.deliveries()] == [first["id"]]
+    acknowledge(link, LabelReceipt(id=first["id"], outcomes={}, problem="this device has no model digits"))
+    assert people.ok("viewer", "GET", PATH)[0]["problem"] == "this device has no model digits"
+    for _ in range(2):  # refused, then given up
+        clock.now += 60
+        again = people.ok("operator", "POST", PATH, json=wish("r-1"))
+        assert (again["settled"], again["problem"], again["created"]) == (None, None, clock.now)
+        assert len(link.deliveries()) == 1
+        clock.now += service.GIVE_UP_DAYS * DAY + 1
+        hub.keep_labels()
+        assert people.ok("viewer", "GET", PATH)[0]["settled"] is not None
+
+
 def test_only_the_device_itself_can_acknowledge(people: People, hub: Hub, link: Link) -> None:
     people.enrol("camera-2")
     posted = people.ok("operator", "POST", PATH, json=wish("r-1"))
