@@ -217,6 +217,7 @@ def _merge(reference: DriftReference, newest: Sequence[_Newest]) -> FleetMerge:
                 device=each.row.device,
                 rows=each.row.rows,
                 signals=each.body.signals,
+                altered=each.body.altered,
                 estimate=each.body.estimate,
             )
             for each in newest

@@ -40,6 +40,8 @@ class DeviceCounts(Struct, frozen=True, kw_only=True):
     rows: int
     signals: Counts
     estimate: AccuracyEstimate | None = None
+    altered: bool = False
+    """For privacy; the device has judged them as they were."""
 
 
 class FleetMerge(Struct, frozen=True, kw_only=True):
@@ -80,7 +82,14 @@ def merge_fleet(reference: DriftReference, parts: Sequence[DeviceCounts]) -> Fle
     verdict = _verdict(reference, robust, robust_rows, raw, usable)
     out = [*left, *(_useless(device, why) for device, why in unusable.items())]
     return FleetMerge(
-        verdict=_told(verdict, out, cap=cap, over=int((rows[kept] > cap).sum()), apart=len(left)),
+        verdict=_told(
+            verdict,
+            out,
+            cap=cap,
+            over=int((rows[kept] > cap).sum()),
+            apart=len(left),
+            altered=sum(part.altered for part in usable),
+        ),
         robust=robust,
         raw=raw,
         estimate=fleet_estimate(
@@ -170,7 +179,9 @@ def _verdict(
     )
 
 
-def _told(verdict: FleetVerdict, out: list[LeftOut], *, cap: int, over: int, apart: int) -> FleetVerdict:
+def _told(
+    verdict: FleetVerdict, out: list[LeftOut], *, cap: int, over: int, apart: int, altered: int
+) -> FleetVerdict:
     split = apart > verdict.devices * BREAKDOWN
     kept = verdict.devices - apart
     words = [
@@ -178,6 +189,10 @@ def _told(verdict: FleetVerdict, out: list[LeftOut], *, cap: int, over: int, apa
     ]
     if verdict.devices < FEWEST_DEVICES:
         words.append(f"Under {FEWEST_DEVICES} devices none can be said to stand apart.")
+    if altered:
+        words.append(
+            f"{altered} of {verdict.devices} send counts that are suppressed or noised for privacy: lay this beside the levels that they found themselves."
+        )
     if out:
         named = ", ".join(each.device for each in out[:NAMED])
         more = f" and {len(out) - NAMED} more" if len(out) > NAMED else ""

@@ -16,6 +16,8 @@ class NewestBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
     estimate_off: str | None = None
     problem: str | None = None
     """Why the counts can't be judged."""
+    altered: bool = False
+    """Counts are not as they were counted, for privacy."""
 
 
 class CountsBody(Struct, frozen=True, kw_only=True):

@@ -303,6 +303,7 @@ def _body(window: DriftWindow, reference: DriftReference | str) -> tuple[NewestB
         alarm=window.alarm,
         estimate=adding.sound_estimate(window),
         estimate_off=window.estimate_off,
+        altered=window.withheld is not None,
     )
     if isinstance(reference, str):
         return msgspec.structs.replace(body, problem=reference), ""

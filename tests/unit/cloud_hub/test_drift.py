@@ -9,6 +9,7 @@ from agent.protocol.drift import DriftWindow, SignalCounts
 from agent.protocol.telemetry import Record, TelemetryBatch, Window
 from cloud_hub.hub import Hub
 from cloud_hub.ingest.store import store_batches
+from cloud_hub.registry.models import Release
 from tests.unit.cloud_hub.hub_world import People
 from tests.unit.cloud_hub.sample_release import reference, release_files
 
@@ -63,13 +64,22 @@ def test_the_fleet_is_merged_and_each_device_stands_by_itself(people: People, hu
     assert "cam-dirty" in page
 
 
-def test_without_the_release_there_is_a_reason_and_no_verdict(people: People, hub: Hub) -> None:
+def test_without_the_reference_there_is_a_reason_and_no_verdict(people: People, hub: Hub) -> None:
+    draft = Release(model="digits", release=9, state="draft", author="ci", created=1.0)
+    hub.database.write(lambda session: session.add(draft))
     send_window(hub, "cam-1", np.linspace(0, 1, 600), release=9)
     hub.keep_telemetry()
     found = people.ok("viewer", "GET", "/v1/drift/digits/9")
     assert found["fleet"] is None
     assert "digits 9" in found["problem"]
     assert found["devices"][0]["claimed"] == "ok"
+
+
+def test_of_a_release_that_nobody_made_nothing_is_told(people: People, hub: Hub) -> None:
+    send_window(hub, "cam-1", np.linspace(0, 1, 600), release=9)
+    hub.keep_telemetry()
+    assert people.call("viewer", "GET", "/v1/drift/digits/9").status_code == 404
+    assert people.ok("viewer", "GET", "/v1/drift")["releases"] == []
 
 
 def test_a_release_that_sent_nothing_is_not_found(people: People) -> None:

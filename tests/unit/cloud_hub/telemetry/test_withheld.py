@@ -129,8 +129,10 @@ def test_what_is_hidden_speaks_neither_for_drift_nor_against_it(
         DeviceCounts(device=f"cam-{number:02}", rows=500, signals=each.signals)
         for number, each in enumerate(windows)
     ]
+    parts[0] = replace(parts[0], altered=True)
     verdict = merge_fleet(uniform, parts).verdict
     assert verdict is not None
+    assert "1 of 50 send counts that are suppressed or noised" in verdict.text
     assert (verdict.level, verdict.raw.level, verdict.left_out) == (level, level, ())
     day = Day()
     for each in windows:
