@@ -99,6 +99,7 @@ class RetrainingKeeper:
                 ("insufficient-data",),
                 lambda: noticing.unjudged(newest, now, settings.insufficient_hours),
             ),
+            (("incomplete-windows",), lambda: self._broken(session, devices, now)),
             (("unusable-windows", "verdict-disagrees"), lambda: noticing.doubtful(newest)),
             (("unusable-labels",), lambda: noticing.unusable(unusable_labels(session, week), now)),
             *(((CONTRADICTED,), partial(self._contradicted, session, drift, now)) for drift, _ in drifts),
@@ -122,6 +123,14 @@ class RetrainingKeeper:
         enrolled = {device.device for device in devices}
         newest = notices.newest_facts(session, now - self._recently() * HOUR)
         return [each for each in newest if each.device in enrolled]
+
+    def _broken(
+        self, session: Session, devices: list[noticing.DeviceFacts], now: float
+    ) -> list[noticing.Found]:
+        enrolled = {device.device for device in devices}
+        hours = self._config.notices.insufficient_hours
+        facts = notices.broken_facts(session, now, hours)
+        return noticing.broken([each for each in facts if each.device in enrolled], now, hours)
 
     def _contradicted(self, session: Session, drift: ReleaseDrift, now: float) -> list[noticing.Found]:
         facts = notices.label_facts(session, drift, now)

@@ -1,10 +1,11 @@
 """Keep notices: one of each kind and subject, updated while it lasts, ended by itself when it is over."""
 
+import math
 from collections.abc import Collection, Mapping
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from agent.protocol.ids import UnixTime
@@ -12,12 +13,12 @@ from agent.protocol.state import ReportedState
 from cloud_hub.devices.models import Device
 from cloud_hub.labels.accuracy import real_accuracy
 from cloud_hub.retraining.models import Notice
-from cloud_hub.retraining.noticing import DeviceFacts, Found, LabelFacts, NewestFacts
+from cloud_hub.retraining.noticing import BrokenFacts, DeviceFacts, Found, LabelFacts, NewestFacts
 from cloud_hub.retraining.service import Tell
 from cloud_hub.telemetry.adding import DAY
 from cloud_hub.telemetry.models import TelemetryRecord, TelemetryTally
 from cloud_hub.telemetry.rollup_bodies import decode_newest
-from cloud_hub.telemetry.rollup_models import NewestWindow
+from cloud_hub.telemetry.rollup_models import DeviceDay, NewestWindow
 from cloud_hub.telemetry.views import ReleaseDrift
 
 REOPEN_SECONDS = 3_600.0
@@ -96,6 +97,37 @@ def newest_facts(session: Session, since: float) -> list[NewestFacts]:
         )
         for each in found.values()
     ]
+
+
+def broken_facts(session: Session, now: float, hours: float) -> list[BrokenFacts]:
+    """Of devices that sent incomplete windows on this day or the one before, and no complete one for ``hours``."""
+    row, last = DeviceDay, NewestWindow
+    complete = {
+        (device, model): received
+        for device, model, received in session.execute(
+            select(last.device, last.model, func.max(last.received))
+            .where(last.slice == "")
+            .group_by(last.device, last.model)
+        )
+    }
+    today = int(now // DAY)
+    query = (
+        select(row.device, row.model, func.min(row.day), func.max(row.day), func.sum(row.incomplete_windows))
+        .where(row.slice == "", row.incomplete_windows > 0, row.day >= today - math.ceil(hours / 24) - 1)
+        .group_by(row.device, row.model)
+        .order_by(row.device, row.model)
+    )
+    found = [
+        BrokenFacts(
+            device=device,
+            model=model,
+            windows=windows,
+            since=complete.get((device, model), float(first * DAY)),
+        )
+        for device, model, first, newest, windows in session.execute(query)
+        if newest >= today - 1
+    ]
+    return [each for each in found if now - each.since >= hours * 3_600]
 
 
 def label_facts(session: Session, drift: ReleaseDrift, now: float) -> LabelFacts | None:

@@ -52,6 +52,17 @@ class NewestFacts(Struct, frozen=True, kw_only=True):
     problem: str | None
 
 
+class BrokenFacts(Struct, frozen=True, kw_only=True):
+    """Of a device and model of which incomplete windows come, and no complete one."""
+
+    device: str
+    model: str
+    windows: int
+    """Incomplete, of the days looked at."""
+    since: float
+    """When the last complete window came, or the day of the first incomplete one began."""
+
+
 class LabelFacts(Struct, frozen=True, kw_only=True):
     """Labels of people and systems over the fleet, beside what was estimated."""
 
@@ -105,6 +116,24 @@ def unjudged(newest: Iterable[NewestFacts], now: float, hours: float) -> list[Fo
         )
         for each in newest
         if each.level == "insufficient data" and now - each.level_since >= hours * HOUR
+    ]
+
+
+def broken(devices: Iterable[BrokenFacts], now: float, hours: float) -> list[Found]:
+    """Devices of which no window has been complete for ``hours``: something ends each before its time."""
+    return [
+        Found(
+            kind="incomplete-windows",
+            subject=f"{each.device} {each.model}",
+            severity="warning",
+            text=f"{each.device}: no window of {each.model} has been complete for {_span(now - each.since)}; "
+            f"{each.windows} came that were cut short, so there is no verdict.",
+            to_do="Its runner or the device ends again and again: edgeward events on the device says why. If it is switched off "
+            "daily, shorten the windows in the release's drift policy (window_seconds).",
+            since=each.since + hours * HOUR,
+        )
+        for each in devices
+        if now - each.since >= hours * HOUR
     ]
 
 

@@ -230,3 +230,21 @@ def test_a_look_that_fails_stops_no_other_is_noticed_and_ends_nothing_that_stood
             ("silent-device", "cam-2"),
         }
     assert ("notices-failed", "insufficient-data") not in notices(people, hub, clock)
+
+
+def test_windows_that_are_all_cut_short_are_noticed_until_one_is_complete(
+    people: People, hub: Hub, clock: Clock, signed: DriftReference
+) -> None:
+    people.publish(release_files())
+    people.enrol("cam-1")
+    seen: list[Sequence[tuple[str, str]]] = []
+    for day in range(1, 7):
+        clock.now += 23 * HOUR
+        send(hub, "cam-1", day, window(signed, clock.now, rows=600, incomplete=True))
+        seen.append(notices(people, hub, clock))
+    assert seen[1] == []
+    assert seen[-1] == [("incomplete-windows", "cam-1 digits")]
+    (notice,) = people.ok("viewer", "GET", "/v1/notices")
+    assert "cut short" in notice["text"]
+    send(hub, "cam-1", 7, window(signed, clock.now, rows=600))
+    assert notices(people, hub, clock) == []
