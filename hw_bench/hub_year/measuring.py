@@ -118,7 +118,7 @@ def roll_up(folder: Path, windows: int, tell: Callable[[str], None]) -> RollUp:
         tell(f"{left} windows are to be rolled up")
         time.sleep(1)
     taken = time.monotonic() - began
-    while days := _left(folder, "drift_fleet_days", "computed = 0"):
+    while days := _left(folder, "drift_fleet_days", "body = X'80'"):
         tell(f"{days} fleet's days are to be made")
         time.sleep(2)
     return RollUp(

@@ -30,8 +30,6 @@ NOW = 20_000 * DAY + 43_200.0
 def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(tmp_path / "hub.db")
     database.migrate()
-    release = Release(model="digits", release=1, state="published", author="ci", created=NOW)
-    database.write(lambda session: session.add(release))
     yield database
     database.close()
 
@@ -39,6 +37,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def roll_ups(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RollUpKeeper:
     """Its release is in the registry, and its reference is read from here."""
+    release = Release(model="digits", release=1, state="published", author="ci", created=NOW)
+    database.write(lambda session: session.add(release))
     monkeypatch.setattr(keeper, "reference_of", lambda *_: SIGNED)
     return RollUpKeeper(database, ArtifactStore(tmp_path / "artifacts"))
 
