@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import faulthandler
 import importlib.metadata
 import importlib.util
 import logging
@@ -24,6 +25,7 @@ from agent.core.trusted_time import trusted_time
 from agent.enrolled import BROKER_FILE, IDENTITY_FOLDER
 from agent.errors import AgentError, ConfigError, NotEnrolledError
 from agent.log import configure
+from agent.protocol.codec import describe_structs
 from agent.protocol.drift import CountPrivacy
 from agent.protocol.enrolment import BrokerAddress
 from agent.protocol.telemetry import Body
@@ -151,6 +153,8 @@ def _enrol(config: AgentConfig, arguments: argparse.Namespace) -> int:
 
 
 async def _run(config: AgentConfig) -> int:
+    describe_structs()
+    faulthandler.enable()
     async with AsyncExitStack() as stack:
         parts = await _open(config, stack)
         stop = asyncio.Event()

@@ -1,5 +1,6 @@
 """Run the hub: broker, bridge, ingest, clockwork and API in one process."""
 
+import faulthandler
 import logging
 import signal
 import threading
@@ -9,6 +10,7 @@ from types import FrameType
 
 import uvicorn
 
+from agent.protocol.codec import describe_structs
 from agent.protocol.topics import FROM_DEVICE, Channel
 from cloud_hub.app import create_app, create_device_app
 from cloud_hub.bridge.bridge import Bridge
@@ -65,6 +67,8 @@ def serve(config: HubConfig, paths: Paths) -> None:
         HubError: the embedded broker does not start.
         SigningError: the online keys cannot be read.
     """
+    describe_structs()
+    faulthandler.enable()
     with ExitStack() as running:
         hub = Hub(config, paths)
         running.callback(hub.close)

@@ -1,5 +1,6 @@
 """``edgeward-hub ingest``: telemetry and nothing else, in a process of its own; any number of them on PostgreSQL."""
 
+import faulthandler
 import fcntl
 import gc
 import logging
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent.protocol.codec import describe_structs
 from agent.protocol.topics import Channel, topic
 from cloud_hub.bridge.counters import BridgeCounters
 from cloud_hub.config import BrokerSettings, HubConfig, Paths
@@ -45,6 +47,8 @@ def ingest(config: HubConfig, paths: Paths, name: str) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    describe_structs()
+    faulthandler.enable()
     with ExitStack() as running:
         running.enter_context(only_one(paths))
         database = running.enter_context(closing(Database(paths.database)))
