@@ -8,6 +8,7 @@ written is counted by the kernel for this process (``/proc/self/io``): ``write_b
 
 import argparse
 import asyncio
+import math
 import random
 import sqlite3
 import sys
@@ -146,7 +147,7 @@ class Life:
 
     def _window(self, minute: int) -> WindowClosed:
         one = self.windows[minute // 60 % 24]
-        opened = self.now - self.now % WINDOW_SECONDS
+        opened = START + (math.ceil((self.now - START) / WINDOW_SECONDS) - 1) * WINDOW_SECONDS
         return replace(one, window=replace(one.window, opened=opened, closed=self.now))
 
     async def _send(self) -> None:
