@@ -2,5 +2,5 @@
 
 ``servers`` are what is measured (``edgeward``, ``triton``, ``mlserver``, ``echo``), ``load`` the client processes, ``rounds``
 who is measured when, ``pairs`` what the numbers mean, ``targets`` what is promised, ``table`` how it is shown. Beside the
-requests: ``memory``, ``spawn`` and ``bookkeeping``.
+requests: ``memory`` and ``spawn``.
 """

@@ -26,7 +26,7 @@ from hw_bench.serving.spawn import measure_starts
 from hw_bench.serving.targets import EDGEWARD_JSON, Figure, outcomes
 from hw_bench.serving.triton import TritonServer
 
-PARTS = ("memory", "requests", "spawn", "large", "bookkeeping")
+PARTS = ("memory", "requests", "spawn", "large")
 PACKAGES = ("onnxruntime", "ai-edge-litert", "tritonclient", "numpy", "uvloop", "httptools")
 
 
@@ -68,7 +68,6 @@ def run(plan: Plan, tell: Callable[[str], None]) -> ServingReport:
         "requests": lambda: _requests(plan, findings, tell),
         "spawn": lambda: _starts(plan, findings, tell),
         "large": lambda: _large(plan, findings, tell),
-        "bookkeeping": lambda: _bookkeeping(plan, findings),
     }
     for name, part in parts.items():
         if name in plan.parts:
@@ -137,16 +136,10 @@ def _starts(plan: Plan, findings: _Findings, tell: Callable[[str], None]) -> Non
         findings.figures.append(measure_starts(model, plan.effort.starts))
 
 
-# NumPy comes into this process with these two: after the memory was measured, whose shared pages it would share.
+# NumPy comes into this process with this one: after the memory was measured, whose shared pages it would share.
 
 
 def _large(plan: Plan, findings: _Findings, tell: Callable[[str], None]) -> None:
     from hw_bench.serving.large import measure_large  # noqa: PLC0415
 
     findings.rounds.update(measure_large(plan.effort, tell))
-
-
-def _bookkeeping(plan: Plan, findings: _Findings) -> None:
-    from hw_bench.serving.bookkeeping import measure_bookkeeping  # noqa: PLC0415
-
-    findings.figures.extend(measure_bookkeeping(plan.effort.rows))

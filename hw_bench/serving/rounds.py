@@ -17,14 +17,12 @@ class Effort(Struct, frozen=True, kw_only=True):
     """Of each route in each round."""
     starts: int
     """Processes that are started for the time to the first answer."""
-    rows: int
-    """Rows of each repetition of the bookkeeping."""
 
 
 CLIENTS = (1, 4)
 
-FULL = Effort(rounds=15, seconds=0.8, starts=12, rows=20_000)
-QUICK = Effort(rounds=3, seconds=0.2, starts=3, rows=2_000)
+FULL = Effort(rounds=15, seconds=0.8, starts=12)
+QUICK = Effort(rounds=3, seconds=0.2, starts=3)
 
 
 def measure(

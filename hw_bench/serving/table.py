@@ -50,7 +50,7 @@ def sheets(report: ServingReport) -> tuple[Sheet, ...]:
             rows=tuple(_ratio(outcome) for outcome in report.outcomes),
         ),
         Sheet(
-            title="Memory, start, bookkeeping",
+            title="Memory, start",
             head=("what", "median", "quartiles", "target", "", "note"),
             rows=tuple(_figure(figure) for figure in report.figures),
         ),

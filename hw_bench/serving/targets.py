@@ -42,7 +42,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """A quantity that is no ratio of two servers: memory, start, bookkeeping."""
+    """A quantity that is no ratio of two servers: memory, start."""
 
     name: str
     unit: str

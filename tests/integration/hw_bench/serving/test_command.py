@@ -28,7 +28,7 @@ def test_a_short_run(student_folder: Path, tmp_path: Path) -> None:
     page.write_text(f"# Page\n{BEGIN}\n{END}\nrest\n", encoding="utf-8")
     answer = run(
         student_folder,
-        *("--part", "requests", "--part", "bookkeeping", "--quick"),
+        *("--part", "requests", "--part", "spawn", "--quick"),
         *("--server", "echo", "--server", "edgeward", "--server", "triton", "--peers", tmp_path / "none"),
         *("--out", out, "--markdown", page),
     )
@@ -39,7 +39,7 @@ def test_a_short_run(student_folder: Path, tmp_path: Path) -> None:
     }
     assert all(len(entry.samples) == 3 for entry in report.measured)
     assert {(entry.target.of, entry.target.to) for entry in report.outcomes} == {("edgeward", "echo")}
-    assert {figure.unit for figure in report.figures} == {"µs a row", "ms"}
+    assert {figure.unit for figure in report.figures} == {"ms"}
     assert set(report.servers) == {"echo", "edgeward"}
     assert "is not installed" in report.absent["triton"]
     assert "ABSENT triton" in answer.stdout
@@ -52,7 +52,7 @@ def test_a_short_run(student_folder: Path, tmp_path: Path) -> None:
 def test_a_page_without_markers_is_not_written_over(student_folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("mine\n", encoding="utf-8")
-    answer = run(student_folder, "--part", "bookkeeping", "--quick", "--markdown", page)
+    answer = run(student_folder, "--part", "spawn", "--quick", "--markdown", page)
     assert answer.returncode == 1
     assert "is not written over" in answer.stderr
     assert page.read_text(encoding="utf-8") == "mine\n"
